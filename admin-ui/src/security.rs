@@ -1,0 +1,111 @@
+//! The `admin.security` filter.
+//!
+//! What it is for: closing categories of paths (telemetry reference section 16, config reference section 3.1). What it is
+//! not: authentication. Called by: `server`, before routing, with the same normalised path that routing uses.
+
+use std::sync::Arc;
+
+/// Decides whether a whole path matches; made from the regular expressions of `pathWhitelist` and `pathBlacklist`.
+pub type PathMatcher = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What may be seen. Order: blacklist, then category or whitelist; rejection is a bare 404.
+#[derive(Clone)]
+pub struct Security {
+    /// `uiEnabled`: paths of [`Category::Ui`].
+    pub ui: bool,
+    /// `controlEnabled`: paths of [`Category::Control`].
+    pub control: bool,
+    /// `diagnosticsEnabled`: all other paths.
+    pub diagnostics: bool,
+    /// `pathWhitelist`: opens paths of disabled categories.
+    pub whitelist: Vec<PathMatcher>,
+    /// `pathBlacklist`: closes paths, whatever else says.
+    pub blacklist: Vec<PathMatcher>,
+}
+
+/// Category of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// The dashboard and what it reads.
+    Ui,
+    /// What changes the process: `/admin/shutdown`, `/logging.json`.
+    Control,
+    /// Everything else.
+    Diagnostics,
+}
+
+impl Default for Security {
+    /// Everything open.
+    fn default() -> Self {
+        Self { ui: true, control: true, diagnostics: true, whitelist: Vec::new(), blacklist: Vec::new() }
+    }
+}
+
+impl Security {
+    /// Whether `path` (decoded, no repeated slashes) may be served.
+    pub fn allows(&self, path: &str) -> bool {
+        let any = |matchers: &[PathMatcher]| matchers.iter().any(|matches| matches(path));
+        let enabled = match Category::of(path) {
+            Category::Ui => self.ui,
+            Category::Control => self.control,
+            Category::Diagnostics => self.diagnostics,
+        };
+        !any(&self.blacklist) && (enabled || any(&self.whitelist))
+    }
+}
+
+impl Category {
+    /// The category of `path` (decoded, no repeated slashes).
+    pub fn of(path: &str) -> Self {
+        match path {
+            "/admin/shutdown" | "/logging.json" => Self::Control,
+            "/"
+            | "/config.json"
+            | "/metrics.json"
+            | "/admin/metrics.json"
+            | "/admin/metrics"
+            | "/delegator"
+            | "/delegator.json"
+            | "/logging"
+            | "/help" => Self::Ui,
+            _ if path.starts_with("/files/") || path.starts_with("/admin/files/") => Self::Ui,
+            _ => Self::Diagnostics,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher(want: &'static str) -> Vec<PathMatcher> {
+        vec![Arc::new(move |path: &str| path == want)]
+    }
+
+    #[test]
+    fn categories() {
+        for path in ["/", "/files/x.js", "/admin/files/", "/metrics.json", "/admin/metrics", "/delegator", "/help"] {
+            assert_eq!(Category::of(path), Category::Ui, "{path}");
+        }
+        assert_eq!(Category::of("/admin/shutdown"), Category::Control);
+        assert_eq!(Category::of("/logging.json"), Category::Control);
+        for path in ["/admin/ping", "/admin/metrics/prometheus", "/files", "/admin", "/services"] {
+            assert_eq!(Category::of(path), Category::Diagnostics, "{path}");
+        }
+    }
+
+    #[test]
+    fn blacklist_then_category_or_whitelist() {
+        let security = Security {
+            diagnostics: false,
+            whitelist: matcher("/admin/ping"),
+            blacklist: matcher("/help"),
+            ..Security::default()
+        };
+        assert!(security.allows("/") && security.allows("/admin/shutdown"));
+        assert!(security.allows("/admin/ping") && !security.allows("/admin/threads"));
+        assert!(!security.allows("/help"));
+        let both = Security { whitelist: matcher("/x"), blacklist: matcher("/x"), ..Security::default() };
+        assert!(!both.allows("/x"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Metric handles, the scope tree, exporters.
+//!
+//! What it is for: request statistics are plain atomics hung into a tree of scopes ([`Metrics`], [`Scope`]). The data
+//! path holds the handles ([`Counter`], [`Stat`]) and never touches the tree; `/admin/metrics.json` and
+//! `/admin/metrics/prometheus` walk the tree on the control runtime and render what they find.
+//!
+//! What it is not: a metrics server (the `admin` crate serves the text), a tracer, or a place for labels: names follow
+//! Linkerd 1 (telemetry reference sections 2, 3, 8, 9).
+//!
+//! Who calls it: the router's data path through [`RequestStats`], [`StatusStats`] and [`Failures`]; balancers, caches
+//! and namers through [`Scope`]; the two admin pages through [`Metrics::render_json`] and
+//! [`Metrics::render_prometheus`]; one timer, once a minute, through [`Metrics::snapshot`].
+
+mod control;
+mod counter;
+mod failures;
+mod json;
+mod node;
+mod number;
+mod process;
+mod prometheus;
+mod request;
+mod scope;
+mod stat;
+mod status;
+mod view;
+
+pub use control::ControlMetrics;
+pub use counter::Counter;
+pub use failures::Failures;
+pub use json::{JsonError, JsonQuery};
+pub use process::register_process;
+pub use prometheus::PROMETHEUS_CONTENT_TYPE;
+pub use request::RequestStats;
+pub use scope::{GaugeGuard, Metrics, Scope};
+pub use stat::{Stat, Summary};
+pub use status::StatusStats;
