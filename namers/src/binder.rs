@@ -1,0 +1,133 @@
+//! What a walk through names reads from the configured namers, kept from one evaluation to the next.
+//!
+//! [`Subscriptions`] are the namers' side of `dtab::bind` and `dtab::explain`; [`Binder`] is the update loop of one
+//! binding. Called by the local interpreter. Not for: the walk itself, which is pure and lives in `dtab`.
+
+use crate::update::{Work, any_of, change};
+use crate::watch::panic_text;
+use dtab::{Activity, BoundName, BoxFuture, Dtab, DtabStack, Lookups, Name, NameTree, Namer, Path, State};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A namer whose lookup panicked is asked again after this.
+const PANIC_RETRY: Duration = Duration::from_secs(5);
+
+/// A configured namer with its prefix.
+pub(crate) struct Configured {
+    pub(crate) prefix: Path,
+    pub(crate) namer: Arc<dyn Namer>,
+}
+
+type Tree = State<NameTree<Name>>;
+
+struct Subscription {
+    activity: Activity<NameTree<Name>>,
+    /// What the evaluation under way has read. One evaluation reads once: a second read would mark a newer state as
+    /// seen that the first part of the evaluation did not use.
+    read: Option<Tree>,
+}
+
+/// Live lookups, by namer and path.
+pub(crate) struct Subscriptions {
+    namers: Arc<[Configured]>,
+    live: HashMap<(usize, Path), Subscription>,
+    panicked: bool,
+}
+
+impl Subscriptions {
+    pub(crate) fn new(namers: Arc<[Configured]>) -> Subscriptions {
+        Subscriptions { namers, live: HashMap::new(), panicked: false }
+    }
+
+    /// Runs one evaluation: lookups are answered by `self`, and those that it did not make are dropped afterwards.
+    pub(crate) fn evaluate<T>(&mut self, walk: impl FnOnce(&mut dyn Lookups) -> T) -> T {
+        self.panicked = false;
+        let result = walk(self);
+        self.live.retain(|_, subscription| subscription.read.take().is_some());
+        result
+    }
+
+    /// A wait for each lookup that the last evaluation made.
+    pub(crate) fn changes(&mut self) -> Vec<BoxFuture<'_, ()>> {
+        let mut waits: Vec<BoxFuture<'_, ()>> = self.live.values_mut().map(|live| change(&mut live.activity)).collect();
+        if self.panicked {
+            waits.push(Box::pin(tokio::time::sleep(PANIC_RETRY)));
+        }
+        waits
+    }
+
+    fn read(&mut self, index: usize, rest: Path) -> Tree {
+        let key = (index, rest);
+        if let Some(live) = self.live.get_mut(&key) {
+            return live.read.get_or_insert_with(|| live.activity.get()).clone();
+        }
+        let Configured { prefix, namer } = &self.namers[index];
+        match catch_unwind(AssertUnwindSafe(|| namer.lookup(&key.1))) {
+            Ok(mut activity) => {
+                let state = activity.get();
+                self.live.insert(key, Subscription { activity, read: Some(state.clone()) });
+                state
+            }
+            Err(panic) => {
+                self.panicked = true;
+                State::Failed(format!("namer {prefix}: {}", panic_text(&*panic)).into())
+            }
+        }
+    }
+}
+
+impl Lookups for Subscriptions {
+    /// The first answer that is not Neg (naming reference §4.1, step 2).
+    fn lookup(&mut self, path: &Path) -> Tree {
+        for index in 0..self.namers.len() {
+            let prefix = &self.namers[index].prefix;
+            if !path.starts_with(prefix) {
+                continue;
+            }
+            let rest = path.skip(prefix.len());
+            match self.read(index, rest) {
+                State::Ok(NameTree::Neg) => {}
+                answer => return answer,
+            }
+        }
+        State::Ok(NameTree::Neg)
+    }
+}
+
+/// One live binding.
+pub(crate) struct Binder {
+    pub(crate) own: Option<Activity<Dtab>>,
+    pub(crate) dtab: DtabStack,
+    pub(crate) path: Path,
+    pub(crate) subscriptions: Subscriptions,
+}
+
+impl Work for Binder {
+    type Out = NameTree<BoundName>;
+
+    fn evaluate(&mut self) -> State<NameTree<BoundName>> {
+        match stacked(self.own.as_mut(), &self.dtab) {
+            State::Ok(dtab) => self.subscriptions.evaluate(|lookups| dtab::bind(&dtab, &self.path, lookups)),
+            State::Pending => State::Pending,
+            State::Failed(reason) => State::Failed(reason),
+        }
+    }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        let mut waits = self.subscriptions.changes();
+        waits.extend(self.own.as_mut().map(change));
+        Box::pin(any_of(waits))
+    }
+}
+
+/// The interpreter's own dtab below the one given (naming reference §4.1).
+pub(crate) fn stacked(own: Option<&mut Activity<Dtab>>, dtab: &DtabStack) -> State<DtabStack> {
+    match own.map(Activity::get) {
+        None => State::Ok(dtab.clone()),
+        Some(State::Ok(own)) => State::Ok(dtab.below(own)),
+        Some(State::Pending) => State::Pending,
+        Some(State::Failed(reason)) => State::Failed(reason),
+    }
+}

@@ -1,0 +1,247 @@
+//! Tests of the DNS resolver against a DNS server of a few lines.
+
+use super::*;
+use crate::host::Host;
+use crate::system::SystemNamer;
+use crate::update::test_support::{eventually, until};
+use dtab::{Addr, Path, State};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::UdpSocket;
+
+/// What the server says of a name.
+#[derive(Clone)]
+enum Zone {
+    A(Vec<[u8; 4]>, u32),
+    Aaaa([u8; 16]),
+    Empty,
+    Absent,
+    Broken,
+    Silent,
+}
+
+struct Server {
+    address: SocketAddr,
+    zones: Arc<Mutex<BTreeMap<String, Zone>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start() -> Server {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let server = Server { address, zones: Arc::default(), asked: Arc::default() };
+        let (zones, asked) = (server.zones.clone(), server.asked.clone());
+        tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+                asked.fetch_add(1, Ordering::SeqCst);
+                let reply = answer(&buffer[..length], &zones.lock());
+                if let Some(reply) = reply {
+                    socket.send_to(&reply, peer).await.unwrap();
+                }
+            }
+        });
+        server
+    }
+
+    fn set(&self, name: &str, zone: Zone) {
+        self.zones.lock().insert(name.to_owned(), zone);
+    }
+
+    fn resolver(&self) -> Arc<DnsResolver> {
+        let watch = WatchOptions { linger: Duration::from_millis(20), max_keys: 8, ..WatchOptions::default() };
+        let timeout = Some(Duration::from_millis(300));
+        let options = DnsOptions { timeout, attempts: Some(1), watch, ..DnsOptions::default() };
+        DnsResolver::with_servers(&[self.address], options, Handle::current())
+    }
+
+    async fn asked_more(&self) {
+        let before = self.asked.load(Ordering::SeqCst);
+        eventually("the server is asked", || self.asked.load(Ordering::SeqCst) > before).await;
+    }
+}
+
+fn answer(query: &[u8], zones: &BTreeMap<String, Zone>) -> Option<Vec<u8>> {
+    let (mut at, mut labels) = (12, Vec::new());
+    while query[at] != 0 {
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..at + 1 + length]).into_owned());
+        at += 1 + length;
+    }
+    let is_a = query[at + 1..at + 3] == [0, 1];
+    let question = &query[12..at + 5];
+    let zone = zones.get(&labels.join(".")).cloned().unwrap_or(Zone::Absent);
+    let (code, ips, ttl) = match zone {
+        Zone::A(ips, ttl) if is_a => (0, ips.iter().map(|ip| ip.to_vec()).collect(), ttl),
+        Zone::Aaaa(ip) if !is_a => (0, vec![ip.to_vec()], 60),
+        Zone::A(..) | Zone::Aaaa(_) | Zone::Empty => (0, Vec::new(), 0),
+        Zone::Absent => (3, Vec::new(), 0),
+        Zone::Broken => (2, Vec::new(), 0),
+        Zone::Silent => return None,
+    };
+    let mut reply = vec![query[0], query[1], 0x81, 0x80 | code, 0, 1, 0, ips.len() as u8, 0, 0, 0, 0];
+    reply.extend_from_slice(question);
+    for ip in ips {
+        reply.extend_from_slice(&[0xc0, 12, 0, if is_a { 1 } else { 28 }, 0, 1]);
+        reply.extend_from_slice(&ttl.to_be_bytes());
+        reply.extend_from_slice(&[0, ip.len() as u8]);
+        reply.extend_from_slice(&ip);
+    }
+    Some(reply)
+}
+
+fn ips(text: &[&str]) -> State<HostIps> {
+    State::Ok(HostIps::Ips(text.iter().map(|ip| ip.parse().unwrap()).collect()))
+}
+
+fn name(text: &str) -> Arc<str> {
+    text.into()
+}
+
+#[tokio::test]
+async fn first_value_update_and_unsubscribe() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 2], [10, 0, 0, 1]], 1));
+    let dns = server.resolver();
+    let mut web = dns.lookup(&name("web.test"));
+    assert_eq!(web.get(), State::Pending);
+    until(&mut web, |s| *s == ips(&["10.0.0.1", "10.0.0.2"])).await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 3]], 1));
+    until(&mut web, |s| *s == ips(&["10.0.0.3"])).await;
+    drop(web);
+    eventually("the watch is gone", || dns.report().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_long_ttl_is_believed() {
+    let server = Server::start().await;
+    server.set("slow.test", Zone::A(vec![[10, 0, 0, 1]], 3600));
+    server.set("quick.test", Zone::A(vec![[10, 0, 0, 1]], 0));
+    let dns = server.resolver();
+    let (mut slow, mut quick) = (dns.lookup(&name("slow.test")), dns.lookup(&name("quick.test")));
+    until(&mut slow, |s| matches!(s, State::Ok(_))).await;
+    until(&mut quick, |s| matches!(s, State::Ok(_))).await;
+    server.set("slow.test", Zone::A(vec![[10, 0, 0, 2]], 3600));
+    server.set("quick.test", Zone::A(vec![[10, 0, 0, 2]], 0));
+    until(&mut quick, |s| *s == ips(&["10.0.0.2"])).await;
+    assert_eq!(slow.get(), ips(&["10.0.0.1"]));
+}
+
+#[tokio::test]
+async fn outage_and_recovery_keep_the_last_addresses() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+    let dns = server.resolver();
+    let mut web = dns.lookup(&name("web.test"));
+    until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+    for outage in [Zone::Broken, Zone::Silent] {
+        server.set("web.test", outage);
+        eventually("the failure is reported", || dns.report()[0].last_error.is_some()).await;
+        assert_eq!((web.get(), dns.report()[0].state.as_str()), (ips(&["10.0.0.1"]), "ok"));
+        server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+        eventually("the recovery is reported", || dns.report()[0].last_error.is_none()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failure_at_first_is_failed_until_it_recovers() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::Broken);
+    let mut web = server.resolver().lookup(&name("web.test"));
+    let failed = until(&mut web, |s| matches!(s, State::Failed(_))).await;
+    assert!(matches!(failed, State::Failed(text) if text.starts_with("cannot resolve web.test: ")));
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 60));
+    until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+}
+
+#[tokio::test]
+async fn absent_names_and_names_without_addresses_are_told_apart() {
+    let server = Server::start().await;
+    server.set("empty.test", Zone::Empty);
+    server.set("six.test", Zone::Aaaa([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]));
+    let dns = server.resolver();
+    let (mut absent, mut empty) = (dns.lookup(&name("absent.test")), dns.lookup(&name("empty.test")));
+    until(&mut absent, |s| *s == State::Ok(HostIps::NoSuchHost)).await;
+    until(&mut empty, |s| *s == ips(&[])).await;
+    until(&mut dns.lookup(&name("six.test")), |s| *s == ips(&["fd00::1"])).await;
+    let mut illegal = dns.lookup(&name(&"x".repeat(64)));
+    until(&mut illegal, |s| *s == State::Ok(HostIps::NoSuchHost)).await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_fixed_is_asked_once() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 0));
+    let dns = server.resolver();
+    let mut fixed = dns.lookup_once(&name("web.test"));
+    until(&mut fixed, |s| *s == ips(&["10.0.0.1"])).await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 2]], 0));
+    drop(fixed);
+    eventually("the watch is gone", || dns.report().is_empty()).await;
+    let mut live = dns.lookup(&name("web.test"));
+    until(&mut live, |s| *s == ips(&["10.0.0.2"])).await;
+    until(&mut dns.lookup_once(&name("web.test")), |s| *s == ips(&["10.0.0.1"])).await;
+}
+
+#[tokio::test]
+async fn readers_of_one_name_share_its_queries() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 60));
+    let dns = server.resolver();
+    let mut readers: Vec<_> = (0..20).map(|_| dns.lookup(&name("web.test"))).collect();
+    for reader in &mut readers {
+        until(reader, |s| matches!(s, State::Ok(_))).await;
+    }
+    assert!(server.asked.load(Ordering::SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn the_number_of_names_is_bounded() {
+    let server = Server::start().await;
+    let dns = server.resolver();
+    let mut kept: Vec<_> = (0..9).map(|i| dns.lookup(&name(&format!("n{i}.test")))).collect();
+    assert!(matches!(kept[8].get(), State::Failed(text) if text.contains("limit of 8")));
+    server.asked_more().await;
+}
+
+#[tokio::test]
+async fn system_ids_have_addresses() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+    let system = SystemNamer::new(server.resolver(), Handle::current());
+    let resolve = |id: &str| system.resolve(&Path::parse(id).unwrap());
+    let at = |address: &str| State::Ok(Addr::bound([address.parse().unwrap()]));
+    for (id, address) in [
+        ("/$/inet/80", "127.0.0.1:80"),
+        ("/$/inet/localhost/80", "127.0.0.1:80"),
+        ("/$/inet/127.1/80", "127.0.0.1:80"),
+        ("/$/inet/::1/80", "[::1]:80"),
+        ("/$/fixedinet/10.0.0.7/81", "10.0.0.7:81"),
+        ("/$/io.buoyant.rinet/80/10.0.0.9", "10.0.0.9:80"),
+    ] {
+        assert_eq!(resolve(id).get(), at(address), "{id}");
+    }
+    assert_eq!(resolve("/#/other/web").get(), State::Ok(Addr::Neg));
+    assert!(matches!(resolve("/$/inet/10.0.0.1:81/80").get(), State::Ok(Addr::Failed(_))));
+
+    let mut web = resolve("/$/inet/web.test/80");
+    until(&mut web, |s| *s == at("10.0.0.1:80")).await;
+    server.set("web.test", Zone::Broken);
+    server.asked_more().await;
+    server.asked_more().await;
+    assert_eq!(web.get(), at("10.0.0.1:80"));
+    server.set("web.test", Zone::Absent);
+    until(&mut web, |s| *s == State::Ok(Addr::Neg)).await;
+
+    server.set("down.test", Zone::Broken);
+    let mut down = resolve("/$/inet/down.test/80");
+    until(&mut down, |s| matches!(s, State::Ok(Addr::Failed(_)))).await;
+}
+
+#[tokio::test]
+async fn the_system_configuration_cannot_fail_the_start() {
+    let dns = DnsResolver::system(DnsOptions::default(), Handle::current());
+    assert!(dns.report().is_empty());
+    assert!(matches!(Host::parse("localhost"), Some(Host::Ip(_))));
+}

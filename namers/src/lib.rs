@@ -1,0 +1,32 @@
+//! Everything that answers names over IO: the watch table, the namers, the local interpreter, and the JSON of addresses
+//! and delegation trees.
+//!
+//! For: `router` and `namerd`, which build these things from config. Not for: the rules of names, which are pure and live
+//! in `dtab`. Facts are in `reference/naming.md`; sections are named at each item.
+//!
+//! Two pieces carry the rest: [`WatchTable`] owns one source task per live key, and the update loop in `update` turns
+//! what those sources publish into answers (evaluate, publish, wait for a change in what was read, repeat).
+
+mod addresses;
+mod binder;
+mod dns;
+mod dns_query;
+mod folders;
+mod fs;
+mod fs_file;
+mod fs_list;
+mod host;
+mod local;
+mod rewrite;
+mod system;
+mod update;
+mod watch;
+pub mod wire;
+
+pub use crate::dns::{DnsOptions, DnsResolver, HostIps};
+pub use crate::fs::{FsError, FsNamer};
+pub use crate::host::{Host, parse_ipv4};
+pub use crate::local::LocalInterpreter;
+pub use crate::rewrite::{RewriteError, RewriteNamer};
+pub use crate::system::SystemNamer;
+pub use crate::watch::{Key, Source, SourceError, Val, WatchOptions, WatchReport, WatchTable, Watched};

@@ -1,0 +1,168 @@
+//! [`LocalInterpreter`]: binds, resolves and explains names in this process, over the configured namers and `/$`.
+//!
+//! The interpreters `default`, `io.l5d.fs`, `io.l5d.k8s.configMap` and `io.l5d.consul.interpreter` are all this one with
+//! another own dtab (DESIGN §2.4). Not for: remote interpreters, transformers, caching of bindings (the caller's).
+
+use crate::addresses;
+use crate::binder::{Binder, Configured, Subscriptions, stacked};
+use crate::system::SystemNamer;
+use crate::update::{Work, any_of, change, follow};
+use crate::watch::panic_text;
+use dtab::{
+    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Namer, Path, State,
+};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+/// How long explaining waits for namers and addresses (naming reference §10.1).
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const TIMED_OUT: &str = "Request timed out.";
+
+/// The interpreter of this process.
+pub struct LocalInterpreter {
+    namers: Arc<[Configured]>,
+    own: Option<Activity<Dtab>>,
+    system: SystemNamer,
+    handle: Handle,
+}
+
+impl LocalInterpreter {
+    /// An interpreter over `namers` in preference order (a Linkerd config lists them the other way round). `own` is the
+    /// interpreter's own dtab, which comes before all others: while it is Pending so are new bindings, while it is
+    /// Failed they fail. All tasks run on `handle`.
+    pub fn new(
+        namers: Vec<Arc<dyn Namer>>,
+        own: Option<Activity<Dtab>>,
+        system: SystemNamer,
+        handle: Handle,
+    ) -> LocalInterpreter {
+        let configured = namers.into_iter().map(|namer| Configured { prefix: namer.prefix().clone(), namer });
+        LocalInterpreter { namers: configured.collect(), own, system, handle }
+    }
+
+    async fn explored(&self, dtab: &DtabStack, path: &Path) -> Result<DelegateTree, String> {
+        let mut own = self.own.clone();
+        let mut subscriptions = Subscriptions::new(self.namers.clone());
+        loop {
+            let state = match stacked(own.as_mut(), dtab) {
+                State::Ok(dtab) => subscriptions.evaluate(|lookups| dtab::explain(&dtab, path, lookups)),
+                State::Pending => State::Pending,
+                State::Failed(reason) => State::Failed(reason),
+            };
+            match state {
+                State::Ok(tree) => return Ok(tree),
+                State::Failed(reason) => return Err(reason.to_string()),
+                State::Pending => {}
+            }
+            let mut waits = subscriptions.changes();
+            waits.extend(own.as_mut().map(change));
+            any_of(waits).await;
+        }
+    }
+
+    /// Fills in the addresses of the leaves.
+    async fn addressed(&self, mut tree: DelegateTree) -> DelegateTree {
+        let mut live: HashMap<Path, Activity<Addr>> = HashMap::new();
+        tree.for_each_leaf(&mut |name, _| {
+            live.entry(name.id.clone()).or_insert_with(|| self.resolve(&name.id));
+        });
+        let mut known = HashMap::new();
+        for (id, mut addr) in live {
+            known.insert(id, addresses::read(addr.settled().await));
+        }
+        tree.for_each_leaf(&mut |name, addr| {
+            if let Some(known) = known.get(&name.id) {
+                *addr = known.clone();
+            }
+        });
+        tree
+    }
+
+    /// Who may know the addresses of `id`: the namers with the longest prefix first, those of one prefix in preference
+    /// order, the system namer last.
+    fn resolvers(&self, id: &Path) -> Vec<Activity<Addr>> {
+        let mut fitting: Vec<&Configured> = self.namers.iter().filter(|c| id.starts_with(&c.prefix)).collect();
+        fitting.sort_by_key(|configured| std::cmp::Reverse(configured.prefix.len()));
+        let mut resolvers: Vec<Activity<Addr>> = fitting.into_iter().map(|c| contained(c, id)).collect();
+        if id.get(0) == Some(b"$") {
+            resolvers.push(self.system.resolve(id));
+        }
+        resolvers
+    }
+}
+
+fn contained(configured: &Configured, id: &Path) -> Activity<Addr> {
+    catch_unwind(AssertUnwindSafe(|| configured.namer.resolve(id))).unwrap_or_else(|panic| {
+        let text = format!("namer {}: {}", configured.prefix, panic_text(&*panic));
+        Activity::constant(State::Ok(Addr::failed(text)))
+    })
+}
+
+impl Interpreter for LocalInterpreter {
+    /// One task per call, until the result is dropped. What needs no waiting is there on return. Once Ok, the result is
+    /// never Pending or Failed again (naming reference §4.4).
+    fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
+        let subscriptions = Subscriptions::new(self.namers.clone());
+        let binder = Binder { own: self.own.clone(), dtab: dtab.clone(), path: path.clone(), subscriptions };
+        follow(&self.handle, binder)
+    }
+
+    /// Failures are published as `Ok(Addr::Failed)`, never as `State::Failed`; nothing known is `State::Pending`. Once
+    /// Bound or Neg, never Pending or Failed again (naming reference §4.3). An id that no namer knows is Neg.
+    fn resolve(&self, id: &Path) -> Activity<Addr> {
+        let resolvers = concrete(id).map(|id| self.resolvers(&id)).unwrap_or_default();
+        if resolvers.is_empty() {
+            return Activity::constant(State::Ok(Addr::Neg));
+        }
+        follow(&self.handle, Resolving { resolvers })
+    }
+
+    /// Waits up to 2 s for whatever is Pending, then errors with `Request timed out.`. Needs a tokio runtime with time.
+    fn explain<'a>(&'a self, dtab: &'a DtabStack, path: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + EXPLAIN_TIMEOUT;
+            let explained = async { Ok(self.addressed(self.explored(dtab, path).await?).await) };
+            tokio::time::timeout_at(deadline, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.to_owned()))
+        })
+    }
+}
+
+/// The id without a leading transformer part `/%/...`, which ends before the first `#` or `$` (naming reference §9).
+fn concrete(id: &Path) -> Option<Path> {
+    if id.get(0) != Some(b"%") {
+        return Some(id.clone());
+    }
+    let at = id.labels().position(|label| label == b"#" || label == b"$")?;
+    Some(id.skip(at))
+}
+
+/// The first of several answers that is not Neg.
+struct Resolving {
+    resolvers: Vec<Activity<Addr>>,
+}
+
+impl Work for Resolving {
+    type Out = Addr;
+
+    fn evaluate(&mut self) -> State<Addr> {
+        // All are read, so that a change of any counts.
+        let known: Vec<Addr> = self.resolvers.iter_mut().map(|addr| addresses::read(addr.get())).collect();
+        addresses::publish(known.into_iter().find(|addr| *addr != Addr::Neg).unwrap_or(Addr::Neg))
+    }
+
+    fn changed(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(any_of(self.resolvers.iter_mut().map(change).collect()))
+    }
+
+    fn keeps(&self, current: &State<Addr>, new: &State<Addr>) -> bool {
+        addresses::keeps(current, new)
+    }
+}
+
+#[cfg(test)]
+#[path = "local_tests.rs"]
+mod tests;
