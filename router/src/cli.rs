@@ -1,0 +1,197 @@
+//! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard demo`, and Linkerd 1's spellings.
+
+use crate::config::{self, Config};
+use crate::linker::{self, Options, Running};
+use crate::shutdown::Shutdown;
+use crate::{demo, logging};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A per-host router for service traffic, configured in the language of Linkerd 1.
+#[derive(Debug, Parser)]
+#[command(name = "switchyard", version, about, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The config: a file, or `-` for stdin.
+    config: Option<String>,
+    /// Only validate the config, as `check` does.
+    #[arg(long)]
+    validate: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Validate a config without opening a socket; lists all problems.
+    Check {
+        /// The config: a file, or `-` for stdin.
+        config: String,
+    },
+    /// Run two routers and three services on loopback, to try things out.
+    Demo {
+        /// Add this to every port: 4140, 4141, 9990.
+        #[arg(long, default_value_t = 0)]
+        port_offset: u16,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+struct RunArgs {
+    /// Log level: OFF, FATAL, CRITICAL, ERROR, WARNING, INFO, DEBUG, TRACE, ALL.
+    #[arg(long, default_value = "INFO")]
+    log_level: String,
+    /// Log lines as JSON objects.
+    #[arg(long)]
+    log_json: bool,
+    /// How long to finish what is in flight on shutdown, e.g. 10s, 500ms. Default: admin.shutdownGraceMs.
+    #[arg(long, value_parser = parse_grace)]
+    grace: Option<Duration>,
+    /// Data workers. Default: one per core.
+    #[arg(long)]
+    workers: Option<usize>,
+}
+
+fn parse_grace(text: &str) -> Result<Duration, String> {
+    crate::shutdown::parse_duration(text).ok_or_else(|| "not a duration; write 10s, 500ms or 30.seconds".to_owned())
+}
+
+/// Runs the command line; the exit code of the process.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = Cli::parse_from(args.into_iter().map(modern_spelling));
+    match cli {
+        Cli { command: Some(Command::Check { config }), .. } => check(&config),
+        Cli { command: Some(Command::Demo { port_offset, run }), .. } => run_demo(port_offset, &run),
+        Cli { config: Some(config), validate: true, .. } => check(&config),
+        Cli { config: Some(config), run, .. } => match load(&config) {
+            Ok(config) => serve(config, &run),
+            Err(code) => code,
+        },
+        Cli { config: None, .. } => fail("which config? Give a file, or `-` for stdin; `switchyard --help` says more"),
+    }
+}
+
+/// Linkerd 1 spells flags with one dash: `-validate`, `-validate=true`, `-log.level=DEBUG`.
+fn modern_spelling(arg: OsString) -> OsString {
+    match arg.to_str() {
+        Some("-validate" | "-validate=true") => "--validate".into(),
+        Some(text) if text.starts_with("-log.level=") => text.replacen("-log.level=", "--log-level=", 1).into(),
+        _ => arg,
+    }
+}
+
+fn fail(text: impl std::fmt::Display) -> ExitCode {
+    eprintln!("switchyard: {text}");
+    ExitCode::FAILURE
+}
+
+fn load(name: &str) -> Result<Config, ExitCode> {
+    let text = read(name).map_err(fail)?;
+    let shown = if name == "-" { "<stdin>" } else { name };
+    config::load(shown, &text).map_err(|problems| {
+        eprint!("{problems}");
+        ExitCode::FAILURE
+    })
+}
+
+fn read(name: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let outcome = if name == "-" {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
+    } else if std::path::Path::new(name).is_dir() {
+        return Err(format!("{name}: config is not a file but a folder"));
+    } else {
+        std::fs::read(name).map(|read| bytes = read)
+    };
+    outcome.map_err(|error| format!("{name}: cannot read the config: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| format!("{name}: the config is not UTF-8: {error}"))
+}
+
+fn check(name: &str) -> ExitCode {
+    match load(name) {
+        Ok(config) => {
+            config.warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
+            println!("{name}: ok: {} router(s), {} namer(s)", config.routers.len(), config.namers.len());
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// The runtime for everything that is not a request. Deep names are evaluated on its threads.
+fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .thread_stack_size(8 * 1024 * 1024)
+        .enable_all()
+        .build()
+}
+
+fn options(run: &RunArgs) -> Options {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Options { workers: run.workers.unwrap_or(cores).max(1) }
+}
+
+fn serve(config: Config, run: &RunArgs) -> ExitCode {
+    if let Err(text) = logging::init(&run.log_level, run.log_json) {
+        return fail(text);
+    }
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format!("cannot start: {error}")),
+    };
+    let shutdown = Shutdown::new(run.grace.unwrap_or(config.admin.shutdown_grace));
+    let handle = runtime.handle().clone();
+    let outcome = runtime.block_on(async {
+        let running = linker::start(config, &options(run), &shutdown, &handle).await?;
+        Ok::<_, linker::StartError>(until_end(running, &shutdown).await)
+    });
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(error),
+    }
+}
+
+/// Serves until asked to end; the exit code.
+async fn until_end(running: Running, shutdown: &Shutdown) -> ExitCode {
+    let signals = tokio::spawn(shutdown.clone().on_signals());
+    let grace = shutdown.begun().await;
+    signals.abort();
+    tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
+    if !running.stop(grace).await {
+        tracing::warn!("connections were still open after the grace period and are cut");
+    }
+    ExitCode::SUCCESS
+}
+
+fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
+    if let Err(text) = logging::init(&run.log_level.replace("INFO", "WARNING"), run.log_json) {
+        return fail(text);
+    }
+    let runtime = match control_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format!("cannot start: {error}")),
+    };
+    let shutdown = Shutdown::new(run.grace.unwrap_or(Duration::from_secs(2)));
+    let handle = runtime.handle().clone();
+    let outcome = runtime.block_on(async {
+        let (demo, running) = demo::start(port_offset, &options(run), &shutdown, &handle).await?;
+        println!("{}", demo.instructions());
+        let code = until_end(running, &shutdown).await;
+        drop(demo);
+        Ok::<_, demo::DemoError>(code)
+    });
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => fail(error),
+    }
+}

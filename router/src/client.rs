@@ -1,0 +1,339 @@
+//! [`Client`]: one bound id: its replicas, its balancer, its parameters and counters; and [`Clients`], the cache.
+//!
+//! A task follows the addresses of the id and publishes immutable replica snapshots. Endpoints are carried over by
+//! address, so that load, health and connections survive an update.
+
+use crate::clock;
+use crate::config::{ClientParams, RouterParams};
+use crate::route::Cell;
+use crate::route::cache::{Cache, Entry};
+use balance::{AccrualCounts, Endpoint, Replicas, RetryBudget, RetryBudgetConfig};
+use dtab::{Activity, Addr, AddrSet, Interpreter, Path};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+/// What is known of the addresses of a client.
+pub enum ReplicaState {
+    /// Not known yet.
+    Pending,
+    /// The namer failed before it ever knew an address.
+    Failed(Arc<str>),
+    /// The namer says that there is no such cluster.
+    Neg,
+    /// The replicas, possibly none.
+    Bound(Replicas),
+}
+
+/// The counters of a client (telemetry reference §4.3).
+pub struct ClientStats {
+    /// Request counters, one per dispatch.
+    pub requests: RequestStats,
+    /// `status/*` and `time/*`.
+    pub status: StatusStats,
+    /// `failures/<class>`.
+    pub failures: Failures,
+    /// `service_creation/failures/<class>`.
+    pub creation_failures: Failures,
+    /// `connects`.
+    pub connects: Arc<Counter>,
+    /// `connect_latency_ms`.
+    pub connect_latency_ms: Arc<Stat>,
+    /// `retries/requeues`.
+    pub requeues: Arc<Counter>,
+    /// `retries/budget_exhausted`.
+    pub budget_exhausted: Arc<Counter>,
+    /// `loadbalancer/max_effort_exhausted`.
+    pub max_effort_exhausted: Arc<Counter>,
+    /// `loadbalancer/adds` and `/removes`.
+    adds: Arc<Counter>,
+    removes: Arc<Counter>,
+    updates: Arc<Counter>,
+}
+
+/// See the module.
+pub struct Client {
+    /// The bound id.
+    pub id: Path,
+    /// Balancer, accrual, timeouts, pool.
+    pub params: ClientParams,
+    /// The replicas.
+    pub replicas: Arc<Cell<ReplicaState>>,
+    /// Counters.
+    pub stats: Arc<ClientStats>,
+    /// The budget of requeues.
+    pub requeue_budget: Arc<RetryBudget>,
+    /// `rt/<router>/client/<id>`.
+    pub scope: Scope,
+    last_used: AtomicU64,
+    task: AbortHandle,
+    _gauges: Vec<GaugeGuard>,
+}
+
+static NEXT_UID: AtomicU64 = AtomicU64::new(1);
+
+impl Client {
+    fn new(id: &Path, params: ClientParams, mut addr: Activity<Addr>, scope: &Scope, handle: &Handle) -> Arc<Client> {
+        let scope = scope.scope("client").scope(&id.show_bare());
+        let stats = Arc::new(ClientStats::new(&scope));
+        let replicas = Arc::new(Cell::new(ReplicaState::Pending));
+        let retired = Arc::new(Retired::default());
+        let mut keeper = Keeper {
+            cell: replicas.clone(),
+            endpoints: HashMap::new(),
+            params: params.clone(),
+            stats: stats.clone(),
+            retired: retired.clone(),
+        };
+        keeper.apply(addr.get_ok());
+        let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
+        let _gauges = gauges(&scope, &replicas, &params, &budget, retired);
+        let task = handle.spawn(keeper.follow(addr)).abort_handle();
+        Arc::new(Client {
+            id: id.clone(),
+            params,
+            replicas,
+            stats,
+            requeue_budget: budget,
+            scope,
+            last_used: AtomicU64::new(clock::now()),
+            task,
+            _gauges,
+        })
+    }
+
+    /// Notes a use at `now`.
+    pub fn touch(&self, now: u64) {
+        self.last_used.store(now, Ordering::Relaxed);
+    }
+
+    /// The addresses it knows, for error texts and `/client_state.json`.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        match &**self.replicas.load() {
+            ReplicaState::Bound(replicas) => {
+                let mut all: Vec<_> = replicas.endpoints().iter().map(|endpoint| endpoint.addr()).collect();
+                all.sort_unstable();
+                all
+            }
+            ReplicaState::Pending | ReplicaState::Failed(_) | ReplicaState::Neg => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let ReplicaState::Bound(replicas) = &**self.replicas.load() {
+            replicas.endpoints().iter().for_each(|endpoint| endpoint.close());
+        }
+        self.scope.prune();
+    }
+}
+
+impl Entry for Client {
+    fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    /// Path services hold their clients; the cache's own reference is one.
+    fn in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
+    }
+
+    fn evicted(&self) {}
+}
+
+fn requeue_config(params: &ClientParams) -> RetryBudgetConfig {
+    RetryBudgetConfig {
+        ttl_secs: params.requeue_budget.ttl.as_secs() as u32,
+        min_retries_per_sec: params.requeue_budget.min_per_sec,
+        percent_can_retry: params.requeue_budget.percent,
+    }
+}
+
+trait GetOk {
+    fn get_ok(&mut self) -> Addr;
+}
+
+impl GetOk for Activity<Addr> {
+    /// The address state; an activity that is itself Pending or Failed is an address that is.
+    fn get_ok(&mut self) -> Addr {
+        match self.get() {
+            dtab::State::Ok(addr) => addr,
+            dtab::State::Pending => Addr::Pending,
+            dtab::State::Failed(reason) => Addr::Failed(reason),
+        }
+    }
+}
+
+/// Accrual counts of endpoints that are gone; counters never go back.
+#[derive(Default)]
+struct Retired {
+    counts: parking_lot::Mutex<AccrualCounts>,
+}
+
+/// Turns address updates into replica snapshots.
+struct Keeper {
+    cell: Arc<Cell<ReplicaState>>,
+    endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
+    params: ClientParams,
+    stats: Arc<ClientStats>,
+    retired: Arc<Retired>,
+}
+
+impl Keeper {
+    async fn follow(mut self, mut addr: Activity<Addr>) {
+        loop {
+            addr.changed().await;
+            self.apply(addr.get_ok());
+        }
+    }
+
+    /// Once there were addresses, Pending and Failed change nothing (naming reference §4.3).
+    fn apply(&mut self, addr: Addr) {
+        let known = matches!(**self.cell.load(), ReplicaState::Bound(_) | ReplicaState::Neg);
+        match addr {
+            Addr::Bound(set) => self.replace(&set),
+            Addr::Neg => {
+                self.replace(&AddrSet::default());
+                self.cell.set(ReplicaState::Neg);
+            }
+            Addr::Failed(reason) if !known => self.cell.set(ReplicaState::Failed(reason)),
+            Addr::Failed(_) | Addr::Pending => {}
+        }
+    }
+
+    fn replace(&mut self, set: &AddrSet) {
+        let mut next = HashMap::with_capacity(set.addresses.len());
+        for address in set.addresses.iter() {
+            let endpoint = self.endpoints.remove(&address.socket).unwrap_or_else(|| {
+                self.stats.adds.incr();
+                let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
+                Arc::new(Endpoint::new(uid, address.socket, address.weight, self.params.accrual, clock::now()))
+            });
+            endpoint.set_weight(address.weight);
+            next.insert(address.socket, endpoint);
+        }
+        for gone in self.endpoints.values() {
+            gone.close();
+            self.stats.removes.incr();
+            add_counts(&mut self.retired.counts.lock(), gone.accrual_counts());
+        }
+        self.endpoints = next;
+        self.stats.updates.incr();
+        self.cell.set(ReplicaState::Bound(Replicas::new(self.endpoints.values().cloned().collect())));
+    }
+}
+
+fn add_counts(sum: &mut AccrualCounts, more: AccrualCounts) {
+    sum.removals += more.removals;
+    sum.revivals += more.revivals;
+    sum.probes += more.probes;
+    sum.removed_for_ms += more.removed_for_ms;
+}
+
+impl ClientStats {
+    fn new(scope: &Scope) -> ClientStats {
+        ClientStats {
+            requests: RequestStats::new(scope),
+            status: StatusStats::new(scope),
+            failures: Failures::new(scope),
+            creation_failures: Failures::new(&scope.scope("service_creation")),
+            connects: scope.counter("connects"),
+            connect_latency_ms: scope.stat("connect_latency_ms"),
+            requeues: scope.counter("retries/requeues"),
+            budget_exhausted: scope.counter("retries/budget_exhausted"),
+            max_effort_exhausted: scope.counter("loadbalancer/max_effort_exhausted"),
+            adds: scope.counter("loadbalancer/adds"),
+            removes: scope.counter("loadbalancer/removes"),
+            updates: scope.counter("loadbalancer/updates"),
+        }
+    }
+}
+
+/// A reading of the replicas.
+fn read(cell: &Cell<ReplicaState>, read: impl FnOnce(&Replicas) -> f64) -> f64 {
+    match &**cell.load() {
+        ReplicaState::Bound(replicas) => read(replicas),
+        ReplicaState::Pending | ReplicaState::Failed(_) | ReplicaState::Neg => 0.0,
+    }
+}
+
+fn gauges(
+    scope: &Scope,
+    cell: &Arc<Cell<ReplicaState>>,
+    params: &ClientParams,
+    budget: &Arc<RetryBudget>,
+    retired: Arc<Retired>,
+) -> Vec<GaugeGuard> {
+    let gauge = |name: &str, reading: fn(&Replicas) -> f64| {
+        let cell = cell.clone();
+        scope.gauge(name, move || read(&cell, reading))
+    };
+    let (budget, endpoints) = (budget.clone(), cell.clone());
+    let accrual = move |emit: &mut dyn FnMut(&str, u64)| {
+        let mut sum = *retired.counts.lock();
+        if let ReplicaState::Bound(replicas) = &**endpoints.load() {
+            replicas.endpoints().iter().for_each(|endpoint| add_counts(&mut sum, endpoint.accrual_counts()));
+        }
+        emit("removals", sum.removals);
+        emit("revivals", sum.revivals);
+        emit("probes", sum.probes);
+        emit("removed_for_ms", sum.removed_for_ms);
+    };
+    let algorithm = format!("loadbalancer/algorithm/{}", params.balancer.name());
+    vec![
+        gauge("available", |replicas| replicas.counts(clock::now()).open as f64),
+        gauge("loadbalancer/size", |replicas| replicas.endpoints().len() as f64),
+        gauge("loadbalancer/available", |replicas| replicas.counts(clock::now()).open as f64),
+        gauge("loadbalancer/busy", |replicas| replicas.counts(clock::now()).busy as f64),
+        gauge("loadbalancer/load", |replicas| replicas.endpoints().iter().map(|e| f64::from(e.load())).sum()),
+        gauge("loadbalancer/meanweight", Replicas::mean_weight),
+        gauge("loadbalancer/num_weight_classes", |replicas| replicas.weight_classes() as f64),
+        scope.gauge(&algorithm, || 1.0),
+        scope.gauge("retries/budget", move || budget.balance(clock::now()) as f64),
+        scope.family("failure_accrual", accrual),
+    ]
+}
+
+/// The clients of one router, by bound id.
+pub struct Clients {
+    cache: Cache<Path, Client>,
+    interpreter: Arc<dyn Interpreter>,
+    params: Arc<RouterParams>,
+    scope: Scope,
+    handle: Handle,
+}
+
+impl Clients {
+    /// An empty cache of the size that the router's parameters give.
+    pub fn new(interpreter: Arc<dyn Interpreter>, params: Arc<RouterParams>, scope: Scope, handle: Handle) -> Clients {
+        let limits = &params.binding_cache;
+        let cache_scope = scope.scope("bindcache").scope("client");
+        let cache = Cache::new(limits.clients, clock::nanos(limits.idle_ttl), &cache_scope);
+        Clients { cache, interpreter, params, scope, handle }
+    }
+
+    /// The client of `id`.
+    pub fn get(&self, id: &Path) -> Arc<Client> {
+        let make = || {
+            let params = self.params.client.for_name(id);
+            Client::new(id, params, self.interpreter.resolve(id), &self.scope, &self.handle)
+        };
+        self.cache.get_or_make(id, make).0
+    }
+
+    /// Throws out idle clients.
+    pub fn sweep(&self) {
+        self.cache.sweep();
+    }
+
+    /// All clients in the cache.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.cache.all().into_iter().map(|(_, client)| client).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Configuration: the text of a `linkerd.yaml` to resolved parameters, or every problem at once.
+//!
+//! For: `switchyard` at start and at reload, and `switchyard check`. Not for: building anything from the parameters, and
+//! not for opening sockets or asking the network. The only thing looked at outside the text is whether the directory of
+//! an `io.l5d.fs` namer exists.
+//!
+//! Two layers. `tree` gives the file as written, each value with its place. The readers of the objects walk it, apply the
+//! defaults and note every problem with its place. Each object has one file and its keys stand in it in one place. What
+//! Linkerd 1 has and this release has not is refused with a message that says so: nothing is ignored silently.
+//! Facts: config reference; sections are named at each item.
+//!
+//! ```text
+//! linkerd.yaml:12:7: routers[0].servers[0].prot: unknown key `prot`; expected one of: ip, port; did you mean `port`?
+//!           prot: 4140
+//!           ^
+//! 1 problem in linkerd.yaml
+//! ```
+
+mod admin;
+mod clash;
+mod client;
+mod identifier;
+mod json;
+mod kinds;
+mod moved;
+mod namer;
+mod objects;
+mod params;
+mod problem;
+mod reader;
+mod router;
+mod scalar;
+mod sections;
+mod server;
+mod service;
+mod settings;
+mod source;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use params::{
+    AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
+    SocketParams, TelemeterParams,
+};
+pub use problem::{MAX_PROBLEMS, Problem, Problems};
+pub use settings::{
+    BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
+    SessionSettings, Settings,
+};
+
+use moved::Place;
+use reader::{Bad, Context, Item, Reader};
+use source::{Pos, Source};
+use tree::{Node, Value};
+
+/// Longest text of a configuration file in bytes.
+pub const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Reads the text of a configuration file, YAML or JSON. `file_name` appears in problems and warnings only. Of several
+/// YAML documents only the first counts (config reference §2.1).
+pub fn load(file_name: &str, text: &str) -> Result<Config, Problems> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let sized = if text.len() > MAX_TEXT_BYTES { "" } else { text };
+    let source = Source::new(sized);
+    let context = Context::new(file_name, &source);
+    if sized.len() < text.len() {
+        let message = format!("the file has {} bytes, more than {MAX_TEXT_BYTES}", text.len());
+        context.bad(Pos::START, "", Bad::new(message));
+    }
+    let root = match tree::parse(sized, &source) {
+        Ok((root, more)) => {
+            if more {
+                context.warn(&Item::root(&root), "the file has several YAML documents; only the first one counts");
+            }
+            root
+        }
+        Err(broken) => {
+            context.bad(broken.pos, "", Bad::new(broken.message));
+            Node::default()
+        }
+    };
+    resolve(context, &root)
+}
+
+/// Walks the tree. Problems found before, or an empty tree, end as problems.
+fn resolve(context: Context<'_>, root: &Node) -> Result<Config, Problems> {
+    let mut config = Config {
+        admin: AdminParams::default(),
+        namers: Vec::new(),
+        routers: Vec::new(),
+        telemetry: Vec::new(),
+        warnings: Vec::new(),
+        as_json: serde_json::Value::Null,
+    };
+    if !context.is_clean() {
+        // There is no tree to walk.
+    } else if let Value::Null = root.value {
+        context.bad(root.pos, "", Bad::new("the file has no content").expected("a map with the key `routers`"));
+    } else {
+        let item = Item::root(root);
+        reader::duplicates(&context, &item);
+        top(&context, item, &mut config);
+    }
+    config.warnings = context.end()?;
+    config.as_json = json::json(root);
+    Ok(config)
+}
+
+fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {
+    let Some(mut reader) = Reader::open(context, item, Place::Top) else { return };
+    let mut claims = clash::Claims::default();
+    config.admin = admin::admin(&mut reader);
+    claims.admin(&config.admin);
+    config.routers = router::routers(&mut reader, &mut claims);
+    config.namers = namer::namers(&mut reader);
+    config.telemetry = telemetry::telemetry(&mut reader);
+    telemetry::usage(&mut reader);
+    reader.finish();
+}

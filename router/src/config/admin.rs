@@ -1,0 +1,55 @@
+//! `admin` (config reference §3.1).
+//!
+//! For: `load`. Not for: serving.
+
+use super::moved::Place;
+use super::objects::socket;
+use super::params::{AdminParams, SecurityParams};
+use super::reader::Reader;
+use super::scalar::{boolean, count, full_regex, ip, millis, port};
+use regex::Regex;
+
+/// The administrative server; all defaults when the key is absent.
+pub(super) fn admin(top: &mut Reader<'_>) -> AdminParams {
+    let default = AdminParams::default();
+    let Some(mut reader) = top.sub("admin", Place::Admin) else { return default };
+    let admin = AdminParams {
+        ip: reader.get("ip", ip).unwrap_or(default.ip),
+        port: reader.get("port", port).unwrap_or(default.port),
+        shutdown_grace: reader.get("shutdownGraceMs", millis(0)).unwrap_or(default.shutdown_grace),
+        security: security(&mut reader),
+        socket: socket(&mut reader).unwrap_or_default(),
+    };
+    if reader.get("workerThreads", count(1)).is_some() {
+        reader.context.warn(&reader.item, "`workerThreads` has no effect");
+    }
+    reader.not_yet("tls");
+    reader.not_yet("httpIdentifierPort");
+    reader.finish();
+    admin
+}
+
+fn security(admin: &mut Reader<'_>) -> SecurityParams {
+    let default = SecurityParams::default();
+    let Some(mut reader) = admin.sub("security", Place::Other) else { return default };
+    let security = SecurityParams {
+        ui: reader.get("uiEnabled", boolean).unwrap_or(default.ui),
+        control: reader.get("controlEnabled", boolean).unwrap_or(default.control),
+        diagnostics: reader.get("diagnosticsEnabled", boolean).unwrap_or(default.diagnostics),
+        whitelist: regexes(&mut reader, "pathWhitelist"),
+        blacklist: regexes(&mut reader, "pathBlacklist"),
+    };
+    reader.finish();
+    security
+}
+
+fn regexes(reader: &mut Reader<'_>, key: &'static str) -> Vec<Regex> {
+    let mut regexes = Vec::new();
+    for item in reader.list(key) {
+        match full_regex(&item) {
+            Ok(regex) => regexes.push(regex),
+            Err(bad) => reader.context.bad(item.pos, &item.path, bad),
+        }
+    }
+    regexes
+}

@@ -1,0 +1,102 @@
+//! `client` of a router: parameters per concrete name (config reference §8).
+//!
+//! For: the reader of routers. Not for: choosing among sections (see `settings`).
+
+use super::kinds::{ACCRUALS, AUTHORIZERS, BALANCERS, Found};
+use super::moved::Place;
+use super::objects::{backoff, budget, nanos, none_of, only_false, session, socket};
+use super::reader::Reader;
+use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off};
+use super::sections::sections;
+use super::settings::{ClientSettings, PoolSettings, Sections};
+use balance::{AccrualConfig, Algorithm, Backoff};
+use std::time::Duration;
+
+const DEFAULT_EFFORT: u32 = 5;
+const DEFAULT_DECAY: Duration = Duration::from_secs(10);
+
+/// The sections under the key `client`.
+pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
+    sections(router, "client", Place::Client, settings)
+}
+
+fn settings(reader: &mut Reader<'_>) -> ClientSettings {
+    reader.not_yet("tls");
+    only_false(reader, "forwardClientCert");
+    none_of(reader, "requestAuthorizers", &AUTHORIZERS);
+    ClientSettings {
+        balancer: balancer(reader),
+        accrual: accrual(reader),
+        fail_fast: reader.get("failFast", boolean),
+        requeue_budget: budget(reader, "requeueBudget"),
+        attempt_timeout: reader.get("requestAttemptTimeoutMs", millis_or_off),
+        pool: pool(reader),
+        session: session(reader, "clientSession"),
+        socket: socket(reader),
+    }
+}
+
+fn pool(parent: &mut Reader<'_>) -> Option<PoolSettings> {
+    let mut reader = parent.sub("hostConnectionPool", Place::Other)?;
+    let idle = reader.get("idleTimeMs", loose_millis(0));
+    for key in ["minSize", "maxSize", "maxWaiters"] {
+        reader.not_yet(key);
+    }
+    reader.finish();
+    Some(PoolSettings { idle })
+}
+
+fn balancer(parent: &mut Reader<'_>) -> Option<Algorithm> {
+    let mut reader = parent.sub("loadBalancer", Place::Other)?;
+    let Found::Built(kind) = BALANCERS.of(&mut reader) else { return None };
+    only_false(&mut reader, "enableProbation");
+    let max_effort = reader.get("maxEffort", count(1)).unwrap_or(DEFAULT_EFFORT);
+    let algorithm = match kind {
+        "ewma" => {
+            let decay = reader.get("decayTimeMs", millis(1)).unwrap_or(DEFAULT_DECAY);
+            Algorithm::Ewma { max_effort, decay_ns: nanos(decay) }
+        }
+        _ => Algorithm::P2c { max_effort },
+    };
+    reader.finish();
+    Some(algorithm)
+}
+
+fn accrual(parent: &mut Reader<'_>) -> Option<AccrualConfig> {
+    let mut reader = parent.sub("failureAccrual", Place::Other)?;
+    let Found::Built(kind) = ACCRUALS.of(&mut reader) else { return None };
+    let backoff = backoff(&mut reader).unwrap_or_default();
+    let accrual = match kind {
+        "io.l5d.consecutiveFailures" => Some(consecutive(&mut reader, backoff)),
+        "io.l5d.successRate" => {
+            let rate = rate(&mut reader);
+            reader.need("requests", count(1)).map(|requests| AccrualConfig::SuccessRate { rate, requests, backoff })
+        }
+        "io.l5d.successRateWindowed" => {
+            let rate = rate(&mut reader);
+            let window = reader.need("window", count(1)).map(|secs| nanos(Duration::from_secs(u64::from(secs))));
+            window.map(|window_ns| AccrualConfig::SuccessRateWindowed { rate, window_ns, backoff })
+        }
+        _ => Some(AccrualConfig::None),
+    };
+    reader.finish();
+    accrual
+}
+
+/// Linkerd takes 0 when `failures` is absent, and then the first failure counts.
+fn consecutive(reader: &mut Reader<'_>, backoff: Backoff) -> AccrualConfig {
+    let absent = reader.take("failures").is_none();
+    if absent {
+        reader.context.warn(&reader.item, "`failures` is absent, so the first failure takes an address out");
+    }
+    let failures = reader.get("failures", count(0)).unwrap_or(0);
+    AccrualConfig::Consecutive { failures, backoff }
+}
+
+/// Linkerd takes 0 when `successRate` is absent, and then no address is ever taken out.
+fn rate(reader: &mut Reader<'_>) -> f64 {
+    if reader.take("successRate").is_none() {
+        reader.context.warn(&reader.item, "`successRate` is absent, so no address is ever taken out");
+    }
+    reader.get("successRate", double(0.0, 1.0)).unwrap_or(0.0)
+}

@@ -1,0 +1,101 @@
+//! Keys that older Linkerd releases had, or that people put at the wrong level, with what to write instead
+//! (config reference §8.1, §19).
+//!
+//! For: `reader`, which asks before it calls a key unknown. Not for: old names of kinds (see `kinds`).
+
+/// The object a key stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Top,
+    Admin,
+    Router,
+    Server,
+    Client,
+    Service,
+    Other,
+}
+
+use Place::{Admin, Client, Router, Server, Service, Top};
+
+const ATTEMPT_OR_TOTAL: &str = "write `client.requestAttemptTimeoutMs` (each attempt) or `service.totalTimeoutMs` \
+    (the whole request)";
+const NAMERD: &str = "it belongs to `namerd.yaml`, not to `linkerd.yaml`";
+const NETTY: &str = "remove it: it chose a JVM network library and was dropped in Linkerd 1.3";
+const STREAM: &str = "bodies always stream; remove it, or write `streamAfterContentLengthKB` as Linkerd 1.7 does";
+const TO_CLIENT: &str = "it belongs under `client`";
+const TO_SERVICE: &str = "it belongs under `service`";
+const TO_ROUTER: &str = "it belongs to a router, in the list `routers`";
+const THRIFT: &str = "it belongs to thrift routers";
+const H2: &str = "it belongs to h2 routers";
+const ANYWHERE: &str = "YAML merge keys are not supported, as in Linkerd; repeat the keys";
+
+const MOVED: &[(Place, &str, &str)] = &[
+    (Top, "tracers", "write a telemeter of kind `io.l5d.zipkin` in the list `telemetry`"),
+    (Top, "announcers", TO_ROUTER),
+    (Top, "interpreter", TO_ROUTER),
+    (Top, "identifier", TO_ROUTER),
+    (Top, "dtab", TO_ROUTER),
+    (Top, "baseDtab", "write `dtab` in a router"),
+    (Top, "storage", NAMERD),
+    (Top, "interfaces", NAMERD),
+    (Router, "baseDtab", "use `dtab`"),
+    (Router, "timeoutMs", ATTEMPT_OR_TOTAL),
+    (Router, "responseClassifier", "use `service.responseClassifier`"),
+    (Router, "retries", "use `service.retries`"),
+    (Router, "totalTimeoutMs", TO_SERVICE),
+    (Router, "failFast", "use `client.failFast`"),
+    (Router, "loadBalancer", TO_CLIENT),
+    (Router, "failureAccrual", TO_CLIENT),
+    (Router, "requeueBudget", TO_CLIENT),
+    (Router, "hostConnectionPool", TO_CLIENT),
+    (Router, "requestAttemptTimeoutMs", TO_CLIENT),
+    (Router, "loggers", "use `client.requestAuthorizers`"),
+    (Router, "requestAuthorizers", "use `client.requestAuthorizers`"),
+    (Router, "httpUriInDst", "it is an option of the identifier `io.l5d.methodAndHost`"),
+    (Router, "maxChunkKB", STREAM),
+    (Router, "maxRequestKB", STREAM),
+    (Router, "maxResponseKB", STREAM),
+    (Router, "engine", NETTY),
+    (Router, "namers", "it belongs to the top level of the file"),
+    (Router, "tls", "write it in an entry of `servers`, or under `client`"),
+    (Router, "port", "write it in an entry of `servers`"),
+    (Router, "ip", "write it in an entry of `servers`"),
+    (Router, "thriftProtocol", THRIFT),
+    (Router, "thriftMethodInDst", THRIFT),
+    (Router, "h2AccessLog", H2),
+    (Server, "engine", NETTY),
+    (Server, "thriftProtocol", THRIFT),
+    (Server, "thriftFramed", THRIFT),
+    (Server, "maxConcurrentStreamsPerConnection", H2),
+    (Server, "initialStreamWindowBytes", H2),
+    (Client, "engine", NETTY),
+    (Client, "thriftProtocol", THRIFT),
+    (Client, "thriftFramed", THRIFT),
+    (Client, "attemptTTwitterUpgrade", THRIFT),
+    (Client, "initialStreamWindowBytes", H2),
+    (Client, "connectTimeoutMs", "Linkerd 1 has no setting for the connect timeout either"),
+    (Client, "retries", "use `service.retries`"),
+    (Client, "totalTimeoutMs", TO_SERVICE),
+    (Client, "responseClassifier", TO_SERVICE),
+    (Client, "prefix", "it belongs to an entry of `configs` of kind `io.l5d.static`"),
+    (Client, "configs", "it needs `kind: io.l5d.static` beside it"),
+    (Service, "requestAttemptTimeoutMs", TO_CLIENT),
+    (Service, "failFast", TO_CLIENT),
+    (Service, "loadBalancer", TO_CLIENT),
+    (Service, "failureAccrual", TO_CLIENT),
+    (Service, "budget", "use `retries.budget`"),
+    (Service, "backoff", "use `retries.backoff`"),
+    (Service, "classificationTimeoutMs", H2),
+    (Service, "retryBufferSize", H2),
+    (Service, "prefix", "it belongs to an entry of `configs` of kind `io.l5d.static`"),
+    (Service, "configs", "it needs `kind: io.l5d.static` beside it"),
+    (Admin, "enabled", "the administrative server is always on; `security` closes parts of it"),
+];
+
+/// What to write instead of a key that is not valid here.
+pub(super) fn moved(place: Place, key: &str) -> Option<&'static str> {
+    if key == "<<" {
+        return Some(ANYWHERE);
+    }
+    MOVED.iter().find(|(at, name, _)| *at == place && *name == key).map(|(_, _, hint)| *hint)
+}

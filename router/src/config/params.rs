@@ -1,0 +1,252 @@
+//! The resolved parameters of everything but clients and services: plain data, every default applied.
+//!
+//! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
+//! or the parameters that depend on a name (see `settings`).
+
+use super::settings::{ClientSettings, Sections, ServiceSettings};
+use dtab::{Dtab, Path, Pattern};
+use regex::Regex;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole configuration file (config reference §3).
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The administrative server.
+    pub admin: AdminParams,
+    /// The namers in file order; a later one is asked first. Default none.
+    pub namers: Vec<NamerParams>,
+    /// The routers in file order; never empty.
+    pub routers: Vec<RouterParams>,
+    /// The telemeters in file order. Default none.
+    pub telemetry: Vec<TelemeterParams>,
+    /// What works but is probably not meant, each with place and key path.
+    pub warnings: Vec<String>,
+    /// The file as written, secrets redacted, for `/config.json`.
+    pub as_json: serde_json::Value,
+}
+
+/// The administrative server (config reference §3.1).
+#[derive(Debug, Clone)]
+pub struct AdminParams {
+    /// Listen address. Default 127.0.0.1.
+    pub ip: IpAddr,
+    /// Listen port; 0 for any. Default 9990.
+    pub port: u16,
+    /// How long connections may go on after the signal to end. Default 10 s.
+    pub shutdown_grace: Duration,
+    /// Which paths are answered.
+    pub security: SecurityParams,
+    /// Options of the listening socket.
+    pub socket: SocketParams,
+}
+
+impl Default for AdminParams {
+    fn default() -> AdminParams {
+        AdminParams {
+            ip: LOOPBACK,
+            port: 9990,
+            shutdown_grace: Duration::from_secs(10),
+            security: SecurityParams::default(),
+            socket: SocketParams::default(),
+        }
+    }
+}
+
+/// The default listen address (config reference §3.1, §4.2).
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Which paths of the administrative server are answered (config reference §3.1, `admin.security`).
+#[derive(Debug, Clone)]
+pub struct SecurityParams {
+    /// Answer the category UI. Default true.
+    pub ui: bool,
+    /// Answer the category control. Default true.
+    pub control: bool,
+    /// Answer every other path. Default true.
+    pub diagnostics: bool,
+    /// Opens paths of closed categories; each matches whole paths only. Default none.
+    pub whitelist: Vec<Regex>,
+    /// Closes paths, stronger than all else; each matches whole paths only. Default none.
+    pub blacklist: Vec<Regex>,
+}
+
+impl Default for SecurityParams {
+    fn default() -> SecurityParams {
+        SecurityParams { ui: true, control: true, diagnostics: true, whitelist: Vec::new(), blacklist: Vec::new() }
+    }
+}
+
+/// Options of sockets (config reference §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketParams {
+    /// TCP_NODELAY. Default true.
+    pub no_delay: bool,
+    /// SO_REUSEADDR. Default true.
+    pub reuse_addr: bool,
+    /// SO_REUSEPORT. Default false.
+    pub reuse_port: bool,
+    /// SO_KEEPALIVE. Default as the system has it.
+    pub keep_alive: Option<bool>,
+    /// Length of the accept queue in connections, listeners only. Default as the system has it.
+    pub backlog: Option<u32>,
+}
+
+impl Default for SocketParams {
+    fn default() -> SocketParams {
+        SocketParams { no_delay: true, reuse_addr: true, reuse_port: false, keep_alive: None, backlog: None }
+    }
+}
+
+/// A namer (config reference §11).
+#[derive(Debug, Clone)]
+pub enum NamerParams {
+    /// `io.l5d.fs`: files of addresses (config reference §11.2).
+    Fs {
+        /// With the leading `/#`. Default `/#/io.l5d.fs`.
+        prefix: Path,
+        /// Existed at load; relative to the working directory.
+        root_dir: PathBuf,
+    },
+    /// `io.l5d.rewrite`: another name instead (config reference §11.2).
+    Rewrite {
+        /// With the leading `/#`.
+        prefix: Path,
+        /// What must match after the prefix.
+        pattern: Pattern,
+        /// The path to put instead, with `{variables}` of the pattern.
+        name: String,
+    },
+}
+
+/// A router (config reference §4, §5.1).
+#[derive(Debug, Clone)]
+pub struct RouterParams {
+    /// Name in metrics and on the dashboard; unique. Default: the protocol, `http`.
+    pub label: String,
+    /// Put before identified names. Default `/svc`.
+    pub dst_prefix: Path,
+    /// Base dtab. Default empty.
+    pub dtab: Dtab,
+    /// Tried in this order; never empty. Default: the token in `Host`.
+    pub identifiers: Vec<IdentifierParams>,
+    /// Listeners; never empty.
+    pub servers: Vec<ServerParams>,
+    /// Parameters per concrete name.
+    pub client: Sections<ClientSettings>,
+    /// Parameters per logical name.
+    pub service: Sections<ServiceSettings>,
+    /// Limit for binding a name and getting a connection. Default 10 s.
+    pub binding_timeout: Duration,
+    /// Limits of the caches of bound names.
+    pub binding_cache: BindingCacheParams,
+    /// Whether metrics say that requests originate here. Default false.
+    pub originator: bool,
+    /// Most bytes of all headers of a message. Default 8 KiB.
+    pub max_headers_bytes: usize,
+    /// Most bytes of a request or status line. Default 4 KiB.
+    pub max_line_bytes: usize,
+    /// Most bytes of a body that the router itself writes for an error. Default 5120 KiB.
+    pub max_err_response_bytes: usize,
+}
+
+/// Limits of the caches of bound names (config reference §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindingCacheParams {
+    /// Most logical names. Default 1000. 0 keeps none.
+    pub paths: usize,
+    /// Most bound trees. Default 1000. 0 keeps none.
+    pub trees: usize,
+    /// Most bound names. Default 1000. 0 keeps none.
+    pub bounds: usize,
+    /// Most clients. Default 1000. 0 keeps none.
+    pub clients: usize,
+    /// How long an unused entry stays. Default 600 s.
+    pub idle_ttl: Duration,
+}
+
+impl Default for BindingCacheParams {
+    fn default() -> BindingCacheParams {
+        BindingCacheParams { paths: 1000, trees: 1000, bounds: 1000, clients: 1000, idle_ttl: Duration::from_secs(600) }
+    }
+}
+
+/// How a request gets its logical name (config reference §6.1).
+#[derive(Debug, Clone)]
+pub enum IdentifierParams {
+    /// `io.l5d.header.token`: the value of a header as one segment.
+    HeaderToken {
+        /// The header in lower case. Default `host`.
+        header: String,
+        /// The header as written. Default `Host`.
+        written: String,
+    },
+    /// `io.l5d.methodAndHost`: version, method and host.
+    MethodAndHost {
+        /// Append the segments of the URI. Default false.
+        http_uri_in_dst: bool,
+    },
+    /// `io.l5d.path`: the first segments of the URI.
+    Path {
+        /// How many, at least 1. Default 1.
+        segments: usize,
+        /// Remove them from the URI that is forwarded. Default false.
+        consume: bool,
+    },
+    /// `io.l5d.header`: the value of a header as a path.
+    Header {
+        /// The header in lower case. Default `l5d-name`.
+        header: String,
+        /// The header as written. Default `l5d-name`.
+        written: String,
+    },
+    /// `io.l5d.static`: always the same name.
+    Static {
+        /// The name, without the router's prefix.
+        path: Path,
+    },
+}
+
+impl Default for IdentifierParams {
+    fn default() -> IdentifierParams {
+        IdentifierParams::HeaderToken { header: "host".to_owned(), written: "Host".to_owned() }
+    }
+}
+
+/// A listener of a router (config reference §4.2, §5.1).
+#[derive(Debug, Clone)]
+pub struct ServerParams {
+    /// Listen address. Default 127.0.0.1.
+    pub ip: IpAddr,
+    /// Listen port; 0 for any. Default 4140.
+    pub port: u16,
+    /// Options of the listening socket and its connections.
+    pub socket: SocketParams,
+    /// Remove the context headers of inbound requests. Default false.
+    pub clear_context: bool,
+    /// Requests at one time, at least 1; more are rejected at once. Default unlimited.
+    pub max_concurrent_requests: Option<usize>,
+    /// A connection idle for so long is closed. Default never.
+    pub idle_time: Option<Duration>,
+    /// A connection of that age is closed. Default never.
+    pub life_time: Option<Duration>,
+    /// Header to add with the milliseconds since the epoch, as written. Default none.
+    pub timestamp_header: Option<String>,
+    /// Most hops in `Via`. Default 1000.
+    pub max_call_depth: usize,
+    /// Limit for a request from the head read to the response head. Default none.
+    pub timeout: Option<Duration>,
+}
+
+/// A telemeter (config reference §14.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TelemeterParams {
+    /// `io.l5d.prometheus`: a text page on the administrative server.
+    Prometheus {
+        /// Path of the page. Default `/admin/metrics/prometheus`.
+        path: String,
+        /// Put before the name of every metric. Default empty.
+        prefix: String,
+    },
+}

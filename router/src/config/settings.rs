@@ -1,0 +1,240 @@
+//! Parameters that depend on a name: `client` (per concrete name) and `service` (per logical name).
+//!
+//! For: the router, which calls [`Sections::for_name`] once when it builds a client or a path. Not for: reading them
+//! (see `client` and `service`).
+
+use super::params::SocketParams;
+use balance::{AccrualConfig, Algorithm, Backoff};
+use dtab::{Path, Pattern};
+use std::time::Duration;
+
+/// A set of settings that lies over defaults: what is `None` leaves the parameter as it was.
+pub trait Settings {
+    /// The parameters it results in; `Default` are those of Linkerd.
+    type Params: Default;
+
+    /// Overrides what is set here.
+    fn apply(&self, params: &mut Self::Params);
+}
+
+/// Settings with the names they are for (config reference §4.3, §8.1). `io.l5d.global` is one section without a
+/// pattern; of `io.l5d.static` all matching sections apply in file order, so the later wins.
+#[derive(Debug, Clone)]
+pub struct Sections<T> {
+    /// In file order. Default none.
+    pub list: Vec<(Option<Pattern>, T)>,
+}
+
+impl<T> Default for Sections<T> {
+    fn default() -> Sections<T> {
+        Sections { list: Vec::new() }
+    }
+}
+
+impl<T: Settings> Sections<T> {
+    /// The parameters for a name. A pattern with a `*` beyond the end of the name does not match (Linkerd fails the
+    /// request there).
+    pub fn for_name(&self, name: &Path) -> T::Params {
+        let mut params = T::Params::default();
+        for (pattern, settings) in &self.list {
+            let applies = match pattern {
+                None => true,
+                Some(pattern) => matches!(pattern.match_path(name), Ok(Some(_))),
+            };
+            if applies {
+                settings.apply(&mut params);
+            }
+        }
+        params
+    }
+}
+
+/// What one section of `client` sets (config reference §8.1).
+#[derive(Debug, Clone, Default)]
+pub struct ClientSettings {
+    /// `loadBalancer`, as a whole.
+    pub balancer: Option<Algorithm>,
+    /// `failureAccrual`, as a whole.
+    pub accrual: Option<AccrualConfig>,
+    /// `failFast`.
+    pub fail_fast: Option<bool>,
+    /// `requeueBudget`, as a whole.
+    pub requeue_budget: Option<BudgetParams>,
+    /// `requestAttemptTimeoutMs`; zero is no limit.
+    pub attempt_timeout: Option<Duration>,
+    /// `hostConnectionPool`, as a whole.
+    pub pool: Option<PoolSettings>,
+    /// `clientSession`, as a whole.
+    pub session: Option<SessionSettings>,
+    /// `socketOptions`, as a whole.
+    pub socket: Option<SocketParams>,
+}
+
+/// `hostConnectionPool` (config reference §8.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// `idleTimeMs`.
+    pub idle: Option<Duration>,
+}
+
+/// `clientSession` and `serverSession` (config reference §4.2, §8.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// `idleTimeMs`, more than zero.
+    pub idle: Option<Duration>,
+    /// `lifeTimeMs`, more than zero.
+    pub life: Option<Duration>,
+}
+
+/// The parameters of a client, that is of one concrete name (config reference §8).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientParams {
+    /// Load balancer. Default p2c with 5 picks.
+    pub balancer: Algorithm,
+    /// Failure accrual. Default 5 consecutive failures.
+    pub accrual: AccrualConfig,
+    /// Take an address out after one refused connection. Default false.
+    pub fail_fast: bool,
+    /// Budget for sending again what was provably not sent.
+    pub requeue_budget: BudgetParams,
+    /// Limit for one attempt, to the response head. Default none.
+    pub attempt_timeout: Option<Duration>,
+    /// An unused connection of the pool is closed after this. Default 30 s (Linkerd: never).
+    pub pool_idle: Duration,
+    /// Most connections per address. Always `None`, unlimited, in this release.
+    pub pool_max: Option<usize>,
+    /// A connection idle for so long is closed. Default never.
+    pub session_idle: Option<Duration>,
+    /// A connection of that age is closed. Default never.
+    pub session_life: Option<Duration>,
+    /// Options of the connections' sockets.
+    pub socket: SocketParams,
+}
+
+/// Linkerd keeps idle connections for ever; ours end before the usual keep-alive limit of a server.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+impl Default for ClientParams {
+    fn default() -> ClientParams {
+        ClientParams {
+            balancer: Algorithm::default(),
+            accrual: AccrualConfig::default(),
+            fail_fast: false,
+            requeue_budget: BudgetParams::default(),
+            attempt_timeout: None,
+            pool_idle: POOL_IDLE,
+            pool_max: None,
+            session_idle: None,
+            session_life: None,
+            socket: SocketParams::default(),
+        }
+    }
+}
+
+impl Settings for ClientSettings {
+    type Params = ClientParams;
+
+    fn apply(&self, params: &mut ClientParams) {
+        set(&mut params.balancer, self.balancer);
+        set(&mut params.accrual, self.accrual);
+        set(&mut params.fail_fast, self.fail_fast);
+        set(&mut params.requeue_budget, self.requeue_budget);
+        set(&mut params.attempt_timeout, self.attempt_timeout.map(limit));
+        set(&mut params.pool_idle, self.pool.map(|pool| pool.idle.unwrap_or(POOL_IDLE)));
+        set(&mut params.session_idle, self.session.map(|session| session.idle));
+        set(&mut params.session_life, self.session.map(|session| session.life));
+        set(&mut params.socket, self.socket);
+    }
+}
+
+/// What one section of `service` sets (config reference §4.3).
+#[derive(Debug, Clone, Default)]
+pub struct ServiceSettings {
+    /// `totalTimeoutMs`; zero is no limit.
+    pub total_timeout: Option<Duration>,
+    /// `retries.budget`, as a whole.
+    pub retry_budget: Option<BudgetParams>,
+    /// `retries.backoff`, as a whole.
+    pub backoff: Option<Backoff>,
+    /// `responseClassifier`.
+    pub classifier: Option<Classifier>,
+}
+
+/// The parameters of a path, that is of one logical name (config reference §4.3).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceParams {
+    /// Limit for a request with all its retries, to the response head. Default none.
+    pub total_timeout: Option<Duration>,
+    /// Budget for retries.
+    pub retry_budget: BudgetParams,
+    /// Pauses before retries. Default none: constant 0.
+    pub backoff: Backoff,
+    /// What is a failure and what may be retried. Default [`Classifier::NonRetryable5xx`].
+    pub classifier: Classifier,
+}
+
+impl Default for ServiceParams {
+    fn default() -> ServiceParams {
+        ServiceParams {
+            total_timeout: None,
+            retry_budget: BudgetParams::default(),
+            backoff: Backoff::Constant { ns: 0 },
+            classifier: Classifier::default(),
+        }
+    }
+}
+
+impl Settings for ServiceSettings {
+    type Params = ServiceParams;
+
+    fn apply(&self, params: &mut ServiceParams) {
+        set(&mut params.total_timeout, self.total_timeout.map(limit));
+        set(&mut params.retry_budget, self.retry_budget);
+        set(&mut params.backoff, self.backoff);
+        set(&mut params.classifier, self.classifier);
+    }
+}
+
+fn set<T>(param: &mut T, setting: Option<T>) {
+    if let Some(setting) = setting {
+        *param = setting;
+    }
+}
+
+/// A time limit, where zero is none.
+pub(super) fn limit(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
+}
+
+/// A budget of retries or requeues (config reference §7.3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BudgetParams {
+    /// How long a deposit counts, 1 s to 60 s. Default 10 s.
+    pub ttl: Duration,
+    /// Retries per second beyond the share. Default 10.
+    pub min_per_sec: u32,
+    /// Retries per request, 0 to 1000: 0.2 is one retry in five requests. Default 0.2.
+    pub percent: f64,
+}
+
+impl Default for BudgetParams {
+    fn default() -> BudgetParams {
+        BudgetParams { ttl: Duration::from_secs(10), min_per_sec: 10, percent: 0.2 }
+    }
+}
+
+/// Which responses are failures, and which failures may be retried (config reference §7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Classifier {
+    /// 5XX is a failure, never retried. The default.
+    #[default]
+    NonRetryable5xx,
+    /// 5XX is a failure; GET, HEAD, OPTIONS and TRACE may be retried.
+    RetryableRead5xx,
+    /// As before, and PUT and DELETE.
+    RetryableIdempotent5xx,
+    /// As before, and POST and PATCH.
+    RetryableAll5xx,
+    /// Every response is a success; nothing is retried.
+    AllSuccessful,
+}

@@ -1,0 +1,144 @@
+//! [`RouteError`]: the one error type of the request path: what went wrong, whose fault it is, whether trying again
+//! can help (data-plane reference §8).
+//!
+//! `respond` maps a kind to a response, exhaustively. The text is for the operator: what failed, for which name, what
+//! to check.
+
+use std::fmt;
+
+/// What went wrong. The comment says which row of the error table it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No identifier named the request.
+    Unidentified,
+    /// An identifier threw.
+    IdentifierThrew,
+    /// `l5d-dtab` or `l5d-ctx-dtab` does not parse.
+    BadOverride,
+    /// The request breaks HTTP in a way that only the router judges (Host, Expect, method).
+    BadRequest,
+    /// `Expect` asks for something unknown.
+    ExpectationFailed,
+    /// CONNECT is not served.
+    MethodNotAllowed,
+    /// Too many hops in `Via`.
+    CallDepth,
+    /// The name leads back to the listener that took the request.
+    SelfLoop,
+    /// The name is negative, or has no address.
+    NoHosts,
+    /// The name could not be bound.
+    BindingFailed,
+    /// The name was not bound in time.
+    BindingTimeout,
+    /// No connection to the chosen address.
+    ConnectFailed,
+    /// The upstream closed or reset the connection.
+    UpstreamClosed,
+    /// The upstream's answer is not HTTP.
+    UpstreamFraming,
+    /// `requestAttemptTimeoutMs` is over.
+    AttemptTimeout,
+    /// `totalTimeoutMs` is over.
+    TotalTimeout,
+    /// The server's `timeoutMs` is over.
+    ServerTimeout,
+    /// `maxConcurrentRequests` is reached.
+    Overload,
+    /// The request's body broke off or was not HTTP.
+    DownstreamBody,
+    /// The client is gone; nobody reads an answer.
+    ClientGone,
+}
+
+/// Whose fault it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The client.
+    Downstream,
+    /// The service behind us.
+    Upstream,
+    /// Names and discovery.
+    Naming,
+    /// The router itself.
+    Router,
+}
+
+/// A failure on the request path.
+#[derive(Debug, Clone)]
+pub struct RouteError {
+    /// What.
+    pub kind: Kind,
+    /// The text for people.
+    pub text: String,
+    /// True when it is known that no byte of the request was acted on.
+    pub not_dispatched: bool,
+}
+
+impl RouteError {
+    /// An error of this kind with this text.
+    pub fn new(kind: Kind, text: impl Into<String>) -> RouteError {
+        RouteError { kind, text: text.into(), not_dispatched: false }
+    }
+
+    /// Marks that the request did not reach a backend.
+    pub fn undispatched(mut self) -> RouteError {
+        self.not_dispatched = true;
+        self
+    }
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+impl Kind {
+    /// Whose fault errors of this kind are.
+    pub fn origin(self) -> Origin {
+        match self {
+            Kind::Unidentified
+            | Kind::BadOverride
+            | Kind::BadRequest
+            | Kind::ExpectationFailed
+            | Kind::MethodNotAllowed
+            | Kind::CallDepth
+            | Kind::DownstreamBody
+            | Kind::ClientGone => Origin::Downstream,
+            Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::IdentifierThrew | Kind::SelfLoop => {
+                Origin::Naming
+            }
+            Kind::ConnectFailed | Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout => {
+                Origin::Upstream
+            }
+            Kind::TotalTimeout | Kind::ServerTimeout | Kind::Overload => Origin::Router,
+        }
+    }
+
+    /// The class name that Linkerd 1 dashboards know it by (telemetry reference §4.1, `failures/<class>`).
+    pub fn class(self) -> &'static str {
+        match self {
+            Kind::Unidentified | Kind::BadRequest | Kind::ExpectationFailed | Kind::MethodNotAllowed => {
+                "io.buoyant.router.RoutingFactory$UnknownDst"
+            }
+            Kind::IdentifierThrew | Kind::BadOverride => "java.lang.IllegalArgumentException",
+            Kind::CallDepth | Kind::SelfLoop => {
+                "io.buoyant.linkerd.protocol.http.MaxCallDepthFilter$MaxCallDepthException"
+            }
+            Kind::NoHosts => "com.twitter.finagle.NoBrokersAvailableException",
+            Kind::BindingFailed => "com.twitter.finagle.Failure",
+            Kind::BindingTimeout => "com.twitter.finagle.RequestTimeoutException",
+            Kind::ConnectFailed => "com.twitter.finagle.ConnectionFailedException",
+            Kind::UpstreamClosed => "com.twitter.finagle.ChannelClosedException",
+            Kind::UpstreamFraming => "io.buoyant.linkerd.protocol.http.FramingFilter$FramingException",
+            Kind::AttemptTimeout => "com.twitter.finagle.IndividualRequestTimeoutException",
+            Kind::TotalTimeout => "com.twitter.finagle.GlobalRequestTimeoutException",
+            Kind::ServerTimeout => "com.twitter.finagle.ServerRequestTimeoutException",
+            Kind::Overload => "com.twitter.finagle.Failure$Rejected",
+            Kind::DownstreamBody | Kind::ClientGone => "com.twitter.finagle.CancelledRequestException",
+        }
+    }
+}

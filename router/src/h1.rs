@@ -1,0 +1,203 @@
+//! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
+//!
+//! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request; `attempt`
+//! sends it once; `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+
+mod attempt;
+mod exchange;
+mod relay;
+
+use crate::clock;
+use crate::error::{Kind, RouteError};
+use crate::respond;
+use crate::timer::{Elapsed, NEVER, Slot};
+use crate::worker::WorkerServer;
+use http::{HeaderMap, StatusCode, Version};
+use http1::{BodyLength, Conn, HeadError, RequestHead, encode_response_head};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+/// A request head must be there within this time from its first byte (attack H1-16).
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// After a refused request, the client's remaining bytes are read for so long, so that it sees the answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// And at most so many bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// A client's connection.
+pub(crate) struct Session {
+    pub(crate) cx: Rc<WorkerServer>,
+    pub(crate) conn: Conn<TcpStream>,
+    pub(crate) slot: Rc<Slot>,
+    pub(crate) peer: SocketAddr,
+    /// Header maps that are used again for every request.
+    pub(crate) recycled: (HeaderMap, HeaderMap),
+    opened: u64,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request may come.
+    Keep,
+    /// Close; the client has been told, and has sent all it wanted.
+    Close,
+    /// Close, after reading what the client still sends.
+    Linger,
+}
+
+enum Next {
+    Request(RequestHead),
+    Refused(HeadError),
+    End,
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketAddr, slot: Rc<Slot>) {
+    let stats = &cx.server.stats;
+    stats.connects.incr();
+    stats.connections.fetch_add(1, Ordering::Relaxed);
+    let mut session = Session {
+        cx: cx.clone(),
+        conn: Conn::new(socket),
+        slot,
+        peer,
+        recycled: (HeaderMap::new(), HeaderMap::new()),
+        opened: clock::now(),
+    };
+    session.run().await;
+    stats.closes.incr();
+    stats.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+impl Session {
+    async fn run(&mut self) {
+        loop {
+            let after = match self.next_request().await {
+                Next::Request(head) => Box::pin(exchange::run(self, head)).await,
+                Next::Refused(error) => self.refuse(&error).await,
+                Next::End => return,
+            };
+            match after {
+                After::Keep if !self.cx.timers.is_draining() => {}
+                After::Keep | After::Close => return,
+                After::Linger => return self.linger().await,
+            }
+        }
+    }
+
+    /// Waits for a request as long as the server's session limits allow.
+    async fn next_request(&mut self) -> Next {
+        if !self.conn.has_buffered() {
+            self.slot.set(self.idle_until());
+            match self.slot.run_idle(self.conn.wait_readable()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false) | Err(_)) | Err(Elapsed::Drained) => return Next::End,
+                Err(Elapsed::Deadline) => {
+                    let aged = self.cx.server.params.life_time.is_some_and(|life| self.age() >= clock::nanos(life));
+                    let stats = &self.cx.server.stats;
+                    if aged {
+                        stats.lifetime.incr()
+                    } else {
+                        stats.idle.incr()
+                    }
+                    return Next::End;
+                }
+            }
+        }
+        let recycled = std::mem::take(&mut self.recycled.0);
+        let mut reading = std::pin::pin!(self.conn.read_request(&self.cx.router.limits, recycled));
+        // Nearly always the whole head is there: then no deadline is set at all.
+        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(reading.as_mut().poll(cx))).await;
+        let outcome = match first {
+            std::task::Poll::Ready(outcome) => Ok(outcome),
+            std::task::Poll::Pending => {
+                self.slot.set(clock::now() + clock::nanos(HEAD_TIMEOUT));
+                self.slot.run(reading).await
+            }
+        };
+        self.slot.set(NEVER);
+        match outcome {
+            Ok(Ok(head)) => Next::Request(head),
+            Ok(Err(HeadError::Closed | HeadError::Io(_))) => Next::End,
+            Ok(Err(error)) => Next::Refused(error),
+            Err(_) => {
+                debug!(peer = %self.peer, "request head took longer than {HEAD_TIMEOUT:?}");
+                Next::Refused(HeadError::Truncated)
+            }
+        }
+    }
+
+    fn age(&self) -> u64 {
+        clock::now().saturating_sub(self.opened)
+    }
+
+    fn idle_until(&self) -> u64 {
+        let params = &self.cx.server.params;
+        let idle = params.idle_time.map_or(NEVER, |idle| clock::now().saturating_add(clock::nanos(idle)));
+        let life = params.life_time.map_or(NEVER, |life| self.opened.saturating_add(clock::nanos(life)));
+        idle.min(life)
+    }
+
+    /// Answers a head that is not HTTP, or too large (data-plane reference §8.1). Counted in `rejected_total`.
+    async fn refuse(&mut self, error: &HeadError) -> After {
+        let reason = error.reason();
+        metrics::counter!("rejected_total", "reason" => reason).increment(1);
+        debug!(peer = %self.peer, listener = %self.cx.server.label, %error, "request refused");
+        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}"));
+        let response = respond::response(&refusal, self.cx.router.error_limits, self.cx.server.params.clear_context);
+        self.write_error(&response, error.status(), Version::HTTP_11, false, false);
+        if self.bounded_flush().await { After::Linger } else { After::Close }
+    }
+
+    /// Queues an error response.
+    pub(crate) fn write_error(
+        &mut self,
+        response: &respond::ErrorResponse,
+        status: StatusCode,
+        version: Version,
+        head_only: bool,
+        keep_alive: bool,
+    ) {
+        let length = response.body.len() as u64;
+        let body = if head_only { BodyLength::Empty } else { BodyLength::Length(length) };
+        let out = self.conn.out();
+        encode_response_head(out, status, None, version, &HeaderMap::new(), body, keep_alive, Some(length));
+        relay::append_fields(out, &response.fields);
+        if !head_only {
+            out.extend_from_slice(&response.body);
+        }
+    }
+
+    /// Writes what is queued, for at most the linger time.
+    async fn bounded_flush(&mut self) -> bool {
+        self.slot.set(clock::now() + clock::nanos(LINGER));
+        matches!(self.slot.run(self.conn.flush()).await, Ok(Ok(())))
+    }
+
+    /// Half-closes and reads what the client still sends: closing at once could take the answer away from it.
+    async fn linger(&mut self) {
+        self.slot.set(clock::now() + clock::nanos(LINGER));
+        let conn = &mut self.conn;
+        let drain = async {
+            if conn.shutdown().await.is_err() {
+                return;
+            }
+            let socket = conn.io_mut();
+            let mut scratch = [0; 4096];
+            let mut left = LINGER_BYTES;
+            while let Ok(read @ 1..) = tokio::io::AsyncReadExt::read(socket, &mut scratch).await {
+                left = left.saturating_sub(read);
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        // Whichever comes first; the connection is closed either way.
+        let _ = self.slot.run(drain).await;
+    }
+}

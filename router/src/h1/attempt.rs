@@ -1,0 +1,436 @@
+//! Sending a request once, or again when it is known that nothing acted on it (DESIGN §5, steps 7 to 10).
+//!
+//! A connection that cannot be made, or that dies before the first byte of an answer, leads to another endpoint of the
+//! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
+
+use super::Session;
+use super::exchange::{Request, show_duration};
+use super::relay::{SendError, append_fields};
+use crate::classify;
+use crate::client::{Client, ReplicaState};
+use crate::clock;
+use crate::config::ClientParams;
+use crate::error::{Kind, RouteError};
+use crate::headers;
+use crate::pool::Upstream;
+use crate::route::{Leaf, PathService};
+use crate::timer::NEVER;
+use balance::Endpoint;
+use http::{HeaderMap, StatusCode, Version};
+use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
+use std::sync::Arc;
+use std::time::Duration;
+use telemetry::RequestStats;
+use tokio::net::TcpStream;
+
+/// A connection must be made within this time (data-plane reference §12: fixed in Linkerd 1).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Endpoints tried for one connection, without spending budget.
+const MAX_CONNECTS: u32 = 25;
+/// Requeues of a request that was sent and not answered; each spends budget.
+const MAX_REQUEUES: u32 = 3;
+/// Interim responses passed on for one request (attack H1-12, flood of 1xx).
+const MAX_INTERIM: u32 = 16;
+
+/// A final response head, and what to settle when its body is done.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) lease: Lease,
+    pub(crate) leaf: Arc<Leaf>,
+}
+
+/// An attempt without an answer.
+pub(crate) struct Failure {
+    pub(crate) error: RouteError,
+    /// A classifier may call it retryable (data-plane reference §11.1, the footnote).
+    pub(crate) retryable: bool,
+    /// Another endpoint may be tried at once: how.
+    requeue: Requeue,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Requeue {
+    No,
+    /// No connection was made.
+    Connect,
+    /// Sent, and not answered by a single byte.
+    Dispatch,
+}
+
+impl Failure {
+    /// A failure that no other attempt can mend.
+    pub(crate) fn fatal(error: RouteError) -> Failure {
+        Failure { error, retryable: false, requeue: Requeue::No }
+    }
+}
+
+/// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
+pub(crate) struct Lease {
+    endpoint: Arc<Endpoint>,
+    began: u64,
+    decay_ns: u64,
+    judged: bool,
+}
+
+impl Lease {
+    fn new(endpoint: Arc<Endpoint>, decay_ns: u64) -> Lease {
+        let began = clock::now();
+        endpoint.begin(began);
+        Lease { endpoint, began, decay_ns, judged: false }
+    }
+
+    fn judge(&mut self, success: bool) {
+        self.judged = true;
+        let now = clock::now();
+        if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
+    }
+
+    fn connect_failed(&mut self) {
+        self.judged = true;
+        self.endpoint.connect_failed(clock::now(), &mut random);
+    }
+}
+
+fn random() -> u64 {
+    fastrand::u64(..)
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let now = clock::now();
+        if !self.judged {
+            self.endpoint.on_ignored(now);
+        }
+        self.endpoint.end(now, self.began, self.decay_ns);
+    }
+}
+
+/// Counts one dispatch in the client's and the client's service's scope, cancellation included.
+struct Dispatch<'a> {
+    stats: [&'a RequestStats; 2],
+    started: u64,
+    done: bool,
+}
+
+impl<'a> Dispatch<'a> {
+    fn new(leaf: &'a Leaf) -> Dispatch<'a> {
+        let stats = [&leaf.client.stats.requests, &leaf.stats];
+        stats.iter().for_each(|stats| stats.begin());
+        Dispatch { stats, started: clock::now(), done: false }
+    }
+
+    fn finish(&mut self, success: bool) -> u64 {
+        self.done = true;
+        let latency = clock::now().saturating_sub(self.started);
+        self.stats.iter().for_each(|stats| stats.finish(success, latency));
+        latency / 1_000_000
+    }
+}
+
+impl Drop for Dispatch<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.finish(false);
+        }
+    }
+}
+
+/// Sends the request to an endpoint of `leaf`, and to others as long as nothing can have acted on it.
+pub(crate) async fn run(
+    session: &mut Session,
+    request: &mut Request,
+    service: &PathService,
+    leaf: &Arc<Leaf>,
+) -> Result<(Answer, Upstream), Failure> {
+    let (mut connects, mut requeues) = (0, 0);
+    loop {
+        let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
+        let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns());
+        let failure = match once(session, request, service, leaf, &mut lease).await {
+            Ok((head, upstream)) => {
+                leaf.client.requeue_budget.deposit(clock::now());
+                return Ok((Answer { head, lease, leaf: leaf.clone() }, upstream));
+            }
+            Err(failure) => failure,
+        };
+        drop(lease);
+        let again = match failure.requeue {
+            Requeue::No => false,
+            Requeue::Connect => {
+                connects += 1;
+                connects <= MAX_CONNECTS && has_open_endpoint(&leaf.client)
+            }
+            Requeue::Dispatch => {
+                requeues += 1;
+                requeues <= MAX_REQUEUES && may_spend(&leaf.client)
+            }
+        };
+        if !again {
+            return Err(failure);
+        }
+        leaf.client.stats.requeues.incr();
+    }
+}
+
+fn has_open_endpoint(client: &Client) -> bool {
+    matches!(&**client.replicas.load(), ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0)
+}
+
+fn may_spend(client: &Client) -> bool {
+    let spent = client.requeue_budget.try_withdraw(clock::now());
+    if !spent {
+        client.stats.budget_exhausted.incr();
+    }
+    spent
+}
+
+/// An endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
+async fn pick(
+    session: &Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+) -> Result<Arc<Endpoint>, RouteError> {
+    let router = &session.cx.router;
+    let no_hosts =
+        |why: &str| Err(router.no_hosts(&service.dst, &format!("client name: {}\nreason: {why}", client.id)));
+    let choose = |state: &ReplicaState| match state {
+        ReplicaState::Pending => None,
+        ReplicaState::Failed(reason) => {
+            Some(Err(RouteError::new(Kind::BindingFailed, reason.to_string()).undispatched()))
+        }
+        ReplicaState::Neg => Some(no_hosts("discovery says that this cluster does not exist")),
+        ReplicaState::Bound(replicas) => match replicas.pick(&client.params.balancer, clock::now(), random) {
+            None => Some(no_hosts("its address set is empty")),
+            Some(pick) => {
+                if pick.max_effort_exhausted {
+                    client.stats.max_effort_exhausted.incr();
+                }
+                Some(Ok(pick.endpoint))
+            }
+        },
+    };
+    let picked = match choose(&client.replicas.load()) {
+        Some(picked) => picked,
+        None => {
+            let limit = router.params.binding_timeout;
+            session.slot.set(request.started.saturating_add(clock::nanos(limit)).min(request.due));
+            match session.slot.run(client.replicas.wait(choose)).await {
+                Ok(picked) => picked,
+                Err(_) if clock::now() >= request.due => Err(request.timed_out(session)),
+                Err(_) => {
+                    let limit = show_duration(limit);
+                    let (id, name) = (&client.id, &service.dst.path);
+                    let text = format!("Exceeded {limit} binding timeout while connecting to {id} for name: {name}");
+                    Err(RouteError::new(Kind::BindingTimeout, text).undispatched())
+                }
+            }
+        }
+    }?;
+    if router.is_own_listener(picked.addr()) {
+        let text = format!(
+            "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
+            service.dst.path,
+            picked.addr(),
+            client.id
+        );
+        return Err(RouteError::new(Kind::SelfLoop, text).undispatched());
+    }
+    Ok(picked)
+}
+
+/// One attempt on one endpoint.
+async fn once(
+    session: &mut Session,
+    request: &mut Request,
+    service: &PathService,
+    leaf: &Leaf,
+    lease: &mut Lease,
+) -> Result<(ResponseHead, Upstream), Failure> {
+    let client = &leaf.client;
+    let mut upstream = match session.cx.pool.take(&lease.endpoint, clock::now()) {
+        Some(upstream) => upstream,
+        None => connect(session, request, service, client, lease).await?,
+    };
+    write_head(request, leaf, &mut upstream);
+    request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
+    let mut dispatch = Dispatch::new(leaf);
+    let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| clock::now() + clock::nanos(limit));
+    session.slot.set(attempt_due.min(request.due));
+    let outcome = receive(session, request, &mut upstream).await;
+    match outcome {
+        Ok(head) => {
+            let success = classify::is_success(service.params.classifier, head.status);
+            lease.judge(success);
+            let ms = dispatch.finish(success);
+            client.stats.status.record(head.status.as_u16(), ms);
+            Ok((head, upstream))
+        }
+        Err(error) => {
+            let failure = failed(session, request, leaf, &upstream, error);
+            let upstreams_fault =
+                matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
+            if upstreams_fault {
+                lease.judge(false);
+            }
+            let ms = dispatch.finish(false);
+            client.stats.status.error(ms);
+            client.stats.failures.record(failure.error.kind.class());
+            Err(failure)
+        }
+    }
+}
+
+enum ReceiveError {
+    Send(SendError),
+    Elapsed,
+}
+
+/// Waits for the final response head; interim ones are passed on.
+async fn receive(
+    session: &mut Session,
+    request: &mut Request,
+    upstream: &mut Upstream,
+) -> Result<ResponseHead, ReceiveError> {
+    let mut interim = 0;
+    loop {
+        let limits = &session.cx.router.limits;
+        let mut recycled = std::mem::take(&mut session.recycled.1);
+        let waiting =
+            request.body.exchange(&mut session.conn, &mut upstream.conn, limits, &request.method, &mut recycled);
+        let head = match session.slot.run(waiting).await {
+            Ok(head) => head.map_err(ReceiveError::Send)?,
+            Err(_) => return Err(ReceiveError::Elapsed),
+        };
+        if !head.status.is_informational() {
+            return Ok(head);
+        }
+        interim += 1;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
+            return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad("unexpected-1xx"))));
+        }
+        pass_interim(session, request.version, head).await.map_err(ReceiveError::Send)?;
+    }
+}
+
+/// Passes 100 and 103 on to a client that knows them (RFC 9110 §15.2).
+async fn pass_interim(session: &mut Session, version: Version, mut head: ResponseHead) -> Result<(), SendError> {
+    if version == Version::HTTP_10 {
+        return Ok(());
+    }
+    let seen = headers::Seen::of(&head.headers);
+    headers::strip(&mut head.headers, &seen);
+    let out = session.conn.out();
+    encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
+    session.recycled.1 = head.headers;
+    match session.slot.run(session.conn.flush()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(SendError::ClientGone),
+    }
+}
+
+fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
+    let out = upstream.conn.out();
+    out.clear();
+    encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
+    append_fields(out, &leaf.fields);
+    append_fields(out, &request.fields);
+}
+
+/// A new connection to the endpoint of `lease`.
+async fn connect(
+    session: &Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    lease: &mut Lease,
+) -> Result<Upstream, Failure> {
+    let addr = lease.endpoint.addr();
+    let started = clock::now();
+    session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
+    let reason = match session.slot.run(TcpStream::connect(addr)).await {
+        Ok(Ok(socket)) => {
+            lease.endpoint.connected();
+            client.stats.connects.incr();
+            client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
+            set_options(&socket, &client.params);
+            let endpoint = lease.endpoint.clone();
+            return Ok(Upstream { conn: Conn::new(socket), endpoint, created: started, reused: false });
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out(session))),
+        Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
+    };
+    lease.connect_failed();
+    client.stats.creation_failures.record("java.net.ConnectException");
+    let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
+    let text = format!(
+        "Unable to establish connection to {addr}: {reason}.\n\nservice name: {}\nclient name: {}\naddresses: [{}]\n\
+         selected address: {addr}",
+        service.dst.path,
+        client.id,
+        addresses.join(", ")
+    );
+    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+}
+
+fn set_options(socket: &TcpStream, params: &ClientParams) {
+    // A connection without these options still works.
+    let _ = socket.set_nodelay(params.socket.no_delay);
+    if let Some(keep_alive) = params.socket.keep_alive {
+        let _ = socket2::SockRef::from(socket).set_keepalive(keep_alive);
+    }
+}
+
+/// The failure for what went wrong after the head was written.
+fn failed(session: &Session, request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError) -> Failure {
+    let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
+    match error {
+        ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out(session)),
+        ReceiveError::Elapsed => {
+            let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
+            let text = format!(
+                "exceeded {} to {} while waiting for a response for an individual request, excluding retries. Remote \
+                 Info: Upstream Address: /{addr}",
+                show_duration(limit),
+                id.show_bare()
+            );
+            Failure { error: RouteError::new(Kind::AttemptTimeout, text), retryable: true, requeue: Requeue::No }
+        }
+        ReceiveError::Send(SendError::Downstream(error)) => Failure::fatal(error),
+        ReceiveError::Send(SendError::ClientGone) => {
+            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
+        }
+        ReceiveError::Send(SendError::Closed(reason)) => {
+            let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+            let safe = request.body.can_replay() && headers::is_idempotent(&request.method);
+            Failure {
+                error: RouteError::new(Kind::UpstreamClosed, text),
+                retryable: true,
+                requeue: if safe { Requeue::Dispatch } else { Requeue::No },
+            }
+        }
+        ReceiveError::Send(SendError::Framing(reason)) => {
+            let text = format!(
+                "the response is not legal HTTP: {reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}"
+            );
+            Failure { error: RouteError::new(Kind::UpstreamFraming, text), retryable: true, requeue: Requeue::No }
+        }
+    }
+}
+
+/// When an idle connection to be kept is to be closed.
+pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> u64 {
+    let now = clock::now();
+    let after =
+        |from: u64, limit: Option<Duration>| limit.map_or(NEVER, |limit| from.saturating_add(clock::nanos(limit)));
+    let idle = after(now, Some(params.pool_idle)).min(after(now, params.session_idle));
+    idle.min(after(upstream.created, params.session_life))
+}
+
+/// Header maps are emptied before they are used again, so that they hold on to no buffer.
+pub(crate) fn emptied(mut headers: HeaderMap) -> HeaderMap {
+    headers.clear();
+    headers
+}

@@ -1,0 +1,181 @@
+//! Header edits of a proxy: hop-by-hop fields, Via, the checks of Host and Connection (RFC 9110 §7.6, data-plane
+//! reference §6).
+//!
+//! One pass over the names notes what is there ([`Seen`]); only what is there is then removed.
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+
+/// Which headers that the router acts on a message has.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Seen {
+    /// Anything that is hop-by-hop.
+    pub hop_by_hop: bool,
+    /// `Connection`.
+    pub connection: bool,
+    /// `l5d-dtab` or `l5d-ctx-dtab`.
+    pub overrides: bool,
+    /// Other context headers of ours.
+    pub context: bool,
+    /// Headers that the router sets itself.
+    pub owned: bool,
+    /// `Via`.
+    pub via: bool,
+}
+
+/// Removed from every message (RFC 9110 §7.6.1 and data-plane reference §19). Framing fields are the codec's.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Set by the router; whatever a peer sent under these names is dropped (attack X2).
+const OWNED: [HeaderName; 6] = [
+    HeaderName::from_static("l5d-dst-service"),
+    HeaderName::from_static("l5d-dst-client"),
+    HeaderName::from_static("l5d-dst-residual"),
+    HeaderName::from_static("l5d-reqid"),
+    HeaderName::from_static("l5d-success-class"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+];
+
+impl Seen {
+    /// One pass over the names.
+    pub fn of(headers: &HeaderMap) -> Seen {
+        let mut seen = Seen::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "connection" => seen.connection = true,
+                "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "upgrade"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "http2-settings" => seen.hop_by_hop = true,
+                "via" => seen.via = true,
+                "l5d-dtab" | "l5d-ctx-dtab" => seen.overrides = true,
+                "l5d-ctx-deadline" | "l5d-ctx-trace" | "l5d-sample" => seen.context = true,
+                "l5d-dst-service"
+                | "l5d-dst-client"
+                | "l5d-dst-residual"
+                | "l5d-reqid"
+                | "l5d-success-class"
+                | "x-forwarded-client-cert" => seen.owned = true,
+                _ => {}
+            }
+        }
+        seen
+    }
+}
+
+/// Removes hop-by-hop headers, those that `Connection` names, and those the router sets itself.
+pub fn strip(headers: &mut HeaderMap, seen: &Seen) {
+    if seen.connection {
+        strip_nominated(headers);
+    }
+    if seen.hop_by_hop {
+        HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    if seen.owned {
+        OWNED.iter().for_each(|name| drop(headers.remove(name)));
+    }
+}
+
+/// Removes what `Connection` names, but for names that routing, framing or trust depend on (attack X1, rule L10).
+fn strip_nominated(headers: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(may_be_nominated)
+        .collect();
+    nominated.iter().for_each(|name| drop(headers.remove(name)));
+    headers.remove(header::CONNECTION);
+}
+
+fn may_be_nominated(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    let kept = matches!(
+        name,
+        "host"
+            | "content-length"
+            | "content-type"
+            | "transfer-encoding"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+            | "via"
+            | "forwarded"
+            | "expect"
+            | "cache-control"
+            | "close"
+    );
+    !kept && !name.starts_with("l5d-") && !name.starts_with("x-forwarded-")
+}
+
+/// Takes `Via` out of `headers` and writes the line with this hop appended (data-plane reference §6.3).
+pub fn write_via(headers: &mut HeaderMap, seen: &Seen, version: Version, out: &mut BytesMut) {
+    out.extend_from_slice(b"via: ");
+    if seen.via
+        && let Some(first) = headers.remove(header::VIA)
+        && !first.is_empty()
+    {
+        out.extend_from_slice(first.as_bytes());
+        out.extend_from_slice(b", ");
+    }
+    out.extend_from_slice(if version == Version::HTTP_10 { b"1.0 linkerd\r\n" } else { b"1.1 linkerd\r\n" });
+}
+
+/// Number of hops in the first `Via`.
+pub fn call_depth(headers: &HeaderMap) -> usize {
+    headers.get(header::VIA).map_or(0, |via| via.as_bytes().split(|&byte| byte == b',').count())
+}
+
+/// Checks the Host of a request (attack H1-8). The error says what is wrong.
+pub fn check_host(headers: &HeaderMap, version: Version) -> Result<(), String> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if version == Version::HTTP_10 => Ok(()),
+        (None, _) => Err("an HTTP/1.1 request must have a Host header".into()),
+        (Some(_), Some(_)) => Err("the request has more than one Host header".into()),
+        (Some(host), None) => check_authority(host),
+    }
+}
+
+fn check_authority(host: &HeaderValue) -> Result<(), String> {
+    let bytes = host.as_bytes();
+    let legal = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%' | b'+' | b'!' | b'$' | b'&' | b'*' | b'='
+            )
+    };
+    if let Some(bad) = bytes.iter().find(|byte| !legal(byte)) {
+        return Err(format!("the Host header holds {:?}, which no host name may", char::from(*bad)));
+    }
+    let port_at = bytes.iter().rposition(|&byte| byte == b':').filter(|at| !bytes[*at..].contains(&b']'));
+    let is_v6_literal = bytes.first() == Some(&b'[');
+    if let Some(at) = port_at.filter(|_| is_v6_literal || bytes.iter().filter(|b| **b == b':').count() == 1) {
+        let port = std::str::from_utf8(&bytes[at + 1..]).unwrap_or_default();
+        let number = port.parse::<u32>();
+        if !port.is_empty() && !matches!(number, Ok(1..=65_535)) && port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!("the Host header names port {port}, which does not exist"));
+        }
+    }
+    Ok(())
+}
+
+/// True for methods that may be sent again when it is not known whether they were acted on (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}

@@ -1,0 +1,218 @@
+//! Identifiers: from a request's head to the name of its service (naming reference §7, `identify.json`).
+//!
+//! Pure. Also the proxy form of the request-target, and the key under which a worker remembers what it identified.
+
+use crate::config::IdentifierParams;
+use bytes::Bytes;
+use dtab::{Path, PathBuilder};
+use http::{HeaderMap, Method, Version, header};
+
+/// What identifiers look at; `target` is already in origin form.
+pub struct Message<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The request-target in origin form; may be empty.
+    pub target: &'a [u8],
+    /// HTTP/1.0 or 1.1.
+    pub version: Version,
+    /// The headers; Host is that of an absolute target.
+    pub headers: &'a HeaderMap,
+}
+
+/// A name for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identified {
+    /// The destination, prefix included.
+    pub dst: Path,
+    /// Leading path segments to remove from the target before it is forwarded.
+    pub consume: usize,
+}
+
+/// Why there is no name (naming reference §7.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoName {
+    /// All identifiers declined; the last one's reason.
+    Unidentified(String),
+    /// An identifier reported an error.
+    Failure(String),
+    /// An identifier threw; `true` when it was the first of the list.
+    Threw(String, bool),
+}
+
+enum Answer {
+    Named(Path, usize),
+    Declined(String),
+    Failure(String),
+    Threw(String),
+}
+
+/// The name of a request: the first identifier that answers (naming reference §7.1).
+pub fn identify(identifiers: &[IdentifierParams], prefix: &Path, message: &Message<'_>) -> Result<Identified, NoName> {
+    let mut last = "no identifier is configured".to_owned();
+    for (i, identifier) in identifiers.iter().enumerate() {
+        match ask(identifier, message) {
+            Answer::Named(path, consume) => return Ok(Identified { dst: prefix.concat(&path), consume }),
+            Answer::Declined(reason) => last = reason,
+            Answer::Failure(reason) => return Err(NoName::Failure(reason)),
+            Answer::Threw(reason) => return Err(NoName::Threw(reason, i == 0)),
+        }
+    }
+    Err(NoName::Unidentified(last))
+}
+
+fn ask(identifier: &IdentifierParams, message: &Message<'_>) -> Answer {
+    match identifier {
+        IdentifierParams::HeaderToken { header, written } => token(header, written, message),
+        IdentifierParams::Header { header, written } => header_path(header, written, message),
+        IdentifierParams::MethodAndHost { http_uri_in_dst } => method_and_host(*http_uri_in_dst, message),
+        IdentifierParams::Path { segments, consume } => path_segments(*segments, *consume, message),
+        IdentifierParams::Static { path } => Answer::Named(path.clone(), 0),
+    }
+}
+
+fn one_label(label: &[u8]) -> Answer {
+    labels([label], None)
+}
+
+/// A name of raw labels, followed by the labels of `rest`.
+fn labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>, rest: Option<&Path>) -> Answer {
+    let mut builder = PathBuilder::default();
+    for label in labels {
+        if let Err(error) = builder.push(label) {
+            return Answer::Threw(error.to_string());
+        }
+    }
+    if let Some(rest) = rest {
+        builder.extend(rest);
+    }
+    Answer::Named(builder.build(), 0)
+}
+
+fn value<'a>(name: &str, message: &Message<'a>) -> &'a [u8] {
+    message.headers.get(name).map_or(b"", |value| value.as_bytes())
+}
+
+fn token(name: &str, written: &str, message: &Message<'_>) -> Answer {
+    match value(name, message) {
+        b"" => Answer::Declined(format!("{written} header is absent")),
+        token => one_label(token),
+    }
+}
+
+fn header_path(name: &str, written: &str, message: &Message<'_>) -> Answer {
+    let value = value(name, message);
+    if value.is_empty() {
+        return Answer::Declined(format!("{written} header is absent"));
+    }
+    match Path::parse(&String::from_utf8_lossy(value)) {
+        Ok(path) => Answer::Named(path, 0),
+        Err(error) => Answer::Failure(error.to_string()),
+    }
+}
+
+fn method_and_host(uri_in_dst: bool, message: &Message<'_>) -> Answer {
+    let rest = match uri_in_dst.then(|| Path::parse(&String::from_utf8_lossy(path_part(message.target)))) {
+        None => None,
+        Some(Ok(path)) => Some(path),
+        Some(Err(error)) => return Answer::Threw(error.to_string()),
+    };
+    let method = message.method.as_str().as_bytes();
+    if message.version == Version::HTTP_10 {
+        return labels([b"1.0", method], rest.as_ref());
+    }
+    let host = value("host", message).to_ascii_lowercase();
+    if host.is_empty() {
+        return Answer::Declined("HTTP/1.1 request missing hostname".to_owned());
+    }
+    labels([b"1.1", method, &host], rest.as_ref())
+}
+
+fn path_segments(count: usize, consume: bool, message: &Message<'_>) -> Answer {
+    let path = path_part(message.target);
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    let segments: Vec<&[u8]> = match &path[..end] {
+        [] => Vec::new(),
+        used => used.split(|&byte| byte == b'/').collect(),
+    };
+    if segments.len() < count {
+        return Answer::Declined("not enough segments in path".to_owned());
+    }
+    match labels(segments.into_iter().take(count), None) {
+        Answer::Named(path, _) => Answer::Named(path, if consume { count } else { 0 }),
+        other => other,
+    }
+}
+
+/// The path of a target, without the query.
+fn path_part(target: &[u8]) -> &[u8] {
+    target.iter().position(|&byte| byte == b'?').map_or(target, |at| &target[..at])
+}
+
+/// `target` without its first `segments` path segments; query and trailing slash stay, `/` when nothing is left
+/// (naming reference §7.4).
+pub fn consume(target: &Bytes, segments: usize) -> Bytes {
+    let path = path_part(target);
+    let mut at = 0;
+    for _ in 0..segments {
+        at += 1;
+        at += path.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == b'/')).unwrap_or(path.len());
+        at = at.min(path.len());
+    }
+    if at < path.len() {
+        return target.slice(at..);
+    }
+    if at == target.len() {
+        return Bytes::from_static(b"/");
+    }
+    let mut rest = Vec::with_capacity(target.len() - at + 1);
+    rest.push(b'/');
+    rest.extend_from_slice(&target[at..]);
+    rest.into()
+}
+
+/// Authority and origin form of an absolute target (naming reference §7.3, RFC 9112 §3.2.2). None for any other
+/// target; an error for one that looks absolute but is not legal.
+pub fn absolute_form(target: &Bytes) -> Result<Option<(Bytes, Bytes)>, String> {
+    let Some(at) = target.windows(3).position(|window| window == b"://") else { return Ok(None) };
+    let scheme = &target[..at];
+    if scheme.starts_with(b"/") || scheme.contains(&b'?') {
+        return Ok(None);
+    }
+    let legal = scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|&byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    let rest = target.slice(at + 3..);
+    let end = rest.iter().position(|&byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    if !legal || end == 0 {
+        return Err(format!("the request target {} is not a legal URI", String::from_utf8_lossy(target)));
+    }
+    Ok(Some((rest.slice(..end), rest.slice(end..))))
+}
+
+/// Appends to `key` all that identification reads of the message: two messages with one key have one name.
+pub fn memo_key(identifiers: &[IdentifierParams], message: &Message<'_>, key: &mut Vec<u8>) {
+    for identifier in identifiers {
+        match identifier {
+            IdentifierParams::HeaderToken { header, .. } | IdentifierParams::Header { header, .. } => {
+                key.extend_from_slice(value(header, message));
+            }
+            IdentifierParams::MethodAndHost { http_uri_in_dst } => {
+                key.push(if message.version == Version::HTTP_10 { b'0' } else { b'1' });
+                key.extend_from_slice(message.method.as_str().as_bytes());
+                key.push(b'\n');
+                key.extend_from_slice(message.headers.get(header::HOST).map_or(b"", |host| host.as_bytes()));
+                if *http_uri_in_dst {
+                    key.push(b'\n');
+                    key.extend_from_slice(path_part(message.target));
+                }
+            }
+            IdentifierParams::Path { segments, .. } => {
+                let path = path_part(message.target);
+                let end = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(*segments);
+                key.extend_from_slice(end.map_or(path, |(at, _)| &path[..at]));
+            }
+            IdentifierParams::Static { .. } => {}
+        }
+        key.push(b'\n');
+    }
+}

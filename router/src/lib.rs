@@ -1,0 +1,26 @@
+//! Switchyard's router: configuration, names to clients, the HTTP/1 request path, admin pages.
+//!
+//! The binary is a thin shell around `cli`. `linker` builds everything from a config; see ARCHITECTURE.md for a map.
+
+pub mod classify;
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod demo;
+pub mod error;
+mod h1;
+pub mod headers;
+pub mod identify;
+pub mod linker;
+pub mod logging;
+pub mod pages;
+pub mod pool;
+pub mod respond;
+pub mod route;
+pub mod router;
+pub mod server;
+pub mod shutdown;
+pub mod timer;
+pub mod worker;

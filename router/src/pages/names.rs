@@ -1,0 +1,145 @@
+//! Pages about names: how a name resolves, which names there are, what the clients know, what the namers watch.
+
+use super::State;
+use crate::client::{Client, ReplicaState};
+use admin::{Pages, Request, Response};
+use dtab::{Dtab, DtabStack, Interpreter, Namer, Path};
+use http::{Method, StatusCode};
+use namers::{FsNamer, WatchReport};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// Adds the pages about names.
+pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
+    let s = state.clone();
+    pages = pages.page("/delegator.json", "how a name resolves (path, dtab, namespace)", move |request| {
+        let state = s.clone();
+        async move { delegator(&state, &request).await }
+    });
+    let s = state.clone();
+    pages = pages.get("/client_state.json", "addresses of every client", move |_| {
+        let state = s.clone();
+        async move { client_state(&state) }
+    });
+    let fs = state.fs.clone();
+    pages = pages.get("/bound-names.json", "names that the namers can list", move |_| {
+        let fs = fs.clone();
+        async move { bound_names(fs).await }
+    });
+    for fs in &state.fs {
+        let name = fs.prefix().skip(1).show_bare();
+        let fs = fs.clone();
+        pages = pages.get(&format!("/namer_state/{name}.json"), "what a namer watches", move |_| {
+            let fs = fs.clone();
+            async move { Response::json_value(&Value::Array(fs.report().iter().map(report).collect())) }
+        });
+    }
+    pages
+}
+
+/// The three parameters of a delegation request.
+struct Question {
+    namespace: Option<String>,
+    dtab: String,
+    path: String,
+}
+
+/// `GET` with parameters or `POST` with JSON (naming reference §10.1).
+fn question(request: &Request) -> Result<Question, Response> {
+    let given = |name: &str| request.param(name).map(str::to_owned);
+    match request.method {
+        Method::GET => Ok(Question {
+            namespace: given("namespace"),
+            dtab: given("dtab").unwrap_or_default(),
+            path: given("path").unwrap_or_default(),
+        }),
+        Method::POST if request.media_type() != "application/json" => {
+            let text = "delegation requests are application/json\n";
+            Err(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+        }
+        Method::POST => {
+            let body = String::from_utf8_lossy(&request.body).into_owned();
+            let malformed =
+                || Response::error(StatusCode::BAD_REQUEST, format!("Malformed delegation request: {body}"));
+            let json: Value = serde_json::from_str(&body).map_err(|_| malformed())?;
+            let text = |name: &str| json[name].as_str().map(str::to_owned);
+            let (Some(dtab), Some(path)) = (text("dtab"), text("path")) else { return Err(malformed()) };
+            Ok(Question { namespace: text("namespace"), dtab, path })
+        }
+        _ => Err(Response::method_not_allowed("GET, POST")),
+    }
+}
+
+async fn delegator(state: &State, request: &Request) -> Response {
+    let question = match question(request) {
+        Ok(question) => question,
+        Err(response) => return response,
+    };
+    let bad = |what: &str, error: &dyn std::fmt::Display| {
+        Response::error(StatusCode::BAD_REQUEST, format!("Invalid {what}: {error}"))
+    };
+    let dtab = match Dtab::parse(&question.dtab) {
+        Ok(dtab) => DtabStack::new([dtab]),
+        Err(error) => return bad("dtab", &error),
+    };
+    let path = match Path::parse(&question.path) {
+        Ok(path) => path,
+        Err(error) => return bad("path", &error),
+    };
+    let Some(interpreter) = interpreter(state, question.namespace.as_deref()) else {
+        let label = question.namespace.unwrap_or_default();
+        let text = format!("Name Interpreter for {label} cannot show delegations");
+        return Response::error(StatusCode::NOT_IMPLEMENTED, text);
+    };
+    match interpreter.explain(&dtab, &path).await {
+        Ok(tree) => Response::json(namers::wire::delegation(&tree)),
+        Err(text) if text == "Request timed out." => Response::error(StatusCode::SERVICE_UNAVAILABLE, text),
+        Err(text) => Response::error(StatusCode::INTERNAL_SERVER_ERROR, text),
+    }
+}
+
+fn interpreter<'a>(state: &'a State, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
+    let Some(label) = namespace else { return Some(&state.bare) };
+    state.routers.iter().find(|router| router.params.label == label).map(|router| &router.interpreter)
+}
+
+/// Client id to state and addresses, all routers together (telemetry reference §17.2).
+fn client_state(state: &State) -> Response {
+    let mut clients = Map::new();
+    for client in state.routers.iter().flat_map(|router| router.clients.all()) {
+        clients.insert(client.id.to_string(), one_client(&client));
+    }
+    Response::json_value(&Value::Object(clients))
+}
+
+fn one_client(client: &Client) -> Value {
+    match &**client.replicas.load() {
+        ReplicaState::Pending => json!("Pending"),
+        ReplicaState::Neg => json!("Neg"),
+        ReplicaState::Failed(reason) => json!(format!("Failed: {reason}")),
+        ReplicaState::Bound(_) => {
+            let addresses: Vec<String> = client.addresses().iter().map(ToString::to_string).collect();
+            json!({ "state": "bound", "addresses": addresses })
+        }
+    }
+}
+
+async fn bound_names(fs: Vec<Arc<FsNamer>>) -> Response {
+    let list = move || fs.iter().flat_map(|fs| fs.names()).map(|name| name.to_string()).collect::<Vec<_>>();
+    match tokio::task::spawn_blocking(list).await {
+        Ok(names) => Response::json_value(&json!(names)),
+        Err(error) => Response::error(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot list the names: {error}\n")),
+    }
+}
+
+fn report(watch: &WatchReport) -> Value {
+    let seconds = |age: Option<std::time::Duration>| age.map(|age| (age.as_secs_f64() * 1000.0).round() / 1000.0);
+    json!({
+        "key": watch.key,
+        "state": watch.state,
+        "age_seconds": seconds(watch.age),
+        "last_success_seconds_ago": seconds(watch.last_success),
+        "last_error": watch.last_error,
+        "watchers": watch.watchers,
+    })
+}

@@ -1,0 +1,73 @@
+//! The upstream connections of one worker: idle ones by endpoint, newest first, with an age limit.
+//!
+//! Connections never move between workers. Not for: connecting (`http::attempt`) or load (`balance`).
+
+use balance::Endpoint;
+use http1::Conn;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// A connection to an endpoint.
+pub struct Upstream {
+    /// The connection.
+    pub conn: Conn<TcpStream>,
+    /// Where it leads.
+    pub endpoint: Arc<Endpoint>,
+    /// When it was made, in nanoseconds of the process clock.
+    pub created: u64,
+    /// True when it has served a request before.
+    pub reused: bool,
+}
+
+struct Idle {
+    upstream: Upstream,
+    /// When it is closed for having been idle.
+    expires: u64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Pool {
+    idle: RefCell<HashMap<u64, Vec<Idle>>>,
+}
+
+impl Pool {
+    /// A live idle connection to `endpoint`, if there is one. Dead ones found on the way are closed.
+    pub fn take(&self, endpoint: &Endpoint, now: u64) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        let list = idle.get_mut(&endpoint.uid())?;
+        while let Some(mut entry) = list.pop() {
+            if entry.expires > now && entry.upstream.conn.idle_is_alive() {
+                entry.upstream.reused = true;
+                return Some(entry.upstream);
+            }
+        }
+        None
+    }
+
+    /// Keeps `upstream` until `expires`, unless its endpoint has left discovery.
+    pub fn put(&self, mut upstream: Upstream, expires: u64) {
+        if upstream.endpoint.is_closed() || upstream.conn.has_buffered() {
+            return;
+        }
+        upstream.conn.release_buffers();
+        self.idle.borrow_mut().entry(upstream.endpoint.uid()).or_default().push(Idle { upstream, expires });
+    }
+
+    /// Closes what is too old, dead, or leads to an endpoint that has left discovery.
+    pub fn sweep(&self, now: u64) {
+        self.idle.borrow_mut().retain(|_, list| {
+            list.retain_mut(|entry| {
+                entry.expires > now && !entry.upstream.endpoint.is_closed() && entry.upstream.conn.idle_is_alive()
+            });
+            !list.is_empty()
+        });
+    }
+
+    /// Closes all.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}

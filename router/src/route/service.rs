@@ -1,0 +1,199 @@
+//! [`PathService`]: one logical name under one override: its policy, its counters, its bound list.
+
+use super::cache::Entry;
+use super::{Bound, Cell, Choices, Dst, Leaf, shares};
+use crate::client::{Client, Clients};
+use crate::clock;
+use crate::config::ServiceParams;
+use balance::{RetryBudget, RetryBudgetConfig};
+use bytes::{Bytes, BytesMut};
+use dtab::{Activity, BoundName, NameTree, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+/// What a path service is made of.
+pub struct PathServiceParts<'a> {
+    /// The destination.
+    pub dst: Dst,
+    /// Its policy.
+    pub params: ServiceParams,
+    /// The live binding.
+    pub binding: Activity<NameTree<BoundName>>,
+    /// Where its clients come from.
+    pub clients: Arc<Clients>,
+    /// The router's scope.
+    pub scope: &'a Scope,
+    /// Where its task runs.
+    pub handle: &'a Handle,
+}
+
+/// See the module.
+pub struct PathService {
+    /// The destination.
+    pub dst: Dst,
+    /// Timeouts, retries, classification.
+    pub params: ServiceParams,
+    /// Request counters.
+    pub stats: RequestStats,
+    /// `failures/<class>`.
+    pub failures: Failures,
+    /// `retries/total`.
+    pub retries: Arc<Counter>,
+    /// `retries/per_request`.
+    pub retries_per_request: Arc<Stat>,
+    /// `retries/budget_exhausted`.
+    pub budget_exhausted: Arc<Counter>,
+    /// The retry budget.
+    pub budget: Arc<RetryBudget>,
+    /// What it is bound to.
+    pub bound: Arc<Cell<Bound>>,
+    last_used: AtomicU64,
+    closed: AtomicBool,
+    scope: Scope,
+    task: AbortHandle,
+    _budget_gauge: GaugeGuard,
+}
+
+impl PathService {
+    /// Makes the service and starts its task. A binding that is settled already is in force on return.
+    pub fn new(parts: PathServiceParts<'_>) -> Arc<PathService> {
+        let PathServiceParts { dst, params, mut binding, clients, scope, handle } = parts;
+        let shown = dst.path.show_bare();
+        let scope = scope.scope("service").scope(&shown);
+        let bound = Arc::new(Cell::new(Bound::Pending));
+        let maker = LeafMaker { dst: dst.clone(), service: shown, clients };
+        publish(&bound, &maker, binding.get());
+        let task = handle.spawn(follow(bound.clone(), maker, binding)).abort_handle();
+        let budget = Arc::new(RetryBudget::new(budget_config(&params), clock::now()));
+        let gauge = budget.clone();
+        let _budget_gauge = scope.gauge("retries/budget", move || gauge.balance(clock::now()) as f64);
+        Arc::new(PathService {
+            stats: RequestStats::new(&scope),
+            failures: Failures::new(&scope),
+            retries: scope.counter("retries/total"),
+            retries_per_request: scope.stat("retries/per_request"),
+            budget_exhausted: scope.counter("retries/budget_exhausted"),
+            budget,
+            bound,
+            last_used: AtomicU64::new(clock::now()),
+            closed: AtomicBool::new(false),
+            dst,
+            params,
+            scope,
+            task,
+            _budget_gauge,
+        })
+    }
+
+    /// Notes a use at `now`, and every second that of its clients.
+    pub fn touch(&self, now: u64) {
+        if now.saturating_sub(self.last_used.load(Ordering::Relaxed)) > 1_000_000_000 {
+            self.last_used.store(now, Ordering::Relaxed);
+            if let Bound::Ok(choices) = &**self.bound.load() {
+                choices.leaves().for_each(|leaf| leaf.client.touch(now));
+            }
+        }
+    }
+
+    /// True once it has left the cache: whoever remembers it should look it up anew.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for PathService {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Entry for PathService {
+    fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    fn in_use(self: &Arc<Self>) -> bool {
+        self.stats.pending() > 0
+    }
+
+    fn evicted(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.task.abort();
+        // Services of one name under different overrides share their counters; those of the plain name own them.
+        if self.dst.local.is_empty() {
+            self.scope.prune();
+        }
+    }
+}
+
+fn budget_config(params: &ServiceParams) -> RetryBudgetConfig {
+    RetryBudgetConfig {
+        ttl_secs: params.retry_budget.ttl.as_secs() as u32,
+        min_retries_per_sec: params.retry_budget.min_per_sec,
+        percent_can_retry: params.retry_budget.percent,
+    }
+}
+
+/// Publishes every new binding; ends by abortion.
+async fn follow(cell: Arc<Cell<Bound>>, maker: LeafMaker, mut binding: Activity<NameTree<BoundName>>) {
+    loop {
+        binding.changed().await;
+        publish(&cell, &maker, binding.get());
+    }
+}
+
+/// Puts a binding in force. Once it has been bound, a path keeps its last good list (naming reference §4.4).
+fn publish(cell: &Cell<Bound>, maker: &LeafMaker, state: State<NameTree<BoundName>>) {
+    match state {
+        State::Ok(tree) => {
+            let previous = cell.load();
+            let shares = shares(&tree).into_iter().map(|(name, share)| (name.map(|n| maker.leaf(n, &previous)), share));
+            let choices = Choices::new(shares);
+            cell.set(Bound::Ok(choices));
+        }
+        State::Failed(reason) if !matches!(**cell.load(), Bound::Ok(_)) => cell.set(Bound::Failed(reason)),
+        State::Failed(_) | State::Pending => {}
+    }
+}
+
+/// Makes the leaves of one service.
+struct LeafMaker {
+    dst: Dst,
+    service: String,
+    clients: Arc<Clients>,
+}
+
+impl LeafMaker {
+    /// The leaf for `name`; that of the previous list when it had the same name.
+    fn leaf(&self, name: BoundName, previous: &Bound) -> Arc<Leaf> {
+        if let Bound::Ok(choices) = previous {
+            let same = |leaf: &&Arc<Leaf>| leaf.client.id == name.id && leaf.residual == name.residual;
+            if let Some(leaf) = choices.leaves().find(same) {
+                return leaf.clone();
+            }
+        }
+        let client = self.clients.get(&name.id);
+        let stats = RequestStats::new(&client.scope.scope("service").scope(&self.service));
+        Arc::new(Leaf { fields: self.fields(&client, &name), residual: name.residual, client, stats })
+    }
+
+    /// The raw header lines of a leaf (data-plane reference §5.2).
+    fn fields(&self, client: &Client, name: &BoundName) -> Bytes {
+        let mut fields = BytesMut::new();
+        let mut line = |key: &str, value: &str| {
+            fields.extend_from_slice(format!("{key}: {value}\r\n").as_bytes());
+        };
+        line("l5d-dst-service", &self.dst.path.to_string());
+        line("l5d-dst-client", &client.id.to_string());
+        if !name.residual.is_empty() {
+            line("l5d-dst-residual", &name.residual.to_string());
+        }
+        if !self.dst.local.is_empty() {
+            line("l5d-ctx-dtab", &self.dst.local.to_string());
+        }
+        fields.freeze()
+    }
+}

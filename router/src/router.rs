@@ -1,0 +1,126 @@
+//! [`Router`]: one router of the config: its caches, its interpreter, its parameters; shared by all workers.
+
+use crate::client::Clients;
+use crate::clock;
+use crate::config::RouterParams;
+use crate::error::{Kind, RouteError};
+use crate::respond::ErrorLimits;
+use crate::route::cache::Cache;
+use crate::route::{Dst, PathService, PathServiceParts};
+use dtab::{DtabStack, Interpreter};
+use http1::Limits;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use telemetry::Scope;
+use tokio::runtime::Handle;
+
+/// Dentries shown in an error text, at most.
+const SHOWN_DENTRIES: usize = 50;
+
+/// See the module.
+pub struct Router {
+    /// Its parameters.
+    pub params: Arc<RouterParams>,
+    /// Its interpreter.
+    pub interpreter: Arc<dyn Interpreter>,
+    /// Its clients.
+    pub clients: Arc<Clients>,
+    /// `rt/<label>`.
+    pub scope: Scope,
+    /// Limits of request heads; responses may have as much.
+    pub limits: Limits,
+    /// Limits of error responses.
+    pub error_limits: ErrorLimits,
+    paths: Cache<Dst, PathService>,
+    listeners: OnceLock<Vec<SocketAddr>>,
+    handle: Handle,
+}
+
+impl Router {
+    /// A router that binds with `interpreter`; its tasks run on `handle`.
+    pub fn new(params: Arc<RouterParams>, interpreter: Arc<dyn Interpreter>, scope: Scope, handle: Handle) -> Router {
+        let clients = Clients::new(interpreter.clone(), params.clone(), scope.clone(), handle.clone());
+        let ttl = clock::nanos(params.binding_cache.idle_ttl);
+        let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
+        if params.originator {
+            scope.gauge("originator", || 1.0).keep();
+        }
+        Router {
+            limits: Limits {
+                max_line_bytes: params.max_line_bytes,
+                max_head_bytes: params.max_headers_bytes,
+                ..Limits::default()
+            },
+            error_limits: ErrorLimits {
+                body_bytes: params.max_err_response_bytes,
+                header_bytes: params.max_headers_bytes,
+            },
+            clients: Arc::new(clients),
+            params,
+            interpreter,
+            scope,
+            paths,
+            listeners: OnceLock::new(),
+            handle,
+        }
+    }
+
+    /// The service for `dst`; the flag says whether it is kept.
+    pub fn service(&self, dst: &Dst) -> (Arc<PathService>, bool) {
+        self.paths.get_or_make(dst, || {
+            let dtab = DtabStack::new([self.params.dtab.clone(), dst.local.clone()]);
+            PathService::new(PathServiceParts {
+                dst: dst.clone(),
+                params: self.params.service.for_name(&dst.path),
+                binding: self.interpreter.bind(&dtab, &dst.path),
+                clients: self.clients.clone(),
+                scope: &self.scope,
+                handle: &self.handle,
+            })
+        })
+    }
+
+    /// Notes where the router listens, once it does.
+    pub fn set_listeners(&self, listeners: Vec<SocketAddr>) {
+        // A second call would change nothing that is in force.
+        let _ = self.listeners.set(listeners);
+    }
+
+    /// True when `addr` is a listener of this very router: a request sent there would come back (attack P23).
+    pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
+        let own = self.listeners.get().map_or(&[][..], Vec::as_slice);
+        own.iter().any(|own| own.port() == addr.port() && (own.ip() == addr.ip() || covers(own.ip(), addr.ip())))
+    }
+
+    /// Throws out what has been idle for too long.
+    pub fn sweep(&self) {
+        self.paths.sweep();
+        self.clients.sweep();
+    }
+
+    /// The error of a name without a usable address (data-plane reference §8.2); `detail` says why.
+    pub fn no_hosts(&self, dst: &Dst, detail: &str) -> RouteError {
+        let mut text = format!("Unable to route request!\n\nservice name: {}\ndtab:\n\nbase dtab:\n", dst.path);
+        write_dtab(&mut text, &self.params.dtab);
+        text.push_str("override dtab:\n");
+        write_dtab(&mut text, &dst.local);
+        // Writing to a String does not fail.
+        let _ = write!(text, "\n{detail}\n");
+        RouteError::new(Kind::NoHosts, text).undispatched()
+    }
+}
+
+/// True when a listener on the wildcard address takes what is sent to a loopback address.
+fn covers(listener: IpAddr, addr: IpAddr) -> bool {
+    listener.is_unspecified() && addr.is_loopback()
+}
+
+fn write_dtab(text: &mut String, dtab: &dtab::Dtab) {
+    for dentry in dtab.dentries().iter().take(SHOWN_DENTRIES) {
+        let _ = writeln!(text, "  {} => {}", dentry.prefix, dentry.dst);
+    }
+    if dtab.dentries().len() > SHOWN_DENTRIES {
+        let _ = writeln!(text, "  ... and {} more", dtab.dentries().len() - SHOWN_DENTRIES);
+    }
+}

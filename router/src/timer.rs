@@ -1,0 +1,198 @@
+//! Coarse deadlines of one worker: no timer is registered per request.
+//!
+//! Every connection holds one [`Slot`]; it sets when the slot is due, and a tick of the worker looks at all slots at
+//! once. A deadline fires at most one [`TICK`] late. Also how a drain reaches connections that wait for a request.
+
+use crate::clock;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often due slots are looked for while any is set.
+pub const TICK: Duration = Duration::from_millis(20);
+
+/// No deadline.
+pub const NEVER: u64 = u64::MAX;
+
+/// Why [`Slot::run`] gave up on a future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elapsed {
+    /// The slot's deadline is over.
+    Deadline,
+    /// The worker drains and the slot was waiting for a request.
+    Drained,
+}
+
+/// The deadline of one connection.
+pub struct Slot {
+    due: Cell<u64>,
+    idle: Cell<bool>,
+    elapsed: Cell<Option<Elapsed>>,
+    waker: RefCell<Option<Waker>>,
+    timers: Rc<Timers>,
+}
+
+/// All slots of a worker.
+#[derive(Default)]
+pub struct Timers {
+    slots: RefCell<Vec<Weak<Slot>>>,
+    set: Notify,
+    draining: Cell<bool>,
+    live: Cell<usize>,
+}
+
+impl Timers {
+    /// A new slot without a deadline.
+    pub fn slot(self: &Rc<Timers>) -> Rc<Slot> {
+        let slot = Rc::new(Slot {
+            due: Cell::new(NEVER),
+            idle: Cell::new(false),
+            elapsed: Cell::new(None),
+            waker: RefCell::new(None),
+            timers: self.clone(),
+        });
+        self.slots.borrow_mut().push(Rc::downgrade(&slot));
+        self.live.set(self.live.get() + 1);
+        slot
+    }
+
+    /// Slots in use, one per connection.
+    pub fn live(&self) -> usize {
+        self.live.get()
+    }
+
+    /// True once [`Timers::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Ends every wait for a request, now and from now on.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.fire(|slot| slot.idle.get().then_some(Elapsed::Drained));
+    }
+
+    /// Ticks while any slot has a deadline; runs for ever.
+    pub async fn run(&self) {
+        loop {
+            let now = clock::now();
+            self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline));
+            if self.any_due() {
+                tokio::time::sleep(TICK).await;
+            } else {
+                self.set.notified().await;
+            }
+        }
+    }
+
+    fn any_due(&self) -> bool {
+        self.slots.borrow().iter().any(|slot| slot.upgrade().is_some_and(|slot| slot.due.get() != NEVER))
+    }
+
+    fn fire(&self, verdict: impl Fn(&Slot) -> Option<Elapsed>) {
+        self.slots.borrow_mut().retain(|slot| {
+            let Some(slot) = slot.upgrade() else { return false };
+            if let Some(elapsed) = verdict(&slot) {
+                slot.elapsed.set(Some(elapsed));
+                slot.due.set(NEVER);
+                if let Some(waker) = slot.waker.borrow_mut().take() {
+                    waker.wake();
+                }
+            }
+            true
+        });
+    }
+}
+
+impl Slot {
+    /// Sets when the slot is due, in nanoseconds of the process clock; [`NEVER`] for no deadline.
+    pub fn set(&self, due: u64) {
+        let before = self.due.replace(due);
+        self.elapsed.set(None);
+        if before == NEVER && due != NEVER {
+            self.timers.set.notify_one();
+        }
+    }
+
+    /// Runs `future` until it is ready or the slot is due.
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            if let Some(elapsed) = self.elapsed.take() {
+                return Poll::Ready(Err(elapsed));
+            }
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// As [`Slot::run`], for a wait that a drain ends.
+    pub async fn run_idle<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
+        if self.timers.is_draining() {
+            return Err(Elapsed::Drained);
+        }
+        self.idle.set(true);
+        let output = self.run(future).await;
+        self.idle.set(false);
+        output
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.timers.live.set(self.timers.live.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local<T>(future: impl Future<Output = T>) -> T {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default()).expect("a runtime");
+        runtime.block_on(future)
+    }
+
+    #[test]
+    fn a_due_slot_gives_up_and_can_be_used_again() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let ticking = timers.clone();
+            tokio::task::spawn_local(async move { ticking.run().await });
+            let slot = timers.slot();
+            slot.set(clock::now() + 1_000_000);
+            assert_eq!(slot.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
+            assert_eq!(slot.run(async { 7 }).await, Ok(7));
+            slot.set(clock::now() + 1_000_000);
+            assert_eq!(slot.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
+        });
+    }
+
+    #[test]
+    fn a_drain_ends_idle_waits_only() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let slot = timers.slot();
+            let drainer = timers.clone();
+            tokio::task::spawn_local(async move { drainer.drain() });
+            assert_eq!(slot.run_idle(std::future::pending::<()>()).await, Err(Elapsed::Drained));
+            assert_eq!(slot.run_idle(async {}).await, Err(Elapsed::Drained), "later waits end too");
+            assert_eq!(slot.run(async { 1 }).await, Ok(1), "a request in flight goes on");
+            assert_eq!(timers.live(), 1);
+            drop(slot);
+            assert_eq!(timers.live(), 0);
+        });
+    }
+}
