@@ -14,9 +14,11 @@ use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use http::{HeaderMap, StatusCode, Version};
 use http1::{BodyLength, Conn, HeadError, RequestHead, encode_response_head};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -34,8 +36,6 @@ pub(crate) struct Session {
     pub(crate) conn: Conn<TcpStream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
-    /// Header maps that are used again for every request.
-    pub(crate) recycled: (HeaderMap, HeaderMap),
     opened: u64,
 }
 
@@ -50,25 +50,12 @@ pub(crate) enum After {
     Linger,
 }
 
-enum Next {
-    Request(RequestHead),
-    Refused(HeadError),
-    End,
-}
-
 /// Serves one connection until it ends.
 pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketAddr, slot: Rc<Slot>) {
     let stats = &cx.server.stats;
     stats.connects.incr();
     stats.connections.fetch_add(1, Ordering::Relaxed);
-    let mut session = Session {
-        cx: cx.clone(),
-        conn: Conn::new(socket),
-        slot,
-        peer,
-        recycled: (HeaderMap::new(), HeaderMap::new()),
-        opened: clock::now(),
-    };
+    let mut session = Session { cx: cx.clone(), conn: Conn::new(socket), slot, peer, opened: clock::now() };
     session.run().await;
     stats.closes.incr();
     stats.connections.fetch_sub(1, Ordering::Relaxed);
@@ -76,60 +63,62 @@ pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketA
 
 impl Session {
     async fn run(&mut self) {
-        loop {
-            let after = match self.next_request().await {
-                Next::Request(head) => Box::pin(exchange::run(self, head)).await,
-                Next::Refused(error) => self.refuse(&error).await,
-                Next::End => return,
-            };
-            match after {
+        // What a connection that waits for a request holds is this small future; a request lives in a box of its own.
+        while self.wait().await {
+            match Box::pin(self.one_request()).await {
                 After::Keep if !self.cx.timers.is_draining() => {}
                 After::Keep | After::Close => return,
-                After::Linger => return self.linger().await,
+                After::Linger => return Box::pin(self.linger()).await,
             }
         }
     }
 
-    /// Waits for a request as long as the server's session limits allow.
-    async fn next_request(&mut self) -> Next {
-        if !self.conn.has_buffered() {
-            self.slot.set(self.idle_until());
-            match self.slot.run_idle(self.conn.wait_readable()).await {
-                Ok(Ok(true)) => {}
-                Ok(Ok(false) | Err(_)) | Err(Elapsed::Drained) => return Next::End,
-                Err(Elapsed::Deadline) => {
-                    let aged = self.cx.server.params.life_time.is_some_and(|life| self.age() >= clock::nanos(life));
-                    let stats = &self.cx.server.stats;
-                    if aged {
-                        stats.lifetime.incr()
-                    } else {
-                        stats.idle.incr()
-                    }
-                    return Next::End;
-                }
-            }
+    /// Waits for the first byte of a request as long as the server's session limits allow; false: there is none.
+    async fn wait(&mut self) -> bool {
+        if self.conn.has_buffered() {
+            return true;
         }
-        let recycled = std::mem::take(&mut self.recycled.0);
-        let mut reading = std::pin::pin!(self.conn.read_request(&self.cx.router.limits, recycled));
-        // Nearly always the whole head is there: then no deadline is set at all.
-        let first = std::future::poll_fn(|cx| std::task::Poll::Ready(reading.as_mut().poll(cx))).await;
-        let outcome = match first {
-            std::task::Poll::Ready(outcome) => Ok(outcome),
-            std::task::Poll::Pending => {
-                self.slot.set(clock::now() + clock::nanos(HEAD_TIMEOUT));
-                self.slot.run(reading).await
-            }
-        };
+        self.slot.set(self.idle_until());
+        let outcome = self.slot.run_idle(self.conn.wait_readable()).await;
         self.slot.set(NEVER);
         match outcome {
-            Ok(Ok(head)) => Next::Request(head),
-            Ok(Err(HeadError::Closed | HeadError::Io(_))) => Next::End,
-            Ok(Err(error)) => Next::Refused(error),
-            Err(_) => {
-                debug!(peer = %self.peer, "request head took longer than {HEAD_TIMEOUT:?}");
-                Next::Refused(HeadError::Truncated)
+            Ok(Ok(readable)) => readable,
+            Ok(Err(_)) | Err(Elapsed::Drained) => false,
+            Err(Elapsed::Deadline) => {
+                let aged = self.cx.server.params.life_time.is_some_and(|life| self.age() >= clock::nanos(life));
+                let stats = &self.cx.server.stats;
+                if aged {
+                    stats.lifetime.incr()
+                } else {
+                    stats.idle.incr()
+                }
+                false
             }
         }
+    }
+
+    async fn one_request(&mut self) -> After {
+        match self.read_head().await {
+            Ok(head) => exchange::run(self, head).await,
+            Err(HeadError::Closed | HeadError::Io(_)) => After::Close,
+            Err(error) => self.refuse(&error).await,
+        }
+    }
+
+    async fn read_head(&mut self) -> Result<RequestHead, HeadError> {
+        let recycled = self.cx.spare.take();
+        let mut reading = std::pin::pin!(self.conn.read_request(&self.cx.router.limits, recycled));
+        // Nearly always the whole head is there: then no deadline is set at all.
+        if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+            return outcome;
+        }
+        self.slot.set(clock::now() + clock::nanos(HEAD_TIMEOUT));
+        let outcome = self.slot.run(reading).await;
+        self.slot.set(NEVER);
+        outcome.unwrap_or_else(|_| {
+            debug!(peer = %self.peer, "request head took longer than {HEAD_TIMEOUT:?}");
+            Err(HeadError::Truncated)
+        })
     }
 
     fn age(&self) -> u64 {

@@ -9,6 +9,7 @@ use crate::route::PathService;
 use crate::router::Router;
 use crate::server::Server;
 use crate::timer::Timers;
+use http::HeaderMap;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -42,7 +43,34 @@ pub struct WorkerServer {
     pub pool: Rc<Pool>,
     /// The worker's deadlines.
     pub timers: Rc<Timers>,
+    /// The worker's spare header maps.
+    pub spare: Rc<Spare>,
     memo: RefCell<HashMap<Vec<u8>, Remembered>>,
+}
+
+/// Header maps that are used again and again; connections that wait for a request hold none.
+#[derive(Default)]
+pub struct Spare(RefCell<Vec<HeaderMap>>);
+
+/// Spare maps kept, at most.
+const SPARE_MAPS: usize = 256;
+/// Fields a kept map may have room for, at most.
+const SPARE_FIELDS: usize = 128;
+
+impl Spare {
+    /// An empty map, with room if there is one to spare.
+    pub fn take(&self) -> HeaderMap {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a map back. It is emptied, so that it holds on to no buffer.
+    pub fn give(&self, mut map: HeaderMap) {
+        let mut maps = self.0.borrow_mut();
+        if maps.len() < SPARE_MAPS && map.capacity() <= SPARE_FIELDS {
+            map.clear();
+            maps.push(map);
+        }
+    }
 }
 
 /// A name that was identified before.
@@ -90,6 +118,7 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
         let (pool, timers) = (Rc::new(Pool::default()), Rc::new(Timers::default()));
+        let spare = Rc::new(Spare::default());
         let ticking = timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
         let mut accepting = Vec::new();
@@ -100,6 +129,7 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
                 router: listening.router,
                 pool: pool.clone(),
                 timers: timers.clone(),
+                spare: spare.clone(),
                 memo: RefCell::default(),
             });
             servers.push(served.clone());

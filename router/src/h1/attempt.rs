@@ -16,7 +16,7 @@ use crate::pool::Upstream;
 use crate::route::{Leaf, PathService};
 use crate::timer::NEVER;
 use balance::Endpoint;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
 use std::time::Duration;
@@ -295,7 +295,7 @@ async fn receive(
     let mut interim = 0;
     loop {
         let limits = &session.cx.router.limits;
-        let mut recycled = std::mem::take(&mut session.recycled.1);
+        let mut recycled = session.cx.spare.take();
         let waiting =
             request.body.exchange(&mut session.conn, &mut upstream.conn, limits, &request.method, &mut recycled);
         let head = match session.slot.run(waiting).await {
@@ -322,7 +322,7 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     headers::strip(&mut head.headers, &seen);
     let out = session.conn.out();
     encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
-    session.recycled.1 = head.headers;
+    session.cx.spare.give(head.headers);
     match session.slot.run(session.conn.flush()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(SendError::ClientGone),
@@ -427,10 +427,4 @@ pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> u64 {
         |from: u64, limit: Option<Duration>| limit.map_or(NEVER, |limit| from.saturating_add(clock::nanos(limit)));
     let idle = after(now, Some(params.pool_idle)).min(after(now, params.session_idle));
     idle.min(after(upstream.created, params.session_life))
-}
-
-/// Header maps are emptied before they are used again, so that they hold on to no buffer.
-pub(crate) fn emptied(mut headers: HeaderMap) -> HeaderMap {
-    headers.clear();
-    headers
 }

@@ -1,6 +1,6 @@
 //! The path of one request, straight through: context, name, service, attempts, response, record (DESIGN §5).
 
-use super::attempt::{Answer, Failure, emptied, pool_expiry};
+use super::attempt::{Answer, Failure, pool_expiry};
 use super::relay::{Relayed, RequestBody, append_fields, relay};
 use super::{After, Session, attempt};
 use crate::classify;
@@ -475,7 +475,8 @@ async fn respond(
     let reason = head.reason.as_deref();
     encode_response_head(out, head.status, reason, request.version, &head.headers, body, keep, length);
     append_fields(out, &fields);
-    session.recycled = (emptied(request.headers), emptied(head.headers));
+    session.cx.spare.give(std::mem::take(&mut request.headers));
+    session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
     let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, head.body, body).await;
     drop(lease);
