@@ -130,7 +130,6 @@ impl Drop for Client {
         if let ReplicaState::Bound(replicas) = &**self.replicas.load() {
             replicas.endpoints().iter().for_each(|endpoint| endpoint.close());
         }
-        self.scope.prune();
     }
 }
 
@@ -144,7 +143,9 @@ impl Entry for Client {
         Arc::strong_count(self) > 1
     }
 
-    fn evicted(&self) {}
+    fn evicted(&self) {
+        self.scope.prune();
+    }
 }
 
 fn requeue_config(params: &ClientParams) -> RetryBudgetConfig {

@@ -96,6 +96,18 @@ impl fmt::Display for RouteError {
 
 impl std::error::Error for RouteError {}
 
+impl Origin {
+    /// The label of the metric `route_errors_total{origin}`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Origin::Downstream => "downstream",
+            Origin::Upstream => "upstream",
+            Origin::Naming => "naming",
+            Origin::Router => "router",
+        }
+    }
+}
+
 impl Kind {
     /// Whose fault errors of this kind are.
     pub fn origin(self) -> Origin {

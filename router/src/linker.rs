@@ -165,7 +165,8 @@ pub async fn start(
         ending.begun().await;
         std::future::pending::<()>().await;
     };
-    let hosts = HostCheck::new([config.admin.ip.to_string()]);
+    // A loopback admin must not be reachable by way of a browser; one that was opened is asked for by any name.
+    let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
     handle.spawn(admin::serve(admin_socket, Arc::new(pages), security, hosts, closing));
     handle.spawn(upkeep(metrics, routers.clone()));
     info!(address = %admin, "admin server listening");

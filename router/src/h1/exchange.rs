@@ -106,6 +106,8 @@ impl Record<'_> {
     }
 
     fn failed(&mut self, error: &RouteError) {
+        metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
+        tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
         let latency = clock::now().saturating_sub(self.started);
         let status = respond::status(error.kind);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);

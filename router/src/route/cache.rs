@@ -46,20 +46,23 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
     }
 
     /// The entry for `key`, made by `make` on first sight. The flag says whether the cache keeps it.
+    ///
+    /// `make` runs without a lock, so that a name that is dear to bind holds up nobody; of two made at once the first
+    /// to come back is kept.
     pub fn get_or_make(&self, key: &K, make: impl FnOnce() -> Arc<V>) -> (Arc<V>, bool) {
         if let Some(found) = self.entries.read().get(key) {
             return (found.clone(), true);
         }
+        let made = make();
         let mut entries = self.entries.write();
         if let Some(found) = entries.get(key) {
             return (found.clone(), true);
         }
         if entries.len() >= self.capacity && !self.make_room(&mut entries) {
             self.oneshots.incr();
-            return (make(), false);
+            return (made, false);
         }
         self.misses.incr();
-        let made = make();
         entries.insert(key.clone(), made.clone());
         (made, true)
     }
