@@ -111,7 +111,7 @@ fn forbidden(text: String) -> Box<Response> {
 fn foreign_host(host: &str) -> Box<Response> {
     forbidden(format!(
         "this admin server does not answer to the host name {host:?}, as protection against DNS rebinding; use an IP \
-         address or localhost, or add the name to the allowed host names of the admin server\n"
+         address or localhost\n"
     ))
 }
 

@@ -28,7 +28,7 @@ pub struct Security {
 pub enum Category {
     /// The dashboard and what it reads.
     Ui,
-    /// What changes the process: `/admin/shutdown`, `/logging.json`.
+    /// What changes the process: `/admin/shutdown`, `/logging.json`, `/admin/logging`.
     Control,
     /// Everything else.
     Diagnostics,
@@ -58,7 +58,7 @@ impl Category {
     /// The category of `path` (decoded, no repeated slashes).
     pub fn of(path: &str) -> Self {
         match path {
-            "/admin/shutdown" | "/logging.json" => Self::Control,
+            "/admin/shutdown" | "/logging.json" | "/admin/logging" => Self::Control,
             "/"
             | "/config.json"
             | "/metrics.json"

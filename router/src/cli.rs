@@ -95,7 +95,7 @@ fn load(name: &str) -> Result<Config, ExitCode> {
     let text = read(name).map_err(fail)?;
     let shown = if name == "-" { "<stdin>" } else { name };
     config::load(shown, &text).map_err(|problems| {
-        eprint!("{problems}");
+        eprintln!("{problems}");
         ExitCode::FAILURE
     })
 }

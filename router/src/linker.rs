@@ -146,7 +146,7 @@ pub async fn start(
         Arc::new(LocalInterpreter::new(namers, None, system.clone(), handle.clone()))
     };
     let shared = interpreter(in_preference);
-    let admin_socket = listen_admin(&config).await?;
+    let admin_socket = listen_admin(&config)?;
     let admin = admin_socket.local_addr()?;
     let (routers, servers, per_worker) = open_routers(&config, &shared, &metrics, options, handle)?;
     let workers = start_workers(per_worker)?;
@@ -222,13 +222,11 @@ fn build_namers(
     params.iter().map(build).collect()
 }
 
-async fn listen_admin(config: &Config) -> Result<tokio::net::TcpListener, StartError> {
+fn listen_admin(config: &Config) -> Result<tokio::net::TcpListener, StartError> {
     let address = SocketAddr::new(config.admin.ip, config.admin.port);
-    tokio::net::TcpListener::bind(address).await.map_err(|error| StartError::Listen {
-        address,
-        what: "the admin server".to_owned(),
-        error,
-    })
+    server::listen_once(address, &config.admin.socket)
+        .and_then(tokio::net::TcpListener::from_std)
+        .map_err(|error| StartError::Listen { address, what: "the admin server".to_owned(), error })
 }
 
 type Opened = (Vec<Arc<Router>>, Vec<(String, SocketAddr)>, Vec<Vec<Listening>>);

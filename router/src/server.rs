@@ -1,6 +1,6 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
-use crate::config::{RouterParams, ServerParams};
+use crate::config::{RouterParams, ServerParams, SocketParams};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +33,8 @@ pub struct ServerStats {
     pub dtab_size: Arc<Stat>,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
-    _gauges: [GaugeGuard; 2],
+    _connections: GaugeGuard,
+    _concurrency: Option<GaugeGuard>,
 }
 
 /// See the module.
@@ -82,7 +83,8 @@ impl ServerStats {
     fn new(scope: &Scope, concurrent: &Arc<AtomicUsize>, limited: bool) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
         let (open, running) = (connections.clone(), concurrent.clone());
-        let concurrency = if limited { "request_concurrency" } else { "requests_in_flight" };
+        let concurrency =
+            limited.then(|| scope.gauge("request_concurrency", move || running.load(Ordering::Relaxed) as f64));
         ServerStats {
             requests: RequestStats::new(scope),
             status: StatusStats::new(scope),
@@ -93,10 +95,8 @@ impl ServerStats {
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
             dtab_size: scope.stat("dtab/size"),
-            _gauges: [
-                scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
-                scope.gauge(concurrency, move || running.load(Ordering::Relaxed) as f64),
-            ],
+            _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
+            _concurrency: concurrency,
             connections,
         }
     }
@@ -113,10 +113,9 @@ pub fn listen(params: &ServerParams, workers: usize) -> io::Result<(SocketAddr, 
     }
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = open(params, true)?;
+        let socket = open(address, &params.socket, true)?;
         socket.bind(&address.into())?;
-        let backlog = params.socket.backlog.map_or(BACKLOG, |n| i32::try_from(n).unwrap_or(BACKLOG));
-        socket.listen(backlog)?;
+        socket.listen(backlog(&params.socket))?;
         let listener: std::net::TcpListener = socket.into();
         address = listener.local_addr()?;
         sockets.push(listener);
@@ -126,16 +125,28 @@ pub fn listen(params: &ServerParams, workers: usize) -> io::Result<(SocketAddr, 
 
 /// Binds once without `SO_REUSEPORT`, which fails when anybody else listens there, and tells the port that was given.
 fn probe(params: &ServerParams, address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = open(params, false)?;
+    let socket = open(address, &params.socket, false)?;
     socket.bind(&address.into())?;
     socket.listen(1)?;
     let bound: std::net::TcpListener = socket.into();
     bound.local_addr()
 }
 
-fn open(params: &ServerParams, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(params.ip, 0)), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(params.socket.reuse_addr)?;
+/// Opens the listening socket of the admin server with the options of the config.
+pub fn listen_once(address: SocketAddr, options: &SocketParams) -> io::Result<std::net::TcpListener> {
+    let socket = open(address, options, options.reuse_port)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog(options))?;
+    Ok(socket.into())
+}
+
+fn backlog(options: &SocketParams) -> i32 {
+    options.backlog.map_or(BACKLOG, |n| i32::try_from(n).unwrap_or(BACKLOG))
+}
+
+fn open(address: SocketAddr, options: &SocketParams, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(options.reuse_addr)?;
     if shared {
         socket.set_reuse_port(true)?;
     }

@@ -1,7 +1,7 @@
 //! Every example and every YAML block of the documents loads without a problem and without a warning.
 //!
-//! A block that is not meant to load is marked: ```` ```yaml ignore ````. Paths in them are relative to the root of the
-//! workspace, so this file's only test works there.
+//! A block that is not meant to load is marked `yaml ignore`. Paths in examples and blocks are relative to the root of the
+//! workspace, so the test that loads them works there.
 
 use router::config;
 use std::path::{Path, PathBuf};

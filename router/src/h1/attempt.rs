@@ -143,6 +143,7 @@ pub(crate) async fn run(
     leaf: &Arc<Leaf>,
 ) -> Result<(Answer, Upstream), Failure> {
     let (mut connects, mut requeues) = (0, 0);
+    let acquire_due = clock::now().saturating_add(clock::nanos(session.cx.router.params.binding_timeout));
     loop {
         let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
         let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns());
@@ -158,7 +159,7 @@ pub(crate) async fn run(
             Requeue::No => false,
             Requeue::Connect => {
                 connects += 1;
-                connects <= MAX_CONNECTS && has_open_endpoint(&leaf.client)
+                connects <= MAX_CONNECTS && clock::now() < acquire_due && has_open_endpoint(&leaf.client)
             }
             Requeue::Dispatch => {
                 requeues += 1;

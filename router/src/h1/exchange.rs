@@ -169,6 +169,9 @@ fn prepare(session: &Session, head: RequestHead, now: u64) -> Result<(Request, A
     }
     let service = found.service;
     service.touch(now);
+    if !service.dst.local.is_empty() {
+        server.stats.dtab_size.add(service.dst.local.dentries().len() as u64);
+    }
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
@@ -267,9 +270,6 @@ fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> 
         return Ok(found);
     }
     let local = context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
-    if !local.is_empty() {
-        cx.server.stats.dtab_size.add(local.dentries().len() as u64);
-    }
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
     let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
@@ -459,6 +459,8 @@ async fn respond(
     let success = classify::is_success(service.params.classifier, head.status);
     record.responded(head.status, success);
     let clear = session.cx.server.params.clear_context;
+    // An error text of a router further in is for the operator, not for who is out there.
+    let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
     headers::strip(&mut head.headers, &seen);
     let mut fields = BytesMut::with_capacity(96);
@@ -468,18 +470,22 @@ async fn respond(
     } else {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
     }
-    let body = head.body.for_version(request.version);
+    let body = if secret { BodyLength::Length(0) } else { head.body.for_version(request.version) };
     let expects_more = request.expects_continue && !request.body.read;
     let keep =
         request.keep_alive && body != BodyLength::UntilClose && !expects_more && !session.cx.timers.is_draining();
     let out = session.conn.out();
-    let length = head.content_length.filter(|_| head.body == BodyLength::Empty);
+    let length = head.content_length.filter(|_| head.body == BodyLength::Empty && !secret);
     let reason = head.reason.as_deref();
     encode_response_head(out, head.status, reason, request.version, &head.headers, body, keep, length);
     append_fields(out, &fields);
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
+    if secret {
+        let flushed = session.conn.flush().await.is_ok();
+        return if flushed && keep && request.body.read { After::Keep } else { After::Linger };
+    }
     let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, head.body, body).await;
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {

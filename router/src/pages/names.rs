@@ -45,7 +45,7 @@ struct Question {
 }
 
 /// `GET` with parameters or `POST` with JSON (naming reference §10.1).
-fn question(request: &Request) -> Result<Question, Response> {
+fn question(request: &Request) -> Result<Question, Box<Response>> {
     let given = |name: &str| request.param(name).map(str::to_owned);
     match request.method {
         Method::GET => Ok(Question {
@@ -55,25 +55,27 @@ fn question(request: &Request) -> Result<Question, Response> {
         }),
         Method::POST if request.media_type() != "application/json" => {
             let text = "delegation requests are application/json\n";
-            Err(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text))
+            Err(Box::new(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)))
         }
         Method::POST => {
             let body = String::from_utf8_lossy(&request.body).into_owned();
-            let malformed =
-                || Response::error(StatusCode::BAD_REQUEST, format!("Malformed delegation request: {body}"));
+            let malformed = || {
+                let text = format!("Malformed delegation request: {body}");
+                Box::new(Response::error(StatusCode::BAD_REQUEST, text))
+            };
             let json: Value = serde_json::from_str(&body).map_err(|_| malformed())?;
             let text = |name: &str| json[name].as_str().map(str::to_owned);
             let (Some(dtab), Some(path)) = (text("dtab"), text("path")) else { return Err(malformed()) };
             Ok(Question { namespace: text("namespace"), dtab, path })
         }
-        _ => Err(Response::method_not_allowed("GET, POST")),
+        _ => Err(Box::new(Response::method_not_allowed("GET, POST"))),
     }
 }
 
 async fn delegator(state: &State, request: &Request) -> Response {
     let question = match question(request) {
         Ok(question) => question,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let bad = |what: &str, error: &dyn std::fmt::Display| {
         Response::error(StatusCode::BAD_REQUEST, format!("Invalid {what}: {error}"))

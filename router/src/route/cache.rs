@@ -32,11 +32,11 @@ pub struct Cache<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
-    /// A cache of at most `capacity` entries; `scope` is `bindcache/<what>`.
+    /// A cache of at most `capacity` entries, none with 0; `scope` is `bindcache/<what>`.
     pub fn new(capacity: usize, ttl_ns: u64, scope: &Scope) -> Cache<K, V> {
         Cache {
             entries: RwLock::new(HashMap::new()),
-            capacity: capacity.max(1),
+            capacity,
             ttl_ns,
             misses: scope.counter("misses"),
             evicts: scope.counter("evicts"),

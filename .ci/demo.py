@@ -1,0 +1,113 @@
+"""Starts `switchyard demo`, runs the commands that it prints, and compares what they answer.
+
+Usage: demo.py BINARY. Ends the demo by its process id.
+"""
+
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+PATIENCE = 5.0
+
+
+def start(binary):
+    """The running demo and what it printed; tries a few port offsets."""
+    for _ in range(5):
+        offset = random.randrange(10_000, 50_000)
+        demo = subprocess.Popen([binary, "demo", "--port-offset", str(offset)], stdout=subprocess.PIPE, text=True)
+        lines = []
+        for line in demo.stdout:
+            lines.append(line.rstrip("\n"))
+            if line.startswith("Ctrl-C"):
+                return demo, lines, offset
+        demo.wait()
+    sys.exit("the demo does not start")
+
+
+def steps(lines):
+    """Step number to its commands; continued lines are joined, links are left out."""
+    found, step = {}, None
+    for line in lines:
+        title = re.match(r"  (\d+)\. ", line)
+        if title:
+            step = found.setdefault(int(title.group(1)), [])
+        elif step is not None and line.startswith("       ") and line.strip():
+            text = line.strip()
+            if step and step[-1].endswith("\\"):
+                step[-1] = step[-1][:-1] + text
+            elif not text.startswith("http://"):
+                step.append(text)
+    return found
+
+
+def run(command):
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    return done.stdout + done.stderr
+
+
+def expect(command, good, what):
+    """Runs a command until its answer is good; discovery may need a moment."""
+    print(f"$ {command}")
+    until = time.monotonic() + PATIENCE
+    while True:
+        answer = run(command)
+        if good(answer):
+            print(answer if len(answer) < 400 else f"{answer[:400]}...", end="" if answer.endswith("\n") else "\n")
+            return
+        if time.monotonic() > until:
+            sys.exit(f"{answer}\nwrong: expected {what}")
+        time.sleep(0.2)
+
+
+def every(pattern, count):
+    def good(answer):
+        lines = answer.splitlines()
+        return len(lines) == count and all(re.fullmatch(pattern, line) for line in lines)
+    return good
+
+
+def check(commands, offset):
+    v1, v2 = r"world v1 \([ab]\)", "world v2"
+    expect(commands[1][0], every(f"hello, {v1}", 1), "a greeting with world v1")
+    expect(commands[2][0], every(f"{v1}|{v2}", 20), "20 answers of world v1 or v2")
+    expect(commands[3][0], every(f"hello, {v2}", 1), "a greeting with world v2")
+    expect(commands[4][0], every("bye", 1), "the farewell of a backend")
+    # Once: no request may fail.
+    print(f"$ {commands[4][1]}")
+    answer = run(commands[4][1])
+    if not every(v1, 20)(answer):
+        sys.exit(f"{answer}\nwrong: expected 20 answers of the sibling")
+    print(answer, end="")
+    run(commands[5][0])
+    expect(commands[5][1], every(v1, 1), "world v1")
+    run(commands[6][0])
+    expect(commands[6][1], every(v2, 1), "world v2")
+    expect(commands[7][0], lambda answer: '"type":"alt"' in answer, "a delegation tree")
+    expect(commands[7][1], lambda answer: "rt/outgoing/service/svc/world/requests" in answer, "request counters")
+    admin = f"http://localhost:{9990 + offset}"
+    expect(f"curl -s {admin}/admin/ready", lambda answer: answer == "ready\n", "ready")
+    if shutil.which("promtool"):
+        # 3 is about style: the names are those of Linkerd 1.
+        command = f"curl -s {admin}/admin/metrics/prometheus | promtool check metrics >/dev/null 2>&1; echo $?"
+        expect(command, lambda answer: answer.strip() in ("0", "3"), "text that promtool can read")
+
+
+def main():
+    demo, lines, offset = start(sys.argv[1])
+    try:
+        commands = steps(lines)
+        if sorted(commands) != [1, 2, 3, 4, 5, 6, 7]:
+            sys.exit(f"the demo prints other steps than this script knows: {sorted(commands)}")
+        check(commands, offset)
+    finally:
+        demo.terminate()
+    code = demo.wait(timeout=15)
+    if code != 0:
+        sys.exit(f"the demo ended with {code}")
+    print("the demo does what it says")
+
+
+main()
