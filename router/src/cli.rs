@@ -45,8 +45,9 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 struct RunArgs {
     /// Log level: OFF, FATAL, CRITICAL, ERROR, WARNING, INFO, DEBUG, TRACE, ALL.
-    #[arg(long, default_value = "INFO")]
-    log_level: String,
+    /// Default: INFO; the demo: WARNING.
+    #[arg(long)]
+    log_level: Option<String>,
     /// Log lines as JSON objects.
     #[arg(long)]
     log_json: bool,
@@ -124,7 +125,7 @@ fn check(name: &str) -> ExitCode {
     }
 }
 
-/// The runtime for everything that is not a request. Deep names are evaluated on its threads.
+/// The runtime for everything that is not a request. Names are evaluated again on its threads, deep ones too.
 fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -140,7 +141,7 @@ fn options(run: &RunArgs) -> Options {
 }
 
 fn serve(config: Config, run: &RunArgs) -> ExitCode {
-    if let Err(text) = logging::init(&run.log_level, run.log_json) {
+    if let Err(text) = logging::init(run.log_level.as_deref().unwrap_or("INFO"), run.log_json) {
         return fail(text);
     }
     let runtime = match control_runtime() {
@@ -173,7 +174,7 @@ async fn until_end(running: Running, shutdown: &Shutdown) -> ExitCode {
 }
 
 fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
-    if let Err(text) = logging::init(&run.log_level.replace("INFO", "WARNING"), run.log_json) {
+    if let Err(text) = logging::init(run.log_level.as_deref().unwrap_or("WARNING"), run.log_json) {
         return fail(text);
     }
     let runtime = match control_runtime() {

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::config::{ClientParams, RouterParams};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
+use crate::scopes::{ScopeLease, Scopes};
 use balance::{AccrualCounts, Endpoint, Replicas, RetryBudget, RetryBudgetConfig};
 use dtab::{Activity, Addr, AddrSet, Interpreter, Path};
 use std::collections::HashMap;
@@ -67,18 +68,24 @@ pub struct Client {
     pub stats: Arc<ClientStats>,
     /// The budget of requeues.
     pub requeue_budget: Arc<RetryBudget>,
-    /// `rt/<router>/client/<id>`.
-    pub scope: Scope,
     last_used: AtomicU64,
     task: AbortHandle,
     _gauges: Vec<GaugeGuard>,
+    _lease: Arc<ScopeLease>,
 }
 
 static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 
 impl Client {
-    fn new(id: &Path, params: ClientParams, mut addr: Activity<Addr>, scope: &Scope, handle: &Handle) -> Arc<Client> {
-        let scope = scope.scope("client").scope(&id.show_bare());
+    fn new(
+        id: &Path,
+        params: ClientParams,
+        mut addr: Activity<Addr>,
+        scopes: &Arc<Scopes>,
+        handle: &Handle,
+    ) -> Arc<Client> {
+        let lease = scopes.lease(&["client", &id.show_bare()]);
+        let scope = lease.scope.clone();
         let stats = Arc::new(ClientStats::new(&scope));
         let replicas = Arc::new(Cell::new(ReplicaState::Pending));
         let retired = Arc::new(Retired::default());
@@ -99,10 +106,10 @@ impl Client {
             replicas,
             stats,
             requeue_budget: budget,
-            scope,
             last_used: AtomicU64::new(clock::now()),
             task,
             _gauges,
+            _lease: lease,
         })
     }
 
@@ -143,9 +150,12 @@ impl Entry for Client {
         Arc::strong_count(self) > 1
     }
 
-    fn evicted(&self) {
-        self.scope.prune();
+    /// All alike: the path services that use a client keep it.
+    fn worth(&self) -> u8 {
+        0
     }
+
+    fn evicted(&self) {}
 }
 
 fn requeue_config(params: &ClientParams) -> RetryBudgetConfig {
@@ -306,24 +316,30 @@ pub struct Clients {
     cache: Cache<Path, Client>,
     interpreter: Arc<dyn Interpreter>,
     params: Arc<RouterParams>,
-    scope: Scope,
+    scopes: Arc<Scopes>,
     handle: Handle,
 }
 
 impl Clients {
     /// An empty cache of the size that the router's parameters give.
-    pub fn new(interpreter: Arc<dyn Interpreter>, params: Arc<RouterParams>, scope: Scope, handle: Handle) -> Clients {
+    pub fn new(
+        interpreter: Arc<dyn Interpreter>,
+        params: Arc<RouterParams>,
+        scope: &Scope,
+        scopes: Arc<Scopes>,
+        handle: Handle,
+    ) -> Clients {
         let limits = &params.binding_cache;
         let cache_scope = scope.scope("bindcache").scope("client");
         let cache = Cache::new(limits.clients, clock::nanos(limits.idle_ttl), &cache_scope);
-        Clients { cache, interpreter, params, scope, handle }
+        Clients { cache, interpreter, params, scopes, handle }
     }
 
     /// The client of `id`.
     pub fn get(&self, id: &Path) -> Arc<Client> {
         let make = || {
             let params = self.params.client.for_name(id);
-            Client::new(id, params, self.interpreter.resolve(id), &self.scope, &self.handle)
+            Client::new(id, params, self.interpreter.resolve(id), &self.scopes, &self.handle)
         };
         self.cache.get_or_make(id, make).0
     }

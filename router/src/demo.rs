@@ -64,7 +64,7 @@ pub async fn start(
     handle: &Handle,
 ) -> Result<(Demo, Running), DemoError> {
     let ports = Ports::new(port_offset)?;
-    let folder = std::env::temp_dir().join(format!("switchyard-demo-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("switchyard-demo-{:08x}", fastrand::u32(..)));
     std::fs::create_dir_all(folder.join("disco"))?;
     let world = vec![Backend::world("world v1 (a)").await?, Backend::world("world v1 (b)").await?];
     let world_v2 = Backend::world("world v2").await?;

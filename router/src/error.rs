@@ -47,6 +47,8 @@ pub enum Kind {
     Overload,
     /// The request's body broke off or was not HTTP.
     DownstreamBody,
+    /// The client stopped sending in the middle of a request body.
+    BodyTimeout,
     /// The client is gone; nobody reads an answer.
     ClientGone,
 }
@@ -109,6 +111,20 @@ impl Origin {
 }
 
 impl Kind {
+    /// The reason under which a refused request is counted in `rejected_total`; None for what is no refusal
+    /// (attacks, rule R).
+    pub fn rejected(self) -> Option<&'static str> {
+        match self {
+            Kind::BadRequest => Some("bad-request"),
+            Kind::ExpectationFailed => Some("expectation"),
+            Kind::MethodNotAllowed => Some("method-not-allowed"),
+            Kind::CallDepth => Some("call-depth"),
+            Kind::SelfLoop => Some("self-loop"),
+            Kind::BadOverride => Some("bad-override"),
+            _ => None,
+        }
+    }
+
     /// Whose fault errors of this kind are.
     pub fn origin(self) -> Origin {
         match self {
@@ -119,6 +135,7 @@ impl Kind {
             | Kind::MethodNotAllowed
             | Kind::CallDepth
             | Kind::DownstreamBody
+            | Kind::BodyTimeout
             | Kind::ClientGone => Origin::Downstream,
             Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::IdentifierThrew | Kind::SelfLoop => {
                 Origin::Naming
@@ -149,8 +166,10 @@ impl Kind {
             Kind::AttemptTimeout => "com.twitter.finagle.IndividualRequestTimeoutException",
             Kind::TotalTimeout => "com.twitter.finagle.GlobalRequestTimeoutException",
             Kind::ServerTimeout => "com.twitter.finagle.ServerRequestTimeoutException",
-            Kind::Overload => "com.twitter.finagle.Failure$Rejected",
-            Kind::DownstreamBody | Kind::ClientGone => "com.twitter.finagle.CancelledRequestException",
+            Kind::Overload => "rejected/com.twitter.finagle.Failure",
+            Kind::DownstreamBody | Kind::BodyTimeout | Kind::ClientGone => {
+                "com.twitter.finagle.CancelledRequestException"
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
     opened: u64,
+    /// A request was read from this connection.
+    served: bool,
 }
 
 /// What becomes of the connection after a request.
@@ -55,7 +57,8 @@ pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketA
     let stats = &cx.server.stats;
     stats.connects.incr();
     stats.connections.fetch_add(1, Ordering::Relaxed);
-    let mut session = Session { cx: cx.clone(), conn: Conn::new(socket), slot, peer, opened: clock::now() };
+    let mut session =
+        Session { cx: cx.clone(), conn: Conn::new(socket), slot, peer, opened: clock::now(), served: false };
     session.run().await;
     stats.closes.incr();
     stats.connections.fetch_sub(1, Ordering::Relaxed);
@@ -67,6 +70,8 @@ impl Session {
         while self.wait().await {
             match Box::pin(self.one_request()).await {
                 After::Keep if !self.cx.timers.is_draining() => {}
+                // Pipelined bytes that nobody reads would turn the close into a reset, and the answer with it.
+                After::Keep if self.conn.has_buffered() => return Box::pin(self.linger()).await,
                 After::Keep | After::Close => return,
                 After::Linger => return Box::pin(self.linger()).await,
             }
@@ -79,15 +84,19 @@ impl Session {
             return true;
         }
         self.slot.set(self.idle_until());
-        let outcome = self.slot.run_idle(self.conn.wait_readable()).await;
+        let mut outcome = self.slot.run_idle(self.conn.wait_readable()).await;
+        if matches!(outcome, Err(Elapsed::Drained)) && !self.served {
+            // Accepted, and not yet heard: the first request of a connection is on its way.
+            self.slot.set(clock::now() + clock::nanos(LINGER));
+            outcome = self.slot.run(self.conn.wait_readable()).await;
+        }
         self.slot.set(NEVER);
         match outcome {
             Ok(Ok(readable)) => readable,
             Ok(Err(_)) | Err(Elapsed::Drained) => false,
             Err(Elapsed::Deadline) => {
-                let aged = self.cx.server.params.life_time.is_some_and(|life| self.age() >= clock::nanos(life));
                 let stats = &self.cx.server.stats;
-                if aged {
+                if self.is_aged() {
                     stats.lifetime.incr()
                 } else {
                     stats.idle.incr()
@@ -98,7 +107,9 @@ impl Session {
     }
 
     async fn one_request(&mut self) -> After {
-        match self.read_head().await {
+        let head = self.read_head().await;
+        self.served = true;
+        match head {
             Ok(head) => exchange::run(self, head).await,
             Err(HeadError::Closed | HeadError::Io(_)) => After::Close,
             Err(error) => self.refuse(&error).await,
@@ -121,15 +132,39 @@ impl Session {
         })
     }
 
-    fn age(&self) -> u64 {
-        clock::now().saturating_sub(self.opened)
+    /// True when the connection is older than `serverSession.lifeTimeMs`: the next answer is its last.
+    pub(crate) fn is_aged(&self) -> bool {
+        let age = clock::now().saturating_sub(self.opened);
+        self.cx.server.params.life_time.is_some_and(|life| age >= clock::nanos(life))
     }
 
+    /// When an idle connection is closed. One that is too old has a little longer: a request that is on its way is
+    /// answered, with the news that it was the last.
     fn idle_until(&self) -> u64 {
         let params = &self.cx.server.params;
         let idle = params.idle_time.map_or(NEVER, |idle| clock::now().saturating_add(clock::nanos(idle)));
-        let life = params.life_time.map_or(NEVER, |life| self.opened.saturating_add(clock::nanos(life)));
+        let life = params.life_time.map_or(NEVER, |life| self.opened.saturating_add(clock::nanos(life + LINGER)));
         idle.min(life)
+    }
+
+    /// Makes the coming close a reset, when nothing else could tell the client that its response is not whole.
+    pub(crate) fn abort_if(&self, needed: bool) {
+        if needed {
+            // Without the option the close is an ordinary one.
+            let _ = socket2::SockRef::from(self.conn.io()).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Writes what is queued, within [`relay::STALL`].
+    pub(crate) async fn finish(&mut self, keep: bool) -> After {
+        self.slot.set(clock::now() + clock::nanos(relay::STALL));
+        let written = matches!(self.slot.run(self.conn.flush()).await, Ok(Ok(())));
+        self.slot.set(NEVER);
+        match (written, keep) {
+            (true, true) => After::Keep,
+            (true, false) => After::Linger,
+            (false, _) => After::Close,
+        }
     }
 
     /// Answers a head that is not HTTP, or too large (data-plane reference §8.1). Counted in `rejected_total`.
@@ -140,7 +175,7 @@ impl Session {
         let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}"));
         let response = respond::response(&refusal, self.cx.router.error_limits, self.cx.server.params.clear_context);
         self.write_error(&response, error.status(), Version::HTTP_11, false, false);
-        if self.bounded_flush().await { After::Linger } else { After::Close }
+        self.finish(false).await
     }
 
     /// Queues an error response.
@@ -160,12 +195,6 @@ impl Session {
         if !head_only {
             out.extend_from_slice(&response.body);
         }
-    }
-
-    /// Writes what is queued, for at most the linger time.
-    async fn bounded_flush(&mut self) -> bool {
-        self.slot.set(clock::now() + clock::nanos(LINGER));
-        matches!(self.slot.run(self.conn.flush()).await, Ok(Ok(())))
     }
 
     /// Half-closes and reads what the client still sends: closing at once could take the answer away from it.

@@ -19,6 +19,8 @@ pub struct Seen {
     pub context: bool,
     /// Headers that the router sets itself.
     pub owned: bool,
+    /// Names that other software takes for ours, such as `l5d_dtab` (attack X3).
+    pub aliases: bool,
     /// `Via`.
     pub via: bool,
 }
@@ -36,13 +38,14 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Set by the router; whatever a peer sent under these names is dropped (attack X2).
-const OWNED: [HeaderName; 6] = [
+const OWNED: [HeaderName; 7] = [
     HeaderName::from_static("l5d-dst-service"),
     HeaderName::from_static("l5d-dst-client"),
     HeaderName::from_static("l5d-dst-residual"),
     HeaderName::from_static("l5d-reqid"),
     HeaderName::from_static("l5d-success-class"),
     HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("finagle-http-retryable-request"),
 ];
 
 impl Seen {
@@ -68,7 +71,9 @@ impl Seen {
                 | "l5d-dst-residual"
                 | "l5d-reqid"
                 | "l5d-success-class"
-                | "x-forwarded-client-cert" => seen.owned = true,
+                | "x-forwarded-client-cert"
+                | "finagle-http-retryable-request" => seen.owned = true,
+                name if name.starts_with("l5d_") => seen.aliases = true,
                 _ => {}
             }
         }
@@ -86,6 +91,10 @@ pub fn strip(headers: &mut HeaderMap, seen: &Seen) {
     }
     if seen.owned {
         OWNED.iter().for_each(|name| drop(headers.remove(name)));
+    }
+    if seen.aliases {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("l5d_")).cloned().collect();
+        names.iter().for_each(|name| drop(headers.remove(name)));
     }
 }
 
@@ -167,8 +176,8 @@ fn check_authority(host: &HeaderValue) -> Result<(), String> {
     let is_v6_literal = bytes.first() == Some(&b'[');
     if let Some(at) = port_at.filter(|_| is_v6_literal || bytes.iter().filter(|b| **b == b':').count() == 1) {
         let port = std::str::from_utf8(&bytes[at + 1..]).unwrap_or_default();
-        let number = port.parse::<u32>();
-        if !port.is_empty() && !matches!(number, Ok(1..=65_535)) && port.bytes().all(|byte| byte.is_ascii_digit()) {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        if !port.is_empty() && !(digits && matches!(port.parse::<u32>(), Ok(1..=65_535))) {
             return Err(format!("the Host header names port {port}, which does not exist"));
         }
     }

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod respond;
 pub mod route;
 pub mod router;
+pub mod scopes;
 pub mod server;
 pub mod shutdown;
 pub mod timer;

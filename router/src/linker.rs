@@ -23,6 +23,8 @@ use tracing::{info, warn};
 
 /// Histograms are summarised this often (telemetry reference §2).
 const SNAPSHOT: Duration = Duration::from_secs(60);
+/// Answers of the admin server that are under way have this long at the end.
+const ADMIN_CLOSE: Duration = Duration::from_millis(500);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,7 @@ pub struct Running {
     /// Where the servers listen: router label and address, in the order of the config.
     pub servers: Vec<(String, SocketAddr)>,
     workers: Workers,
+    admin_task: (oneshot::Sender<()>, tokio::task::JoinHandle<()>),
 }
 
 /// The worker threads.
@@ -160,17 +163,15 @@ pub async fn start(
         shutdown: shutdown.clone(),
     };
     let pages = pages::pages(&Arc::new(state), &prometheus_pages(&config));
-    let (security, ending) = (security(&config), shutdown.clone());
-    let closing = async move {
-        ending.begun().await;
-        std::future::pending::<()>().await;
-    };
+    let security = security(&config);
     // A loopback admin must not be reachable by way of a browser; one that was opened is asked for by any name.
     let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
-    handle.spawn(admin::serve(admin_socket, Arc::new(pages), security, hosts, closing));
+    let (close_admin, admin_closing) = oneshot::channel::<()>();
+    let closing = async move { _ = admin_closing.await };
+    let admin_task = handle.spawn(admin::serve(admin_socket, Arc::new(pages), security, hosts, closing));
     handle.spawn(upkeep(metrics, routers.clone()));
     info!(address = %admin, "admin server listening");
-    Ok(Running { routers, admin, servers, workers })
+    Ok(Running { routers, admin, servers, workers, admin_task: (close_admin, admin_task) })
 }
 
 impl Running {
@@ -184,6 +185,9 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        // The admin server closes last; who asked for the end gets an answer.
+        drop(self.admin_task.0);
+        _ = tokio::time::timeout(ADMIN_CLOSE, self.admin_task.1).await;
         clean
     }
 }

@@ -64,12 +64,12 @@ pub fn levels() -> Vec<(String, &'static str)> {
     LEVELS.read().iter().map(|(logger, level)| (logger.clone(), *level)).collect()
 }
 
-/// Sets the level of a logger: `root` or a module such as `router::http`. Errors with what is wrong.
+/// Sets the level of a logger: `root` or a module such as `router::h1`. Errors with what is wrong.
 pub fn set_level(logger: &str, level: &str) -> Result<(), String> {
     let level = known(level).ok_or_else(|| format!("unknown log level `{level}`; known: {}", NAMES.join(", ")))?;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     if logger.is_empty() || logger.len() > 200 || !logger.chars().all(legal) {
-        return Err(format!("`{logger}` is not the name of a logger; try `root` or a module such as `router::http`"));
+        return Err(format!("`{logger}` is not the name of a logger; try `root` or a module such as `router::h1`"));
     }
     let mut levels = LEVELS.write();
     if levels.len() >= 1000 && !levels.contains_key(logger) {

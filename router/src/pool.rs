@@ -1,6 +1,6 @@
 //! The upstream connections of one worker: idle ones by endpoint, newest first, with an age limit.
 //!
-//! Connections never move between workers. Not for: connecting (`http::attempt`) or load (`balance`).
+//! Connections never move between workers. Not for: connecting (`h1::attempt`) or load (`balance`).
 
 use balance::Endpoint;
 use http1::Conn;
@@ -33,13 +33,20 @@ pub struct Pool {
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
 }
 
+/// True when nothing has arrived on an idle connection and it is open, as far as the runtime knows; costs no system
+/// call then.
+fn is_alive(conn: &Conn<TcpStream>) -> bool {
+    let nothing = conn.io().try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    nothing && !conn.is_eof() && !conn.has_buffered()
+}
+
 impl Pool {
     /// A live idle connection to `endpoint`, if there is one. Dead ones found on the way are closed.
     pub fn take(&self, endpoint: &Endpoint, now: u64) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.uid())?;
         while let Some(mut entry) = list.pop() {
-            if entry.expires > now && entry.upstream.conn.idle_is_alive() {
+            if entry.expires > now && is_alive(&entry.upstream.conn) {
                 entry.upstream.reused = true;
                 return Some(entry.upstream);
             }
@@ -59,8 +66,8 @@ impl Pool {
     /// Closes what is too old, dead, or leads to an endpoint that has left discovery.
     pub fn sweep(&self, now: u64) {
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain_mut(|entry| {
-                entry.expires > now && !entry.upstream.endpoint.is_closed() && entry.upstream.conn.idle_is_alive()
+            list.retain(|entry| {
+                entry.expires > now && !entry.upstream.endpoint.is_closed() && is_alive(&entry.upstream.conn)
             });
             !list.is_empty()
         });

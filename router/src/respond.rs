@@ -30,6 +30,7 @@ pub fn status(kind: Kind) -> StatusCode {
         Kind::Unidentified | Kind::BadOverride | Kind::BadRequest | Kind::CallDepth | Kind::DownstreamBody => {
             StatusCode::BAD_REQUEST
         }
+        Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Kind::SelfLoop => StatusCode::LOOP_DETECTED,
@@ -81,12 +82,13 @@ pub fn response(error: &RouteError, limits: ErrorLimits, clear: bool) -> ErrorRe
 fn url_encode(text: &str, limit: usize, out: &mut BytesMut) {
     let start = out.len();
     for &byte in text.as_bytes() {
-        if out.len() - start + 3 > limit {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'*' | b'_' | b' ');
+        if out.len() - start + if plain { 1 } else { 3 } > limit {
             return;
         }
         match byte {
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'.' | b'-' | b'*' | b'_' => out.put_u8(byte),
             b' ' => out.put_u8(b'+'),
+            _ if plain => out.put_u8(byte),
             _ => {
                 out.put_u8(b'%');
                 for digit in [byte >> 4, byte & 15] {

@@ -1,7 +1,7 @@
 //! From a destination to a client: path services, their bound lists, and the caches that hold them.
 //!
 //! A [`PathService`] is made on the first request for a [`Dst`] and kept while it is used. Its task waits for the
-//! interpreter and publishes a flat weighted list; requests read snapshots. Not for: connections (`http`).
+//! interpreter and publishes a flat weighted list; requests read snapshots. Not for: connections (`h1`).
 
 pub mod cache;
 mod service;
@@ -9,11 +9,12 @@ mod service;
 pub use service::{PathService, PathServiceParts};
 
 use crate::client::Client;
+use crate::scopes::ScopeLease;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dtab::{BoundName, Dtab, NameTree, Path};
 use std::sync::Arc;
-use telemetry::RequestStats;
+use telemetry::{Failures, RequestStats};
 use tokio::sync::Notify;
 
 /// Where a request goes: its name and the override it carries. The key of the path cache (naming reference §4.4).
@@ -82,6 +83,10 @@ pub struct Leaf {
     pub fields: Bytes,
     /// Request counters of this client for this service.
     pub stats: RequestStats,
+    /// `failures/<class>` of this client for this service.
+    pub failures: Failures,
+    /// Ends their scope.
+    pub lease: Arc<ScopeLease>,
 }
 
 /// A flat weighted list; entries without a leaf fail their share (naming reference §4.4).

@@ -7,10 +7,13 @@ use crate::error::{Kind, RouteError};
 use crate::respond::ErrorLimits;
 use crate::route::cache::Cache;
 use crate::route::{Dst, PathService, PathServiceParts};
+use crate::scopes::Scopes;
 use dtab::{DtabStack, Interpreter};
 use http1::Limits;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use telemetry::Scope;
 use tokio::runtime::Handle;
@@ -26,13 +29,12 @@ pub struct Router {
     pub interpreter: Arc<dyn Interpreter>,
     /// Its clients.
     pub clients: Arc<Clients>,
-    /// `rt/<label>`.
-    pub scope: Scope,
     /// Limits of request heads; responses may have as much.
     pub limits: Limits,
     /// Limits of error responses.
     pub error_limits: ErrorLimits,
     paths: Cache<Dst, PathService>,
+    scopes: Arc<Scopes>,
     listeners: OnceLock<Vec<SocketAddr>>,
     handle: Handle,
 }
@@ -40,7 +42,8 @@ pub struct Router {
 impl Router {
     /// A router that binds with `interpreter`; its tasks run on `handle`.
     pub fn new(params: Arc<RouterParams>, interpreter: Arc<dyn Interpreter>, scope: Scope, handle: Handle) -> Router {
-        let clients = Clients::new(interpreter.clone(), params.clone(), scope.clone(), handle.clone());
+        let scopes = Scopes::new(scope.clone());
+        let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
         let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
         if params.originator {
@@ -59,7 +62,7 @@ impl Router {
             clients: Arc::new(clients),
             params,
             interpreter,
-            scope,
+            scopes,
             paths,
             listeners: OnceLock::new(),
             handle,
@@ -75,7 +78,7 @@ impl Router {
                 params: self.params.service.for_name(&dst.path),
                 binding: self.interpreter.bind(&dtab, &dst.path),
                 clients: self.clients.clone(),
-                scope: &self.scope,
+                scopes: &self.scopes,
                 handle: &self.handle,
             })
         })
@@ -111,9 +114,22 @@ impl Router {
     }
 }
 
-/// True when a listener on the wildcard address takes what is sent to a loopback address.
+/// True when a listener on the wildcard address takes what is sent to `addr`: an address of this host.
 fn covers(listener: IpAddr, addr: IpAddr) -> bool {
-    listener.is_unspecified() && addr.is_loopback()
+    listener.is_unspecified() && (addr.is_loopback() || is_local(addr))
+}
+
+/// Whether `addr` belongs to this host: only then can a socket be bound to it. Asked once per worker and address.
+fn is_local(addr: IpAddr) -> bool {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<IpAddr, bool>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() > 1024 {
+            known.clear();
+        }
+        *known.entry(addr).or_insert_with(|| UdpSocket::bind((addr, 0)).is_ok())
+    })
 }
 
 fn write_dtab(text: &mut String, dtab: &dtab::Dtab) {

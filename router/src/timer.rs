@@ -55,7 +55,12 @@ impl Timers {
             waker: RefCell::new(None),
             timers: self.clone(),
         });
-        self.slots.borrow_mut().push(Rc::downgrade(&slot));
+        let mut slots = self.slots.borrow_mut();
+        if slots.len() > 2 * self.live.get() + 64 {
+            slots.retain(|slot| slot.strong_count() > 0);
+        }
+        slots.push(Rc::downgrade(&slot));
+        drop(slots);
         self.live.set(self.live.get() + 1);
         slot
     }
@@ -80,8 +85,7 @@ impl Timers {
     pub async fn run(&self) {
         loop {
             let now = clock::now();
-            self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline));
-            if self.any_due() {
+            if self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline)) {
                 tokio::time::sleep(TICK).await;
             } else {
                 self.set.notified().await;
@@ -89,11 +93,9 @@ impl Timers {
         }
     }
 
-    fn any_due(&self) -> bool {
-        self.slots.borrow().iter().any(|slot| slot.upgrade().is_some_and(|slot| slot.due.get() != NEVER))
-    }
-
-    fn fire(&self, verdict: impl Fn(&Slot) -> Option<Elapsed>) {
+    /// Ends the waits that `verdict` names; true when any slot still has a deadline.
+    fn fire(&self, verdict: impl Fn(&Slot) -> Option<Elapsed>) -> bool {
+        let mut any_due = false;
         self.slots.borrow_mut().retain(|slot| {
             let Some(slot) = slot.upgrade() else { return false };
             if let Some(elapsed) = verdict(&slot) {
@@ -103,8 +105,10 @@ impl Timers {
                     waker.wake();
                 }
             }
+            any_due |= slot.due.get() != NEVER;
             true
         });
+        any_due
     }
 }
 

@@ -13,7 +13,7 @@ use http::HeaderMap;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,8 @@ use tracing::{debug, warn};
 
 /// A worker remembers this many identified names per server.
 const MEMO_ENTRIES: usize = 4096;
+/// Longer keys (large overrides) are looked up anew with every request.
+const MEMO_KEY_BYTES: usize = 512;
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,8 @@ pub struct WorkerServer {
     pub timers: Rc<Timers>,
     /// The worker's spare header maps.
     pub spare: Rc<Spare>,
-    memo: RefCell<HashMap<Vec<u8>, Remembered>>,
+    /// Does not keep services alive: what leaves the cache is gone.
+    memo: RefCell<HashMap<Vec<u8>, (Weak<PathService>, usize)>>,
 }
 
 /// Header maps that are used again and again; connections that wait for a request hold none.
@@ -74,7 +77,6 @@ impl Spare {
 }
 
 /// A name that was identified before.
-#[derive(Clone)]
 pub struct Remembered {
     /// Its service.
     pub service: Arc<PathService>,
@@ -85,20 +87,26 @@ pub struct Remembered {
 impl WorkerServer {
     /// What was identified under `key` before.
     pub fn recall(&self, key: &[u8]) -> Option<Remembered> {
-        self.memo.borrow().get(key).filter(|found| !found.service.is_closed()).cloned()
+        let memo = self.memo.borrow();
+        let (service, consume) = memo.get(key)?;
+        let service = service.upgrade().filter(|service| !service.is_closed())?;
+        Some(Remembered { service, consume: *consume })
     }
 
     /// Remembers an identified name.
-    pub fn remember(&self, key: &[u8], entry: Remembered) {
+    pub fn remember(&self, key: &[u8], entry: &Remembered) {
+        if key.len() > MEMO_KEY_BYTES {
+            return;
+        }
         let mut memo = self.memo.borrow_mut();
         if memo.len() >= MEMO_ENTRIES {
             memo.clear();
         }
-        memo.insert(key.to_vec(), entry);
+        memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume));
     }
 
     fn forget_closed(&self) {
-        self.memo.borrow_mut().retain(|_, entry| !entry.service.is_closed());
+        self.memo.borrow_mut().retain(|_, (service, _)| service.strong_count() > 0);
     }
 }
 

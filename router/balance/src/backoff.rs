@@ -40,9 +40,9 @@ impl Default for Backoff {
     }
 }
 
-/// A position in a schedule.
+/// A position in a schedule of pauses: of failure accrual, or of the retries of one request.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     backoff: Backoff,
     /// How many lengths were handed out.
     step: u32,
@@ -52,7 +52,8 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// The start of a schedule.
-    pub(crate) fn new(backoff: Backoff) -> Self {
+    #[must_use]
+    pub fn new(backoff: Backoff) -> Self {
         Self { backoff, step: 0, current: 0 }
     }
 
@@ -61,8 +62,8 @@ impl Schedule {
         self.step = 0;
     }
 
-    /// The next length in nanoseconds.
-    pub(crate) fn advance(&mut self, rng: &mut dyn FnMut() -> u64) -> u64 {
+    /// The next length in nanoseconds (data-plane reference section 10).
+    pub fn advance(&mut self, rng: &mut dyn FnMut() -> u64) -> u64 {
         self.current = match self.backoff {
             Backoff::Constant { ns } => ns,
             Backoff::Jittered { min_ns, max_ns } => self.jittered(min_ns, max_ns, rng),

@@ -41,7 +41,7 @@ mod replicas;
 mod window;
 
 pub use accrual::AccrualCounts;
-pub use backoff::Backoff;
+pub use backoff::{Backoff, Schedule};
 pub use budget::{RetryBudget, RetryBudgetConfig};
 pub use endpoint::{Endpoint, Status};
 pub use policy::AccrualConfig;

@@ -4,7 +4,7 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::Session;
-use super::exchange::{Request, show_duration};
+use super::exchange::{Request, SYNTHETIC, show_duration};
 use super::relay::{SendError, append_fields};
 use crate::classify;
 use crate::client::{Client, ReplicaState};
@@ -19,6 +19,7 @@ use balance::Endpoint;
 use http::{StatusCode, Version};
 use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use telemetry::RequestStats;
 use tokio::net::TcpStream;
@@ -27,7 +28,8 @@ use tokio::net::TcpStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Endpoints tried for one connection, without spending budget.
 const MAX_CONNECTS: u32 = 25;
-/// Requeues of a request that was sent and not answered; each spends budget.
+/// Requeues of a request that was sent and not answered by a single byte; each spends budget. A fresh connection that
+/// dies this way may have died of the request, so it counts for all of them.
 const MAX_REQUEUES: u32 = 3;
 /// Interim responses passed on for one request (attack H1-12, flood of 1xx).
 const MAX_INTERIM: u32 = 16;
@@ -53,8 +55,10 @@ enum Requeue {
     No,
     /// No connection was made.
     Connect,
-    /// Sent, and not answered by a single byte.
-    Dispatch,
+    /// Sent, and not answered by a single byte; whether the connection had served before.
+    Dispatch {
+        reused: bool,
+    },
 }
 
 impl Failure {
@@ -149,7 +153,9 @@ pub(crate) async fn run(
         let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns());
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, upstream)) => {
-                leaf.client.requeue_budget.deposit(clock::now());
+                if classify::is_success(service.params.classifier, head.status) {
+                    leaf.client.requeue_budget.deposit(clock::now());
+                }
                 return Ok((Answer { head, lease, leaf: leaf.clone() }, upstream));
             }
             Err(failure) => failure,
@@ -161,9 +167,10 @@ pub(crate) async fn run(
                 connects += 1;
                 connects <= MAX_CONNECTS && clock::now() < acquire_due && has_open_endpoint(&leaf.client)
             }
-            Requeue::Dispatch => {
-                requeues += 1;
-                requeues <= MAX_REQUEUES && may_spend(&leaf.client)
+            Requeue::Dispatch { reused } => {
+                let allowed = requeues < MAX_REQUEUES;
+                requeues = if reused { requeues + 1 } else { MAX_REQUEUES };
+                allowed && may_spend(&leaf.client)
             }
         };
         if !again {
@@ -187,12 +194,13 @@ fn may_spend(client: &Client) -> bool {
 
 /// An endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
 async fn pick(
-    session: &Session,
+    session: &mut Session,
     request: &Request,
     service: &PathService,
     client: &Client,
 ) -> Result<Arc<Endpoint>, RouteError> {
-    let router = &session.cx.router;
+    let cx = session.cx.clone();
+    let router = &cx.router;
     let no_hosts =
         |why: &str| Err(router.no_hosts(&service.dst, &format!("client name: {}\nreason: {why}", client.id)));
     let choose = |state: &ReplicaState| match state {
@@ -211,21 +219,15 @@ async fn pick(
             }
         },
     };
-    let picked = match choose(&client.replicas.load()) {
+    let known = choose(&client.replicas.load());
+    let picked = match known {
         Some(picked) => picked,
         None => {
-            let limit = router.params.binding_timeout;
-            session.slot.set(request.started.saturating_add(clock::nanos(limit)).min(request.due));
-            match session.slot.run(client.replicas.wait(choose)).await {
-                Ok(picked) => picked,
-                Err(_) if clock::now() >= request.due => Err(request.timed_out(session)),
-                Err(_) => {
-                    let limit = show_duration(limit);
-                    let (id, name) = (&client.id, &service.dst.path);
-                    let text = format!("Exceeded {limit} binding timeout while connecting to {id} for name: {name}");
-                    Err(RouteError::new(Kind::BindingTimeout, text).undispatched())
-                }
-            }
+            let text = |limit: String| {
+                let (id, name) = (&client.id, &service.dst.path);
+                format!("Exceeded {limit} binding timeout while connecting to {id} for name: {name}")
+            };
+            bound_in_time(session, request, client.replicas.wait(choose), text).await
         }
     }?;
     if router.is_own_listener(picked.addr()) {
@@ -238,6 +240,42 @@ async fn pick(
         return Err(RouteError::new(Kind::SelfLoop, text).undispatched());
     }
     Ok(picked)
+}
+
+/// Waits for naming at most as long as the binding timeout and the request's own limit allow, and as long as the
+/// client is there.
+pub(crate) async fn bound_in_time<T>(
+    session: &mut Session,
+    request: &Request,
+    waiting: impl Future<Output = Result<T, RouteError>>,
+    text: impl FnOnce(String) -> String,
+) -> Result<T, RouteError> {
+    let limit = session.cx.router.params.binding_timeout;
+    session.slot.set(clock::now().saturating_add(clock::nanos(limit)).min(request.due));
+    match while_client_waits(&mut session.conn, request.body.read, session.slot.run(waiting)).await? {
+        Ok(outcome) => outcome,
+        Err(_) if clock::now() >= request.due => Err(request.timed_out()),
+        Err(_) => Err(RouteError::new(Kind::BindingTimeout, text(show_duration(limit))).undispatched()),
+    }
+}
+
+/// Runs `waiting` until it is ready or the client hangs up. What a client that still sends its body wants is known.
+pub(crate) async fn while_client_waits<F: Future>(
+    conn: &mut Conn<TcpStream>,
+    body_read: bool,
+    waiting: F,
+) -> Result<F::Output, RouteError> {
+    let mut waiting = std::pin::pin!(waiting);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if body_read && conn.poll_hangup(cx).is_ready() {
+            return Poll::Ready(Err(RouteError::new(Kind::ClientGone, "the client closed the connection")));
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// One attempt on one endpoint.
@@ -257,18 +295,23 @@ async fn once(
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     let mut dispatch = Dispatch::new(leaf);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| clock::now() + clock::nanos(limit));
-    session.slot.set(attempt_due.min(request.due));
-    let outcome = receive(session, request, &mut upstream).await;
+    let due = attempt_due.min(request.due);
+    session.slot.set(due);
+    let outcome = receive(session, request, &mut upstream, due).await;
     match outcome {
         Ok(head) => {
             let success = classify::is_success(service.params.classifier, head.status);
             lease.judge(success);
             let ms = dispatch.finish(success);
             client.stats.status.record(head.status.as_u16(), ms);
+            if !success {
+                client.stats.failures.record(SYNTHETIC);
+                leaf.failures.record(SYNTHETIC);
+            }
             Ok((head, upstream))
         }
         Err(error) => {
-            let failure = failed(session, request, leaf, &upstream, error);
+            let failure = failed(request, leaf, &upstream, error);
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
@@ -277,6 +320,7 @@ async fn once(
             let ms = dispatch.finish(false);
             client.stats.status.error(ms);
             client.stats.failures.record(failure.error.kind.class());
+            leaf.failures.record(failure.error.kind.class());
             Err(failure)
         }
     }
@@ -292,13 +336,14 @@ async fn receive(
     session: &mut Session,
     request: &mut Request,
     upstream: &mut Upstream,
+    due: u64,
 ) -> Result<ResponseHead, ReceiveError> {
     let mut interim = 0;
     loop {
-        let limits = &session.cx.router.limits;
         let mut recycled = session.cx.spare.take();
-        let waiting =
-            request.body.exchange(&mut session.conn, &mut upstream.conn, limits, &request.method, &mut recycled);
+        let expected = (&session.cx.router.limits, &request.method, &mut recycled);
+        let (down, up) = (&mut session.conn, &mut upstream.conn);
+        let waiting = request.body.exchange(down, up, expected, (&session.slot, due));
         let head = match session.slot.run(waiting).await {
             Ok(head) => head.map_err(ReceiveError::Send)?,
             Err(_) => return Err(ReceiveError::Elapsed),
@@ -307,15 +352,16 @@ async fn receive(
             return Ok(head);
         }
         interim += 1;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
+        // One that announces a body (attack H1-12), asks for another protocol, or is one of a flood.
+        if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
             return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad("unexpected-1xx"))));
         }
-        pass_interim(session, request.version, head).await.map_err(ReceiveError::Send)?;
+        pass_interim(session, request.version, head).await?;
     }
 }
 
 /// Passes 100 and 103 on to a client that knows them (RFC 9110 §15.2).
-async fn pass_interim(session: &mut Session, version: Version, mut head: ResponseHead) -> Result<(), SendError> {
+async fn pass_interim(session: &mut Session, version: Version, mut head: ResponseHead) -> Result<(), ReceiveError> {
     if version == Version::HTTP_10 {
         return Ok(());
     }
@@ -326,7 +372,8 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     session.cx.spare.give(head.headers);
     match session.slot.run(session.conn.flush()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(SendError::ClientGone),
+        Ok(Err(_)) => Err(ReceiveError::Send(SendError::ClientGone)),
+        Err(_) => Err(ReceiveError::Elapsed),
     }
 }
 
@@ -359,7 +406,7 @@ async fn connect(
             return Ok(Upstream { conn: Conn::new(socket), endpoint, created: started, reused: false });
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out(session))),
+        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
         Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
     };
     lease.connect_failed();
@@ -385,10 +432,13 @@ fn set_options(socket: &TcpStream, params: &ClientParams) {
 }
 
 /// The failure for what went wrong after the head was written.
-fn failed(session: &Session, request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError) -> Failure {
+fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError) -> Failure {
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     match error {
-        ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out(session)),
+        ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
+        ReceiveError::Elapsed if leaf.client.params.attempt_timeout.is_none() || !request.body.read => {
+            stalled(request, upstream)
+        }
         ReceiveError::Elapsed => {
             let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
             let text = format!(
@@ -405,11 +455,12 @@ fn failed(session: &Session, request: &Request, leaf: &Leaf, upstream: &Upstream
         }
         ReceiveError::Send(SendError::Closed(reason)) => {
             let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-            let safe = request.body.can_replay() && headers::is_idempotent(&request.method);
+            let unanswered = !upstream.conn.has_buffered();
+            let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
             Failure {
                 error: RouteError::new(Kind::UpstreamClosed, text),
                 retryable: true,
-                requeue: if safe { Requeue::Dispatch } else { Requeue::No },
+                requeue: if safe { Requeue::Dispatch { reused: upstream.reused } } else { Requeue::No },
             }
         }
         ReceiveError::Send(SendError::Framing(reason)) => {
@@ -419,6 +470,17 @@ fn failed(session: &Session, request: &Request, leaf: &Leaf, upstream: &Upstream
             Failure { error: RouteError::new(Kind::UpstreamFraming, text), retryable: true, requeue: Requeue::No }
         }
     }
+}
+
+/// The failure of a request body that does not move: the upstream takes nothing, or the client gives nothing.
+fn stalled(request: &Request, upstream: &Upstream) -> Failure {
+    let limit = show_duration(super::relay::STALL);
+    if upstream.conn.pending_out() > 0 || request.body.read {
+        let text = format!("the upstream took nothing of the request body for {limit}");
+        return Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable: false, requeue: Requeue::No };
+    }
+    let text = format!("the client sent nothing of the request body for {limit}");
+    Failure::fatal(RouteError::new(Kind::BodyTimeout, text))
 }
 
 /// When an idle connection to be kept is to be closed.

@@ -1,7 +1,7 @@
 //! The path of one request, straight through: context, name, service, attempts, response, record (DESIGN §5).
 
-use super::attempt::{Answer, Failure, pool_expiry};
-use super::relay::{Relayed, RequestBody, append_fields, relay};
+use super::attempt::{Answer, Failure, bound_in_time, pool_expiry, while_client_waits};
+use super::relay::{BUFFERED_BYTES, Relayed, RequestBody, append_fields, relay};
 use super::{After, Session, attempt};
 use crate::classify;
 use crate::clock;
@@ -70,11 +70,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             let clear = cx.server.params.clear_context;
             let response = respond::response(&error, cx.router.error_limits, clear);
             session.write_error(&response, response.status, version, head_only, keep);
-            match session.conn.flush().await {
-                Ok(()) if keep => After::Keep,
-                Ok(()) => After::Linger,
-                Err(_) => After::Close,
-            }
+            session.finish(keep).await
         }
     }
 }
@@ -106,6 +102,9 @@ impl Record<'_> {
     }
 
     fn failed(&mut self, error: &RouteError) {
+        if let Some(reason) = error.kind.rejected() {
+            metrics::counter!("rejected_total", "reason" => reason).increment(1);
+        }
         metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
         tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
         let latency = clock::now().saturating_sub(self.started);
@@ -128,7 +127,7 @@ impl Record<'_> {
 }
 
 /// How Linkerd 1 names a failure that is a 5xx response (telemetry reference §4.1).
-const SYNTHETIC: &str = "com.twitter.finagle.service.ResponseClassificationSyntheticException";
+pub(crate) const SYNTHETIC: &str = "com.twitter.finagle.service.ResponseClassificationSyntheticException";
 
 impl Drop for Record<'_> {
     fn drop(&mut self) {
@@ -150,7 +149,7 @@ fn prepare(session: &Session, head: RequestHead, now: u64) -> Result<(Request, A
     if expect_other {
         return Err(RouteError::new(Kind::ExpectationFailed, "the Expect header asks for something unknown"));
     }
-    target = origin_form(target, &mut headers)?;
+    target = origin_form(&method, target, &mut headers)?;
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
     let seen = Seen::of(&headers);
     let params = &server.params;
@@ -180,13 +179,17 @@ fn prepare(session: &Session, head: RequestHead, now: u64) -> Result<(Request, A
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
     }
+    let class = service.params.classifier;
+    // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
+    let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
+    let replay = small || headers::is_idempotent(&method) || classify::may_retry(class, &method);
     let (due, due_kind) = due(now, params.timeout, service.params.total_timeout);
     let request = Request {
         method,
         target,
         version,
         headers,
-        body: RequestBody::new(body),
+        body: RequestBody::new(body, replay),
         fields,
         started: now,
         due,
@@ -213,11 +216,7 @@ async fn answer_trace(session: &mut Session, keep: bool, version: Version) -> Af
     let out = session.conn.out();
     let empty = HeaderMap::new();
     encode_response_head(out, StatusCode::OK, None, version, &empty, BodyLength::Length(0), keep, None);
-    match session.conn.flush().await {
-        Ok(()) if keep => After::Keep,
-        Ok(()) => After::Linger,
-        Err(_) => After::Close,
-    }
+    session.finish(keep).await
 }
 
 /// CONNECT is refused (attack H1-14); TRACE keeps count in Max-Forwards (data-plane reference §6.5).
@@ -239,21 +238,27 @@ fn check_method(method: &Method, headers: &mut HeaderMap) -> Result<(), RouteErr
 }
 
 /// The request target in origin form; the authority of an absolute one becomes the Host.
-fn origin_form(target: Bytes, headers: &mut HeaderMap) -> Result<Bytes, RouteError> {
-    if target.first() == Some(&b'/') {
+fn origin_form(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Result<Bytes, RouteError> {
+    if target.first() == Some(&b'/') || (target == "*" && *method == Method::OPTIONS) {
         return Ok(target);
     }
     let absolute = identify::absolute_form(&target).map_err(|text| RouteError::new(Kind::IdentifierThrew, text))?;
     let Some((authority, rest)) = absolute else {
-        if target.as_ref() == b"*" {
-            return Ok(target);
-        }
         return Err(RouteError::new(Kind::BadRequest, "the request target is neither a path nor an absolute URI"));
     };
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(RouteError::new(Kind::BadRequest, "the request has more than one Host header"));
+    }
     let host = HeaderValue::from_maybe_shared(authority)
         .map_err(|_| RouteError::new(Kind::BadRequest, "the authority of the request target is not legal"))?;
     headers.insert(header::HOST, host);
-    Ok(rest)
+    if rest.first() == Some(&b'/') {
+        return Ok(rest);
+    }
+    let mut target = BytesMut::with_capacity(rest.len() + 1);
+    target.put_u8(b'/');
+    target.put_slice(&rest);
+    Ok(target.freeze())
 }
 
 /// Steps 4 and 5. What was identified before is found without identifying again.
@@ -275,7 +280,7 @@ fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> 
     let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
     let found = Remembered { service, consume: identified.consume };
     if kept {
-        cx.remember(&key, found.clone());
+        cx.remember(&key, &found);
     }
     Ok(found)
 }
@@ -315,68 +320,52 @@ async fn serve(
 ) -> Result<After, (RouteError, bool)> {
     service.budget.deposit(request.started);
     let mut retries = 0;
-    let backoff = service.params.backoff;
-    let (answer, upstream) = loop {
+    let mut pauses = balance::Schedule::new(service.params.backoff);
+    let outcome = loop {
         let outcome = attempt_leaf(session, &mut request, service).await;
-        let retry = wants_retry(&request, service, &outcome);
-        if !retry {
-            service.retries_per_request.add(retries);
-            break outcome.map_err(|failure| (failure.error, request.body.read))?;
+        if !wants_retry(&request, service, &outcome) {
+            break outcome;
         }
         if !service.budget.try_withdraw(clock::now()) {
             service.budget_exhausted.incr();
-            service.retries_per_request.add(retries);
-            break outcome.map_err(|failure| (failure.error, request.body.read))?;
+            break outcome;
         }
+        // What failed is let go of before the pause: its connection, its share of the endpoint's load.
+        drop(outcome);
         retries += 1;
         service.retries.incr();
-        wait_backoff(session, &request, &backoff, retries).await.map_err(|error| (error, request.body.read))?;
+        let pause = pauses.advance(&mut || fastrand::u64(..));
+        if let Err(error) = wait(session, &request, pause).await {
+            break Err(Failure::fatal(error));
+        }
     };
+    service.retries_per_request.add(retries);
+    let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
     request.body.forget();
     Ok(respond(session, request, service, answer, upstream, record).await)
 }
 
-/// Sleeps for the configured back-off, within the request's time.
-async fn wait_backoff(
-    session: &Session,
-    request: &Request,
-    backoff: &balance::Backoff,
-    retries: u64,
-) -> Result<(), RouteError> {
-    let delay = match *backoff {
-        balance::Backoff::Constant { ns } => ns,
-        balance::Backoff::Jittered { min_ns, max_ns } => {
-            let spread = min_ns.saturating_mul(3_u64.saturating_pow(retries.min(30) as u32)).min(max_ns);
-            min_ns + fastrand::u64(0..=spread.saturating_sub(min_ns))
-        }
-        balance::Backoff::EqualJittered { start_ns, max_ns } => {
-            let half = start_ns.saturating_mul(1 << retries.min(30)).min(max_ns) / 2;
-            half + fastrand::u64(0..=half)
-        }
-    };
-    if delay == 0 {
+/// Pauses before a retry, within the request's time and as long as the client is there.
+async fn wait(session: &mut Session, request: &Request, pause: u64) -> Result<(), RouteError> {
+    if pause == 0 {
         return Ok(());
     }
-    let until = clock::now().saturating_add(delay);
-    session.slot.set(until.min(request.due));
+    session.slot.set(clock::now().saturating_add(pause).min(request.due));
+    let pausing = session.slot.run(std::future::pending::<()>());
     // The slot being due is what is waited for.
-    let _ = session.slot.run(std::future::pending::<()>()).await;
-    if clock::now() >= request.due { Err(request.timed_out(session)) } else { Ok(()) }
+    let _ = while_client_waits(&mut session.conn, request.body.read, pausing).await?;
+    if clock::now() >= request.due { Err(request.timed_out()) } else { Ok(()) }
 }
 
 impl Request {
     /// The error of the limit that `due` stands for (data-plane reference §8.2).
-    pub(crate) fn timed_out(&self, session: &Session) -> RouteError {
-        let spent = clock::now().saturating_sub(self.started) / 1_000_000;
-        let text = match self.due_kind {
-            Kind::ServerTimeout => {
-                format!("exceeded {spent}.milliseconds to {} while waiting for a response", session.cx.server.label)
-            }
-            _ => format!(
-                "exceeded {spent}.milliseconds to unspecified while waiting for a response for the request, including \
-                 retries (if applicable). Remote Info: Not Available"
-            ),
+    pub(crate) fn timed_out(&self) -> RouteError {
+        let limit = show_duration(std::time::Duration::from_millis((self.due - self.started) / 1_000_000));
+        let what = match self.due_kind {
+            Kind::ServerTimeout => "a response".to_owned(),
+            _ => "a response for the request, including retries (if applicable)".to_owned(),
         };
+        let text = format!("exceeded {limit} to unspecified while waiting for {what}. Remote Info: Not Available");
         RouteError::new(self.due_kind, text)
     }
 }
@@ -393,32 +382,24 @@ async fn attempt_leaf(
 
 /// Step 6 and the first half of 7: the bound list, waited for once, and a leaf by weight.
 async fn choose_leaf(
-    session: &Session,
+    session: &mut Session,
     request: &Request,
     service: &Arc<PathService>,
 ) -> Result<Arc<Leaf>, RouteError> {
+    let cx = session.cx.clone();
     let no_target = |bound: &Bound| match bound {
         Bound::Pending => None,
         Bound::Failed(reason) => Some(Err(RouteError::new(Kind::BindingFailed, reason.to_string()).undispatched())),
         Bound::Ok(choices) => Some(choices.choose(fastrand::f64()).cloned().ok_or_else(|| {
-            session.cx.router.no_hosts(&service.dst, "reason: the name is negative, failed or empty after binding")
+            cx.router.no_hosts(&service.dst, "reason: the name is negative, failed or empty after binding")
         })),
     };
-    if let Some(answer) = no_target(&service.bound.load()) {
+    let known = no_target(&service.bound.load());
+    if let Some(answer) = known {
         return answer;
     }
-    let limit = session.cx.router.params.binding_timeout;
-    let due = request.started.saturating_add(clock::nanos(limit)).min(request.due);
-    session.slot.set(due);
-    match session.slot.run(service.bound.wait(no_target)).await {
-        Ok(answer) => answer,
-        Err(_) if clock::now() >= request.due => Err(request.timed_out(session)),
-        Err(_) => {
-            let text =
-                format!("Exceeded {} binding timeout while resolving name: {}", show_duration(limit), service.dst.path);
-            Err(RouteError::new(Kind::BindingTimeout, text).undispatched())
-        }
-    }
+    let text = |limit| format!("Exceeded {limit} binding timeout while resolving name: {}", service.dst.path);
+    bound_in_time(session, request, service.bound.wait(no_target), text).await
 }
 
 /// As Finagle prints durations: `10.seconds`, `250.milliseconds`.
@@ -446,6 +427,15 @@ fn says_retryable(head: &ResponseHead) -> bool {
     head.headers.get("l5d-retryable").is_some_and(|value| value.as_bytes() == b"true")
 }
 
+/// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
+/// can tell a whole body from a broken one.
+fn framing(body: BodyLength, version: Version) -> BodyLength {
+    match body {
+        BodyLength::UntilClose if version != Version::HTTP_10 => BodyLength::Chunked,
+        body => body.for_version(version),
+    }
+}
+
 /// Steps 10 to 12: classify, pass the response on, settle the connections.
 async fn respond(
     session: &mut Session,
@@ -470,10 +460,10 @@ async fn respond(
     } else {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
     }
-    let body = if secret { BodyLength::Length(0) } else { head.body.for_version(request.version) };
+    let body = if secret { BodyLength::Length(0) } else { framing(head.body, request.version) };
     let expects_more = request.expects_continue && !request.body.read;
-    let keep =
-        request.keep_alive && body != BodyLength::UntilClose && !expects_more && !session.cx.timers.is_draining();
+    let ends = session.cx.timers.is_draining() || session.is_aged();
+    let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
     let out = session.conn.out();
     let length = head.content_length.filter(|_| head.body == BodyLength::Empty && !secret);
     let reason = head.reason.as_deref();
@@ -483,10 +473,11 @@ async fn respond(
     session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
     if secret {
-        let flushed = session.conn.flush().await.is_ok();
-        return if flushed && keep && request.body.read { After::Keep } else { After::Linger };
+        return session.finish(keep && request.body.read).await;
     }
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, head.body, body).await;
+    let lengths = (head.body, body);
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, &session.slot).await;
+    session.slot.set(NEVER);
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {
         let expires = pool_expiry(&upstream, &leaf.client.params);
@@ -496,6 +487,11 @@ async fn respond(
         Relayed::Whole if keep => After::Keep,
         Relayed::Whole => After::Linger,
         Relayed::ResponseOnly => After::Linger,
-        Relayed::UpstreamBroke | Relayed::ClientGone => After::Close,
+        Relayed::UpstreamBroke => {
+            leaf.client.stats.failures.record(Kind::UpstreamClosed.class());
+            session.abort_if(body == BodyLength::UntilClose);
+            After::Close
+        }
+        Relayed::ClientGone => After::Close,
     }
 }

@@ -2,18 +2,27 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
+use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::timer::{NEVER, Slot};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Bytes that may wait to be written before reading pauses.
 const HIGH_WATER: usize = 64 * 1024;
-/// A request body up to this size is kept until the response begins, so that it can be sent again.
+/// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
+pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
+/// A request body up to this size, in at most [`REPLAY_CHUNKS`] pieces, is kept until the response begins, so that it
+/// can be sent again.
 const REPLAY_BYTES: usize = 64 * 1024;
+const REPLAY_CHUNKS: usize = 64;
+/// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 
 /// Appends raw header lines to a head that `out` ends with.
 pub(crate) fn append_fields(out: &mut BytesMut, fields: &[u8]) {
@@ -53,12 +62,13 @@ pub(crate) enum SendError {
 }
 
 impl RequestBody {
-    pub(crate) fn new(length: BodyLength) -> RequestBody {
+    /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again.
+    pub(crate) fn new(length: BodyLength, replay: bool) -> RequestBody {
         RequestBody {
             length,
             decoder: BodyDecoder::new(length),
             encoder: BodyEncoder::for_request(length),
-            replay: Some(Vec::new()),
+            replay: (replay || length.is_empty()).then(Vec::new),
             replay_bytes: 0,
             trailers: None,
             read: length.is_empty(),
@@ -74,7 +84,7 @@ impl RequestBody {
 
     /// True for bodies that Linkerd 1 calls chunked: they are never retried by class (data-plane reference §11.1).
     pub(crate) fn is_streamed(&self) -> bool {
-        !matches!(self.length, BodyLength::Empty | BodyLength::Length(0..=5120))
+        !matches!(self.length, BodyLength::Empty | BodyLength::Length(0..=BUFFERED_BYTES))
     }
 
     /// Starts an attempt: queues again what was read already.
@@ -95,11 +105,9 @@ impl RequestBody {
 
     fn keep(&mut self, chunk: &Bytes) {
         self.replay_bytes += chunk.len();
-        if self.replay_bytes > REPLAY_BYTES {
-            self.replay = None;
-        }
-        if let Some(replay) = &mut self.replay {
-            replay.push(chunk.clone());
+        match &mut self.replay {
+            Some(kept) if self.replay_bytes <= REPLAY_BYTES && kept.len() < REPLAY_CHUNKS => kept.push(chunk.clone()),
+            _ => self.replay = None,
         }
     }
 
@@ -116,7 +124,8 @@ impl RequestBody {
         cx: &mut Context<'_>,
     ) -> Result<(), SendError> {
         while !self.refused {
-            let mut moved = false;
+            // A full queue that drains now must lead to another read: nobody else would wake this task.
+            let mut moved = !self.queued && up.pending_out() >= HIGH_WATER;
             while !self.queued && up.pending_out() < HIGH_WATER {
                 match down.poll_body(cx, &mut self.decoder) {
                     Poll::Pending => break,
@@ -140,7 +149,9 @@ impl RequestBody {
     ) -> Result<(), SendError> {
         let done = match frame {
             Err(error) => {
-                metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
+                if !matches!(error, http1::BodyError::Io(_) | http1::BodyError::Truncated) {
+                    metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
+                }
                 let text = format!("the request body broke off: {error}");
                 return Err(SendError::Downstream(RouteError::new(Kind::DownstreamBody, text)));
             }
@@ -161,17 +172,24 @@ impl RequestBody {
         done.map_err(SendError::Downstream)
     }
 
-    /// Sends the request and waits for the next response head, 1xx ones included.
+    /// Sends the request and waits for the next response head, 1xx ones included. `due` is the caller's limit; while
+    /// the request body is under way, a peer that stalls makes `slot` due earlier.
     pub(crate) async fn exchange(
         &mut self,
         down: &mut Conn<TcpStream>,
         up: &mut Conn<TcpStream>,
-        limits: &Limits,
-        method: &Method,
-        recycled: &mut HeaderMap,
+        expected: (&Limits, &Method, &mut HeaderMap),
+        (slot, due): (&Slot, u64),
     ) -> Result<ResponseHead, SendError> {
+        let (limits, method, recycled) = expected;
         poll_fn(|cx| {
+            let whole = self.read && up.pending_out() == 0;
             self.poll_up(down, up, cx)?;
+            if !(self.read && up.pending_out() == 0) {
+                slot.set(due.min(clock::now() + clock::nanos(STALL)));
+            } else if !whole {
+                slot.set(due);
+            }
             match up.poll_response(cx, limits, method, recycled) {
                 Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(head_error(error))),
@@ -189,7 +207,6 @@ impl RequestBody {
 fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
-        HeadError::Truncated => SendError::Closed("the connection was closed inside the response head".to_owned()),
         HeadError::Io(error) => SendError::Closed(error.to_string()),
         other => SendError::Framing(other),
     }
@@ -213,30 +230,61 @@ pub(crate) enum Relayed {
     ClientGone,
 }
 
-/// Moves the response body down, and what is left of the request body up, until the response is complete.
+/// Moves the response body down, and what is left of the request body up, until the response is complete. A client
+/// that takes nothing makes `slot` due.
 pub(crate) async fn relay(
     down: &mut Conn<TcpStream>,
     up: &mut Conn<TcpStream>,
     request: &mut RequestBody,
-    from: BodyLength,
-    to: BodyLength,
+    (from, to): (BodyLength, BodyLength),
+    slot: &Slot,
 ) -> Relayed {
-    let mut decoder = BodyDecoder::new(from);
-    let mut encoder = BodyEncoder::new(to);
-    let mut read = false;
-    poll_fn(|cx| {
+    let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
+    let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
-            request.refused = true;
+            return Poll::Ready(Relayed::ClientGone);
         }
+        if let Poll::Ready(ended) = response.poll_down(down, up, cx) {
+            let whole = request.queued && !request.refused && up.pending_out() == 0;
+            return Poll::Ready(if ended == Relayed::Whole && !whole { Relayed::ResponseOnly } else { ended });
+        }
+        let blocked = down.pending_out() > 0;
+        slot.set(if blocked { clock::now() + clock::nanos(STALL) } else { NEVER });
+        // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
+        if !blocked && request.read && down.poll_hangup(cx).is_ready() {
+            return Poll::Ready(Relayed::ClientGone);
+        }
+        Poll::Pending
+    });
+    slot.run(relaying).await.unwrap_or(Relayed::ClientGone)
+}
+
+/// The body of a response on its way down.
+struct ResponseBody {
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    /// All of it was read from the upstream.
+    read: bool,
+}
+
+impl ResponseBody {
+    /// Moves body bytes down as far as they go without waiting; ready at the end.
+    fn poll_down(
+        &mut self,
+        down: &mut Conn<TcpStream>,
+        up: &mut Conn<TcpStream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Relayed> {
         loop {
-            let mut moved = false;
-            while !read && down.pending_out() < HIGH_WATER {
-                match up.poll_body(cx, &mut decoder) {
+            // As in `poll_up`.
+            let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
+            while !self.read && down.pending_out() < HIGH_WATER {
+                match up.poll_body(cx, &mut self.decoder) {
                     Poll::Pending => break,
                     Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
-                    Poll::Ready(Ok(frame)) => match queue_down(down, &mut encoder, frame) {
-                        Ok(ended) => read = ended,
+                    Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
+                        Ok(ended) => self.read = ended,
                         Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
                     },
                 }
@@ -244,22 +292,12 @@ pub(crate) async fn relay(
             }
             match down.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Relayed::ClientGone),
-                Poll::Ready(Ok(())) if read => {
-                    let whole = request.queued && !request.refused && up.pending_out() == 0;
-                    return Poll::Ready(if whole { Relayed::Whole } else { Relayed::ResponseOnly });
-                }
+                Poll::Ready(Ok(())) if self.read => return Poll::Ready(Relayed::Whole),
                 Poll::Ready(Ok(())) if moved => {}
-                Poll::Ready(Ok(())) => break,
-                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
         }
-        // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
-        if request.read && down.poll_hangup(cx).is_ready() {
-            return Poll::Ready(Relayed::ClientGone);
-        }
-        Poll::Pending
-    })
-    .await
+    }
 }
 
 /// Queues one piece of the response; true at its end.

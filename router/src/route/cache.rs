@@ -1,6 +1,6 @@
 //! A bounded cache of things that are dear to make: path services and clients (config reference §4.1).
 //!
-//! Full: the most idle entry that nobody uses goes; when all are in use, the caller gets a one-shot entry that is not
+//! Full: the least worthy, most idle entry that nobody uses goes; when all are in use, the caller gets a one-shot entry that is not
 //! kept. Entries idle for longer than the TTL are swept; the least idle one always stays.
 
 use crate::clock;
@@ -16,6 +16,9 @@ pub trait Entry {
     fn last_used(&self) -> u64;
     /// True while it must not be thrown out.
     fn in_use(self: &Arc<Self>) -> bool;
+    /// What its loss would cost: the lowest go first, whatever their age, so that a flood of names nobody serves, or of
+    /// overrides, does not push out what carries traffic (attacks O13, N5).
+    fn worth(&self) -> u8;
     /// Called when it leaves the cache.
     fn evicted(&self);
 }
@@ -67,10 +70,11 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         (made, true)
     }
 
-    /// Throws out the most idle entry that nobody uses.
+    /// Throws out the least worthy, most idle entry that nobody uses.
     fn make_room(&self, entries: &mut HashMap<K, Arc<V>>) -> bool {
         let idle = entries.iter().filter(|(_, entry)| !entry.in_use());
-        let Some(key) = idle.min_by_key(|(_, entry)| entry.last_used()).map(|(key, _)| key.clone()) else {
+        let least = idle.min_by_key(|(_, entry)| (entry.worth(), entry.last_used()));
+        let Some(key) = least.map(|(key, _)| key.clone()) else {
             return false;
         };
         if let Some(entry) = entries.remove(&key) {
@@ -109,6 +113,7 @@ mod tests {
 
     #[derive(Default)]
     struct Thing {
+        worth: u8,
         used: AtomicU64,
         busy: AtomicBool,
         gone: AtomicBool,
@@ -121,13 +126,16 @@ mod tests {
         fn in_use(self: &Arc<Self>) -> bool {
             self.busy.load(Ordering::Relaxed)
         }
+        fn worth(&self) -> u8 {
+            self.worth
+        }
         fn evicted(&self) {
             self.gone.store(true, Ordering::Relaxed);
         }
     }
 
     fn thing(used: u64, busy: bool) -> Arc<Thing> {
-        Arc::new(Thing { used: used.into(), busy: busy.into(), gone: false.into() })
+        Arc::new(Thing { worth: 0, used: used.into(), busy: busy.into(), gone: false.into() })
     }
 
     #[test]
@@ -141,6 +149,18 @@ mod tests {
         let (_, kept) = cache.get_or_make(&4, || thing(4, false));
         assert!(!kept, "all entries are in use: a one-shot");
         assert_eq!((cache.misses.get(), cache.evicts.get(), cache.oneshots.get()), (3, 1, 1));
+    }
+
+    #[test]
+    fn what_is_worth_least_goes_first() {
+        let metrics = telemetry::Metrics::new();
+        let cache: Cache<u32, Thing> = Cache::new(2, 1, &metrics.root());
+        let worthy = Arc::new(Thing { worth: 3, ..Thing::default() });
+        cache.get_or_make(&1, || worthy.clone());
+        for scanned in 2..100 {
+            cache.get_or_make(&scanned, || thing(u64::from(scanned), false));
+        }
+        assert!(!worthy.gone.load(Ordering::Relaxed), "older than all, and worth more");
     }
 
     #[test]

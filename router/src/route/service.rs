@@ -5,12 +5,13 @@ use super::{Bound, Cell, Choices, Dst, Leaf, shares};
 use crate::client::{Client, Clients};
 use crate::clock;
 use crate::config::ServiceParams;
+use crate::scopes::{ScopeLease, Scopes};
 use balance::{RetryBudget, RetryBudgetConfig};
 use bytes::{Bytes, BytesMut};
 use dtab::{Activity, BoundName, NameTree, State};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat};
+use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Stat};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -24,8 +25,8 @@ pub struct PathServiceParts<'a> {
     pub binding: Activity<NameTree<BoundName>>,
     /// Where its clients come from.
     pub clients: Arc<Clients>,
-    /// The router's scope.
-    pub scope: &'a Scope,
+    /// The router's scopes.
+    pub scopes: &'a Arc<Scopes>,
     /// Where its task runs.
     pub handle: &'a Handle,
 }
@@ -52,19 +53,20 @@ pub struct PathService {
     pub bound: Arc<Cell<Bound>>,
     last_used: AtomicU64,
     closed: AtomicBool,
-    scope: Scope,
     task: AbortHandle,
+    _lease: Arc<ScopeLease>,
     _budget_gauge: GaugeGuard,
 }
 
 impl PathService {
     /// Makes the service and starts its task. A binding that is settled already is in force on return.
     pub fn new(parts: PathServiceParts<'_>) -> Arc<PathService> {
-        let PathServiceParts { dst, params, mut binding, clients, scope, handle } = parts;
+        let PathServiceParts { dst, params, mut binding, clients, scopes, handle } = parts;
         let shown = dst.path.show_bare();
-        let scope = scope.scope("service").scope(&shown);
+        let lease = scopes.lease(&["service", &shown]);
+        let scope = lease.scope.clone();
         let bound = Arc::new(Cell::new(Bound::Pending));
-        let maker = LeafMaker { dst: dst.clone(), service: shown, clients };
+        let maker = LeafMaker { dst: dst.clone(), service: shown, clients, scopes: scopes.clone() };
         publish(&bound, &maker, binding.get());
         let task = handle.spawn(follow(bound.clone(), maker, binding)).abort_handle();
         let budget = Arc::new(RetryBudget::new(budget_config(&params), clock::now()));
@@ -82,8 +84,8 @@ impl PathService {
             closed: AtomicBool::new(false),
             dst,
             params,
-            scope,
             task,
+            _lease: lease,
             _budget_gauge,
         })
     }
@@ -119,13 +121,19 @@ impl Entry for PathService {
         self.stats.pending() > 0
     }
 
+    fn worth(&self) -> u8 {
+        let serves = matches!(&**self.bound.load(), Bound::Ok(choices) if choices.leaves().next().is_some());
+        match (serves, self.dst.local.is_empty(), self.stats.requests.get()) {
+            (false, _, _) => 0,
+            (true, false, _) => 1,
+            (true, true, 0..=1) => 2,
+            (true, true, _) => 3,
+        }
+    }
+
     fn evicted(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.task.abort();
-        // Services of one name under different overrides share their counters; those of the plain name own them.
-        if self.dst.local.is_empty() {
-            self.scope.prune();
-        }
     }
 }
 
@@ -164,6 +172,7 @@ struct LeafMaker {
     dst: Dst,
     service: String,
     clients: Arc<Clients>,
+    scopes: Arc<Scopes>,
 }
 
 impl LeafMaker {
@@ -176,8 +185,10 @@ impl LeafMaker {
             }
         }
         let client = self.clients.get(&name.id);
-        let stats = RequestStats::new(&client.scope.scope("service").scope(&self.service));
-        Arc::new(Leaf { fields: self.fields(&client, &name), residual: name.residual, client, stats })
+        let lease = self.scopes.lease(&["client", &name.id.show_bare(), "service", &self.service]);
+        let (stats, failures) = (RequestStats::new(&lease.scope), Failures::new(&lease.scope));
+        let fields = self.fields(&client, &name);
+        Arc::new(Leaf { fields, residual: name.residual, client, stats, failures, lease })
     }
 
     /// The raw header lines of a leaf (data-plane reference §5.2).
