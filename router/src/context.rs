@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::headers::Seen;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use dtab::Dtab;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write as _;
@@ -163,12 +163,15 @@ impl TraceId {
             slot.copy_from_slice(&word.to_be_bytes());
         }
         let length = if self.trace_high.is_some() { 40 } else { 32 };
+        out.reserve(128);
         out.extend_from_slice(b"l5d-ctx-trace: ");
         base64_encode(&bytes[..length], out);
         out.extend_from_slice(b"\r\nl5d-reqid: ");
-        for shift in (0..16).rev() {
-            out.put_u8(b"0123456789abcdef"[(self.trace >> (shift * 4) & 15) as usize]);
+        let mut hex = [0; 16];
+        for (i, digit) in hex.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(self.trace >> (60 - 4 * i) & 15) as usize];
         }
+        out.extend_from_slice(&hex);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -178,10 +181,11 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 fn base64_encode(bytes: &[u8], out: &mut BytesMut) {
     for group in bytes.chunks(3) {
         let word = group.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
-        for i in 0..4 {
-            let digit = ALPHABET[(word >> (18 - 6 * i) & 63) as usize];
-            out.put_u8(if i > group.len() { b'=' } else { digit });
+        let mut digits = [b'='; 4];
+        for (i, digit) in digits.iter_mut().enumerate().take(group.len() + 1) {
+            *digit = ALPHABET[(word >> (18 - 6 * i) & 63) as usize];
         }
+        out.extend_from_slice(&digits);
     }
 }
 

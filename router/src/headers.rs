@@ -177,7 +177,8 @@ fn check_authority(host: &HeaderValue) -> Result<(), String> {
     if let Some(at) = port_at.filter(|_| is_v6_literal || bytes.iter().filter(|b| **b == b':').count() == 1) {
         let port = std::str::from_utf8(&bytes[at + 1..]).unwrap_or_default();
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        if !port.is_empty() && !(digits && matches!(port.parse::<u32>(), Ok(1..=65_535))) {
+        let exists = digits && matches!(port.parse::<u32>(), Ok(1..=65_535));
+        if !port.is_empty() && !exists {
             return Err(format!("the Host header names port {port}, which does not exist"));
         }
     }

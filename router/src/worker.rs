@@ -47,9 +47,14 @@ pub struct WorkerServer {
     pub timers: Rc<Timers>,
     /// The worker's spare header maps.
     pub spare: Rc<Spare>,
+    /// Room for the key of the request at hand.
+    pub key: RefCell<Vec<u8>>,
     /// Does not keep services alive: what leaves the cache is gone.
-    memo: RefCell<HashMap<Vec<u8>, (Weak<PathService>, usize)>>,
+    memo: RefCell<HashMap<Vec<u8>, Memo>>,
 }
+
+/// A remembered service, and the path segments to remove.
+type Memo = (Weak<PathService>, usize);
 
 /// Header maps that are used again and again; connections that wait for a request hold none.
 #[derive(Default)]
@@ -138,6 +143,7 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
                 pool: pool.clone(),
                 timers: timers.clone(),
                 spare: spare.clone(),
+                key: RefCell::default(),
                 memo: RefCell::default(),
             });
             servers.push(served.clone());

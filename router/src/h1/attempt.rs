@@ -39,6 +39,8 @@ pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     pub(crate) lease: Lease,
     pub(crate) leaf: Arc<Leaf>,
+    /// When the head was there.
+    pub(crate) at: u64,
 }
 
 /// An attempt without an answer.
@@ -77,15 +79,13 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    fn new(endpoint: Arc<Endpoint>, decay_ns: u64) -> Lease {
-        let began = clock::now();
+    fn new(endpoint: Arc<Endpoint>, decay_ns: u64, began: u64) -> Lease {
         endpoint.begin(began);
         Lease { endpoint, began, decay_ns, judged: false }
     }
 
-    fn judge(&mut self, success: bool) {
+    fn judge(&mut self, success: bool, now: u64) {
         self.judged = true;
-        let now = clock::now();
         if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
     }
 
@@ -117,15 +117,15 @@ struct Dispatch<'a> {
 }
 
 impl<'a> Dispatch<'a> {
-    fn new(leaf: &'a Leaf) -> Dispatch<'a> {
+    fn new(leaf: &'a Leaf, started: u64) -> Dispatch<'a> {
         let stats = [&leaf.client.stats.requests, &leaf.stats];
         stats.iter().for_each(|stats| stats.begin());
-        Dispatch { stats, started: clock::now(), done: false }
+        Dispatch { stats, started, done: false }
     }
 
-    fn finish(&mut self, success: bool) -> u64 {
+    fn finish(&mut self, success: bool, now: u64) -> u64 {
         self.done = true;
-        let latency = clock::now().saturating_sub(self.started);
+        let latency = now.saturating_sub(self.started);
         self.stats.iter().for_each(|stats| stats.finish(success, latency));
         latency / 1_000_000
     }
@@ -134,7 +134,7 @@ impl<'a> Dispatch<'a> {
 impl Drop for Dispatch<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.finish(false);
+            self.finish(false, clock::now());
         }
     }
 }
@@ -147,16 +147,16 @@ pub(crate) async fn run(
     leaf: &Arc<Leaf>,
 ) -> Result<(Answer, Upstream), Failure> {
     let (mut connects, mut requeues) = (0, 0);
-    let acquire_due = clock::now().saturating_add(clock::nanos(session.cx.router.params.binding_timeout));
+    let mut acquire_due = None;
     loop {
         let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
-        let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns());
+        let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns(), clock::now());
         let failure = match once(session, request, service, leaf, &mut lease).await {
-            Ok((head, upstream)) => {
+            Ok((head, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
-                    leaf.client.requeue_budget.deposit(clock::now());
+                    leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, lease, leaf: leaf.clone() }, upstream));
+                return Ok((Answer { head, lease, leaf: leaf.clone(), at }, upstream));
             }
             Err(failure) => failure,
         };
@@ -165,7 +165,10 @@ pub(crate) async fn run(
             Requeue::No => false,
             Requeue::Connect => {
                 connects += 1;
-                connects <= MAX_CONNECTS && clock::now() < acquire_due && has_open_endpoint(&leaf.client)
+                let now = clock::now();
+                let limit = clock::nanos(session.cx.router.params.binding_timeout);
+                let due = *acquire_due.get_or_insert(now.saturating_add(limit));
+                connects <= MAX_CONNECTS && now < due && has_open_endpoint(&leaf.client)
             }
             Requeue::Dispatch { reused } => {
                 let allowed = requeues < MAX_REQUEUES;
@@ -285,39 +288,41 @@ async fn once(
     service: &PathService,
     leaf: &Leaf,
     lease: &mut Lease,
-) -> Result<(ResponseHead, Upstream), Failure> {
+) -> Result<(ResponseHead, Upstream, u64), Failure> {
     let client = &leaf.client;
-    let mut upstream = match session.cx.pool.take(&lease.endpoint, clock::now()) {
+    let mut upstream = match session.cx.pool.take(&lease.endpoint, lease.began) {
         Some(upstream) => upstream,
         None => connect(session, request, service, client, lease).await?,
     };
     write_head(request, leaf, &mut upstream);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
-    let mut dispatch = Dispatch::new(leaf);
-    let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| clock::now() + clock::nanos(limit));
+    let started = if upstream.reused { lease.began } else { clock::now() };
+    let mut dispatch = Dispatch::new(leaf, started);
+    let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
     session.slot.set(due);
     let outcome = receive(session, request, &mut upstream, due).await;
     match outcome {
         Ok(head) => {
             let success = classify::is_success(service.params.classifier, head.status);
-            lease.judge(success);
-            let ms = dispatch.finish(success);
+            let now = clock::now();
+            lease.judge(success, now);
+            let ms = dispatch.finish(success, now);
             client.stats.status.record(head.status.as_u16(), ms);
             if !success {
                 client.stats.failures.record(SYNTHETIC);
                 leaf.failures.record(SYNTHETIC);
             }
-            Ok((head, upstream))
+            Ok((head, upstream, now))
         }
         Err(error) => {
             let failure = failed(request, leaf, &upstream, error);
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
-                lease.judge(false);
+                lease.judge(false, clock::now());
             }
-            let ms = dispatch.finish(false);
+            let ms = dispatch.finish(false, clock::now());
             client.stats.status.error(ms);
             client.stats.failures.record(failure.error.kind.class());
             leaf.failures.record(failure.error.kind.class());

@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     record.session_stats.requests.begin();
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
     if ends_here(&head) {
-        record.responded(StatusCode::OK, true);
+        record.responded(StatusCode::OK, true, clock::now());
         return answer_trace(session, keep_alive && head.body.is_empty(), version).await;
     }
     let bodiless = head.body.is_empty();
@@ -84,9 +84,9 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// A response was produced.
-    fn responded(&mut self, status: StatusCode, success: bool) {
-        let latency = clock::now().saturating_sub(self.started);
+    /// A response head was there at `now`.
+    fn responded(&mut self, status: StatusCode, success: bool, now: u64) {
+        let latency = now.saturating_sub(self.started);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         self.session_stats.requests.finish(success, latency);
         if let Some(service) = &self.service {
@@ -265,7 +265,8 @@ fn origin_form(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
 fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> Result<Remembered, RouteError> {
     let cx = &session.cx;
     let identifiers = &cx.router.params.identifiers;
-    let mut key = Vec::with_capacity(128);
+    let mut key = cx.key.borrow_mut();
+    key.clear();
     identify::memo_key(identifiers, message, &mut key);
     for value in &context.raw_override {
         key.extend_from_slice(value.as_bytes());
@@ -445,9 +446,9 @@ async fn respond(
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, lease, leaf } = answer;
+    let Answer { mut head, lease, leaf, at } = answer;
     let success = classify::is_success(service.params.classifier, head.status);
-    record.responded(head.status, success);
+    record.responded(head.status, success, at);
     let clear = session.cx.server.params.clear_context;
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
