@@ -119,7 +119,7 @@ impl Dtab {
     /// The entries that match `path`, last first. Cost: the length of the path and the number of matches, not the size
     /// of the table.
     pub fn matches(&self, path: &Path) -> Vec<&Dentry> {
-        self.inner.index.matches(path).into_iter().map(|at| &self.inner.dentries[at as usize]).collect()
+        self.inner.index.matches(path).into_iter().map(|at| &self.inner.dentries[at]).collect()
     }
 }
 

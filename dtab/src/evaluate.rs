@@ -14,12 +14,18 @@ use std::sync::Arc;
 
 /// This many lookups are allowed along one chain (naming reference §4.2).
 pub const MAX_DEPTH: u32 = 100;
-/// A binding may visit this many nodes in all.
-pub const MAX_STEPS: u32 = 10_000;
+/// A binding may take this many steps in all: one for every lookup and every node of a tree, and more for lookups of long
+/// paths and those that match many entries, since these take longer.
+pub const MAX_STEPS: usize = 10_000;
+/// So many bytes of a path cost a step more.
+const STEP_BYTES: usize = 1024;
+/// So many matching entries cost a step more.
+const STEP_MATCHES: usize = 64;
 /// A path may grow to this many bytes while it is rewritten.
 pub const MAX_PATH_BYTES: usize = 64 * 1024;
-/// Trees inside trees along one chain, all lookups together; bounds the stack.
-const MAX_NESTING: u32 = 1_500;
+/// Trees inside trees along one chain, all lookups together: bounds the stack. Without optimisation a level takes 2 KiB, so
+/// the deepest walk takes half of the 2 MiB of a worker thread. A chain of 100 lookups may nest four trees in each.
+const MAX_NESTING: u32 = 400;
 
 /// What the configured namers answer for a path that no dentry matches, in preference order: the first answer that is
 /// not Neg (naming reference §4.1, step 2). The system namer is asked by the evaluator itself.
@@ -74,10 +80,39 @@ pub(crate) trait Listener: Sized {
     fn union(&mut self, at: At<'_>, weights: &[f64], child: Children<'_, Self>) -> Outcome<Self::Node>;
 }
 
+/// A leaf of a tree that is walked. Written trees are rewritten leaf by leaf as the walk gets there: alternatives that
+/// are not wanted cost nothing, however many and however long the path.
+trait Leaf {
+    fn follow(&self, at: At<'_>) -> Step<'_>;
+}
+
+enum Step<'a> {
+    Bound(&'a BoundName),
+    Path(Path),
+}
+
+impl Leaf for Path {
+    /// A leaf of a dentry: the rest of the path is appended.
+    fn follow(&self, at: At<'_>) -> Step<'_> {
+        let matched = at.dentry.map_or(0, |dentry| dentry.prefix.len());
+        Step::Path(self.concat(&at.path.skip(matched)))
+    }
+}
+
+impl Leaf for Name {
+    /// A leaf of a namer's answer.
+    fn follow(&self, _: At<'_>) -> Step<'_> {
+        match self {
+            Name::Bound(name) => Step::Bound(name),
+            Name::Path(path) => Step::Path(path.clone()),
+        }
+    }
+}
+
 pub(crate) struct Walk<'a> {
     dtab: &'a DtabStack,
     lookups: &'a mut dyn Lookups,
-    steps_left: u32,
+    steps_left: usize,
     nesting: u32,
 }
 
@@ -94,9 +129,12 @@ impl<'a> Walk<'a> {
         parent: Option<&Dentry>,
         depth: u32,
     ) -> Outcome<L::Node> {
-        self.spend(path)?;
+        if path.byte_len() > MAX_PATH_BYTES {
+            return Err(EvalError::Fatal("Name too long: rewriting made a path of more than 65536 bytes".into()));
+        }
         let dtab = self.dtab;
         let matches = dtab.matches(path);
+        self.spend(1 + path.byte_len() / STEP_BYTES + matches.len() / STEP_MATCHES)?;
         let at = At { path, dentry: parent, written: true };
         match matches.as_slice() {
             [] => self.ask_namers(listener, at, depth),
@@ -110,8 +148,7 @@ impl<'a> Walk<'a> {
     }
 
     fn dentry<L: Listener>(&mut self, listener: &mut L, path: &Path, dentry: &Dentry, depth: u32) -> Outcome<L::Node> {
-        let tree = dentry.rewrite(path).map(&mut |path| Name::Path(path.clone()));
-        self.tree(listener, &tree, At { path, dentry: Some(dentry), written: true }, depth + 1)
+        self.tree(listener, &dentry.dst, At { path, dentry: Some(dentry), written: true }, depth + 1)
     }
 
     fn ask_namers<L: Listener>(&mut self, listener: &mut L, at: At<'_>, depth: u32) -> Outcome<L::Node> {
@@ -128,27 +165,31 @@ impl<'a> Walk<'a> {
         self.tree(listener, &answer, At { written: false, ..at }, depth + 1)
     }
 
-    fn tree<L: Listener>(
+    fn tree<L: Listener, T: Leaf>(
         &mut self,
         listener: &mut L,
-        tree: &NameTree<Name>,
+        tree: &NameTree<T>,
         at: At<'_>,
         depth: u32,
     ) -> Outcome<L::Node> {
-        if depth > MAX_DEPTH || self.nesting > MAX_NESTING {
+        if depth > MAX_DEPTH {
             return Err(EvalError::TooDeep(L::TOO_DEEP.into()));
         }
-        self.spend(at.path)?;
+        if self.nesting >= MAX_NESTING {
+            let text = format!("Name too complex: more than {MAX_NESTING} nested trees in Namer lookup");
+            return Err(EvalError::TooDeep(text.into()));
+        }
+        self.spend(1)?;
         self.nesting += 1;
         let outcome = self.node(listener, tree, at, depth);
         self.nesting -= 1;
         outcome
     }
 
-    fn node<L: Listener>(
+    fn node<L: Listener, T: Leaf>(
         &mut self,
         listener: &mut L,
-        tree: &NameTree<Name>,
+        tree: &NameTree<T>,
         at: At<'_>,
         depth: u32,
     ) -> Outcome<L::Node> {
@@ -156,8 +197,10 @@ impl<'a> Walk<'a> {
             NameTree::Neg => listener.neg(at),
             NameTree::Fail => listener.fail(at),
             NameTree::Empty => listener.empty(at),
-            NameTree::Leaf(Name::Bound(name)) => listener.leaf(at, name),
-            NameTree::Leaf(Name::Path(path)) => self.resolve(listener, path, at.dentry, depth),
+            NameTree::Leaf(leaf) => match leaf.follow(at) {
+                Step::Bound(name) => listener.leaf(at, name),
+                Step::Path(path) => self.resolve(listener, &path, at.dentry, depth),
+            },
             NameTree::Alt(trees) => {
                 listener.alt(at, trees.len(), &mut |listener, i| self.tree(listener, &trees[i], at, depth))
             }
@@ -168,11 +211,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn spend(&mut self, path: &Path) -> Result<(), EvalError> {
-        if path.byte_len() > MAX_PATH_BYTES {
-            return Err(EvalError::Fatal("Name too long: rewriting made a path of more than 65536 bytes".into()));
-        }
-        match self.steps_left.checked_sub(1) {
+    fn spend(&mut self, steps: usize) -> Result<(), EvalError> {
+        match self.steps_left.checked_sub(steps) {
             Some(left) => self.steps_left = left,
             None => {
                 let text = format!("Name too complex: more than {MAX_STEPS} steps in Namer lookup");
@@ -239,6 +279,9 @@ impl Listener for Binding {
     }
 
     fn union(&mut self, _: At<'_>, weights: &[f64], child: Children<'_, Self>) -> Outcome<Self::Node> {
+        if weights.len() == 1 {
+            return child(self, 0);
+        }
         let mut bound = Vec::new();
         let mut failure = None;
         let mut pending = false;
@@ -251,10 +294,25 @@ impl Listener for Binding {
             }
         }
         match (bound.is_empty(), failure, pending) {
-            (false, _, _) => Ok(NameTree::Union(bound).simplify()),
+            (false, _, _) => match union_of(bound) {
+                // Nothing is bound yet and something may be: to say Neg now would fail requests for no reason.
+                NameTree::Neg if pending => Err(EvalError::Pending),
+                tree => Ok(tree),
+            },
             (true, Some(error), _) => Err(error),
             (true, None, true) => Err(EvalError::Pending),
             (true, None, false) => Ok(NameTree::Neg),
         }
+    }
+}
+
+/// The simplified union of branches that are simplified themselves: simplifying them again at every level would cost the
+/// square of the nesting.
+fn union_of(mut branches: Vec<Weighted<BoundName>>) -> NameTree<BoundName> {
+    branches.retain(|branch| !matches!(branch.tree, NameTree::Neg | NameTree::Fail));
+    match branches.len() {
+        0 => NameTree::Neg,
+        1 => branches.remove(0).tree,
+        _ => NameTree::Union(branches),
     }
 }

@@ -1,6 +1,7 @@
 //! How a name resolves, step by step: the delegation tree (naming reference §10).
 //!
-//! The same walk as binding with a listener that wants every alternative and every branch.
+//! The same walk as binding with a listener that wants every alternative and every branch. Every node repeats the dentry
+//! that led to it, so besides the steps of the walk the size of the whole is bounded ([`MAX_EXPLAIN_BYTES`]).
 
 use crate::activity::State;
 use crate::addr::Addr;
@@ -9,6 +10,9 @@ use crate::evaluate::{At, Children, EvalError, Listener, Lookups, Outcome, Walk}
 use crate::path::Path;
 use crate::traits::BoundName;
 use std::sync::Arc;
+
+/// A delegation tree may hold this many bytes of paths and dentries.
+pub const MAX_EXPLAIN_BYTES: usize = 16 * 1024 * 1024;
 
 /// A node of the delegation tree: where, by which dentry, and what came of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,8 +49,12 @@ pub enum Delegation {
 /// Explores `path` (naming reference §10.3). Pending while anything read is Pending; Failed when the exploration fails
 /// as a whole, e.g. by the depth limit outside any alternative.
 pub fn explain(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups) -> State<DelegateTree> {
-    match Walk::new(dtab, lookups).resolve(&mut Explaining, path, None, 0) {
-        Ok(tree) => State::Ok(simplify(tree)),
+    let mut explaining = Explaining { bytes_left: MAX_EXPLAIN_BYTES };
+    match Walk::new(dtab, lookups).resolve(&mut explaining, path, None, 0) {
+        Ok(mut tree) => {
+            simplify(&mut tree);
+            State::Ok(*tree)
+        }
         Err(EvalError::Pending) => State::Pending,
         Err(EvalError::Failed(reason) | EvalError::TooDeep(reason) | EvalError::Fatal(reason)) => State::Failed(reason),
     }
@@ -65,26 +73,47 @@ impl DelegateTree {
     }
 }
 
-struct Explaining;
+struct Explaining {
+    bytes_left: usize,
+}
+
+/// What a node costs besides its texts.
+const NODE_BYTES: usize = 64;
 
 impl Explaining {
+    fn node(&mut self, at: At<'_>, node: Delegation) -> Outcome<Box<DelegateTree>> {
+        self.node_at(at, at.path.to_string(), node)
+    }
+
+    fn node_at(&mut self, at: At<'_>, path: String, node: Delegation) -> Outcome<Box<DelegateTree>> {
+        let mut bytes = NODE_BYTES + path.len();
+        if let Some(dentry) = at.dentry {
+            dentry.dst.for_each(&mut |leaf| bytes += NODE_BYTES + leaf.byte_len());
+        }
+        match self.bytes_left.checked_sub(bytes) {
+            Some(left) => self.bytes_left = left,
+            None => {
+                let text = format!("Explanation too large: more than {MAX_EXPLAIN_BYTES} bytes");
+                return Err(EvalError::Fatal(text.into()));
+            }
+        }
+        Ok(Box::new(DelegateTree { path, dentry: at.dentry.cloned(), node }))
+    }
+
     /// One child of an alternative or union: errors become nodes at the parent's place.
-    fn shown(&mut self, at: At<'_>, i: usize, child: &mut Children<'_, Self>) -> Outcome<DelegateTree> {
+    fn shown(&mut self, at: At<'_>, i: usize, child: &mut Children<'_, Self>) -> Outcome<Box<DelegateTree>> {
         match child(self, i) {
             Err(EvalError::Failed(reason) | EvalError::TooDeep(reason)) => {
-                Ok(tree(at, Delegation::Exception(reason.to_string())))
+                self.node(at, Delegation::Exception(reason.to_string()))
             }
             other => other,
         }
     }
 }
 
-fn tree(at: At<'_>, node: Delegation) -> DelegateTree {
-    DelegateTree { path: at.path.to_string(), dentry: at.dentry.cloned(), node }
-}
-
 impl Listener for Explaining {
-    type Node = DelegateTree;
+    /// Boxed, so that the frames of the walk stay small.
+    type Node = Box<DelegateTree>;
     const LONE_NEG_FALLS_THROUGH: bool = false;
     const TOO_DEEP: &'static str = "Max recursion level reached.";
 
@@ -92,79 +121,92 @@ impl Listener for Explaining {
         EvalError::Fatal(reason)
     }
 
-    fn leaf(&mut self, at: At<'_>, name: &BoundName) -> Outcome<DelegateTree> {
-        Ok(tree(at, Delegation::Leaf(name.clone(), Addr::Pending)))
+    fn leaf(&mut self, at: At<'_>, name: &BoundName) -> Outcome<Self::Node> {
+        self.node(at, Delegation::Leaf(name.clone(), Addr::Pending))
     }
 
-    fn neg(&mut self, at: At<'_>) -> Outcome<DelegateTree> {
+    fn neg(&mut self, at: At<'_>) -> Outcome<Self::Node> {
         let path = if at.written || at.path.is_empty() { "~".to_owned() } else { at.path.to_string() };
-        Ok(DelegateTree { path, ..tree(at, Delegation::Neg) })
+        self.node_at(at, path, Delegation::Neg)
     }
 
-    fn fail(&mut self, at: At<'_>) -> Outcome<DelegateTree> {
+    fn fail(&mut self, at: At<'_>) -> Outcome<Self::Node> {
         let system = at.path.get(0) == Some(b"$") && at.path.get(1) == Some(b"fail");
         let path = if system && !at.written { at.path.to_string() } else { "!".to_owned() };
-        Ok(DelegateTree { path, ..tree(at, Delegation::Fail) })
+        self.node_at(at, path, Delegation::Fail)
     }
 
-    fn empty(&mut self, at: At<'_>) -> Outcome<DelegateTree> {
-        Ok(tree(at, Delegation::Empty))
+    fn empty(&mut self, at: At<'_>) -> Outcome<Self::Node> {
+        self.node(at, Delegation::Empty)
     }
 
-    fn failed(&mut self, at: At<'_>, reason: &Arc<str>) -> Outcome<DelegateTree> {
-        Ok(tree(at, Delegation::Exception(reason.to_string())))
+    fn failed(&mut self, at: At<'_>, reason: &Arc<str>) -> Outcome<Self::Node> {
+        self.node(at, Delegation::Exception(reason.to_string()))
     }
 
-    fn delegate(&mut self, at: At<'_>, child: DelegateTree) -> Outcome<DelegateTree> {
-        Ok(tree(at, Delegation::Delegate(Box::new(child))))
+    fn delegate(&mut self, at: At<'_>, child: Self::Node) -> Outcome<Self::Node> {
+        self.node(at, Delegation::Delegate(child))
     }
 
-    fn alt(&mut self, at: At<'_>, count: usize, mut child: Children<'_, Self>) -> Outcome<DelegateTree> {
-        let children = (0..count).map(|i| self.shown(at, i, &mut child)).collect::<Result<_, _>>()?;
-        Ok(tree(at, Delegation::Alt(children)))
-    }
-
-    fn union(&mut self, at: At<'_>, weights: &[f64], mut child: Children<'_, Self>) -> Outcome<DelegateTree> {
-        let branches = weights.iter().enumerate().map(|(i, &weight)| Ok((weight, self.shown(at, i, &mut child)?)));
-        Ok(tree(at, Delegation::Union(branches.collect::<Result<_, _>>()?)))
-    }
-}
-
-/// The tree as it is shown (naming reference §10.3, last item).
-fn simplify(tree: DelegateTree) -> DelegateTree {
-    let DelegateTree { path, dentry, node } = tree;
-    match node {
-        Delegation::Delegate(child) => simplify_delegate(path, dentry, simplify(*child)),
-        Delegation::Alt(children) => {
-            let mut flat = Vec::new();
-            for child in children.into_iter().map(simplify) {
-                match child.node {
-                    Delegation::Alt(inner) if child.path == path => flat.extend(inner),
-                    node => flat.push(DelegateTree { node, ..child }),
-                }
-            }
-            match flat.len() {
-                0 => DelegateTree { path, dentry, node: Delegation::Neg },
-                1 => simplify_delegate(path, dentry, flat.remove(0)),
-                _ => DelegateTree { path, dentry, node: Delegation::Alt(flat) },
-            }
+    fn alt(&mut self, at: At<'_>, count: usize, mut child: Children<'_, Self>) -> Outcome<Self::Node> {
+        let mut children = Vec::new();
+        for i in 0..count {
+            children.push(*self.shown(at, i, &mut child)?);
         }
-        Delegation::Union(mut branches) => match branches.len() {
-            0 => DelegateTree { path, dentry, node: Delegation::Neg },
-            1 => simplify_delegate(path, dentry, simplify(branches.remove(0).1)),
-            _ => {
-                let branches = branches.into_iter().map(|(weight, child)| (weight, simplify(child))).collect();
-                DelegateTree { path, dentry, node: Delegation::Union(branches) }
-            }
-        },
-        node => DelegateTree { path, dentry, node },
+        self.node(at, Delegation::Alt(children))
+    }
+
+    fn union(&mut self, at: At<'_>, weights: &[f64], mut child: Children<'_, Self>) -> Outcome<Self::Node> {
+        let mut branches = Vec::new();
+        for (i, &weight) in weights.iter().enumerate() {
+            branches.push((weight, *self.shown(at, i, &mut child)?));
+        }
+        self.node(at, Delegation::Union(branches))
     }
 }
 
-fn simplify_delegate(path: String, dentry: Option<Dentry>, child: DelegateTree) -> DelegateTree {
-    let constant = matches!(child.node, Delegation::Neg | Delegation::Fail | Delegation::Empty);
-    if child.path == path && !constant {
-        return DelegateTree { path, dentry, node: child.node };
+/// Makes the tree what is shown (naming reference §10.3, last item).
+fn simplify(tree: &mut DelegateTree) {
+    match &mut tree.node {
+        Delegation::Delegate(child) => simplify(child),
+        Delegation::Alt(children) => children.iter_mut().for_each(simplify),
+        Delegation::Union(branches) => branches.iter_mut().for_each(|(_, child)| simplify(child)),
+        _ => return,
     }
-    DelegateTree { path, dentry, node: Delegation::Delegate(Box::new(child)) }
+    let node = std::mem::replace(&mut tree.node, Delegation::Neg);
+    tree.node = match node {
+        Delegation::Delegate(child) => delegate_to(&tree.path, child),
+        Delegation::Alt(children) => simplify_alt(&tree.path, children),
+        Delegation::Union(branches) => simplify_union(&tree.path, branches),
+        other => other,
+    };
+}
+
+fn simplify_alt(path: &str, children: Vec<DelegateTree>) -> Delegation {
+    let mut flat = Vec::new();
+    for child in children {
+        match child.node {
+            Delegation::Alt(inner) if child.path == path => flat.extend(inner),
+            node => flat.push(DelegateTree { node, ..child }),
+        }
+    }
+    match flat.len() {
+        0 => Delegation::Neg,
+        1 => delegate_to(path, Box::new(flat.remove(0))),
+        _ => Delegation::Alt(flat),
+    }
+}
+
+fn simplify_union(path: &str, mut branches: Vec<(f64, DelegateTree)>) -> Delegation {
+    match branches.len() {
+        0 => Delegation::Neg,
+        1 => delegate_to(path, Box::new(branches.remove(0).1)),
+        _ => Delegation::Union(branches),
+    }
+}
+
+/// What a node at `path` shows for its only child.
+fn delegate_to(path: &str, child: Box<DelegateTree>) -> Delegation {
+    let constant = matches!(child.node, Delegation::Neg | Delegation::Fail | Delegation::Empty);
+    if child.path == path && !constant { child.node } else { Delegation::Delegate(child) }
 }

@@ -22,7 +22,7 @@ pub use crate::activity::{Activity, Publisher, State};
 pub use crate::addr::{Addr, AddrSet, Address, Meta};
 pub use crate::dtab::{Dentry, Dtab, DtabStack, Element, Prefix};
 pub use crate::evaluate::{Lookups, MAX_DEPTH, MAX_PATH_BYTES, MAX_STEPS, bind};
-pub use crate::explain::{DelegateTree, Delegation, explain};
+pub use crate::explain::{DelegateTree, Delegation, MAX_EXPLAIN_BYTES, explain};
 pub use crate::parse::{MAX_NESTING, ParseError, parse_dtab, parse_path, parse_prefix, parse_tree};
 pub use crate::path::{EmptyLabel, Path, PathBuilder};
 pub use crate::pattern::{Captures, Pattern, PatternError};

@@ -25,7 +25,7 @@ pub struct ParseError {
     offset: usize,
 }
 
-/// The displayed input is cut to this many bytes on either side of the error, so that a message about a huge table
+/// The displayed input is cut to this many bytes on either side of the error, and so is what was found there, so that a message about a huge table
 /// stays readable.
 const SHOWN: usize = 4096;
 
@@ -43,7 +43,7 @@ impl fmt::Display for ParseError {
         let rest = &self.input[self.offset..];
         let here = rest.chars().next();
         let found = match (&self.found, here) {
-            (Some(text), _) => format!("'{text}'"),
+            (Some(text), _) => format!("'{}'", head(text)),
             (None, Some(c)) => format!("'{c}'"),
             (None, None) => "end of input".to_owned(),
         };

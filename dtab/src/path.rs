@@ -7,19 +7,18 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A path such as `/svc/web`: labels that are any non-empty byte strings (naming reference §1).
+///
+/// All labels are one allocation: where each label starts and the last one ends, four bytes each, then the labels. A
+/// table of many thousand paths is read in random order; every further allocation would be a cache miss per lookup.
 #[derive(Clone)]
 pub struct Path {
-    store: Arc<Store>,
+    store: Arc<[u8]>,
     from: u32,
     to: u32,
 }
 
-#[derive(Default)]
-struct Store {
-    bytes: Vec<u8>,
-    /// End offset of each label in `bytes`.
-    ends: Vec<u32>,
-}
+/// Bytes of one offset in the store of a path.
+const OFFSET: usize = size_of::<u32>();
 
 /// A label of a path may not be empty (naming reference §1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +28,9 @@ pub struct EmptyLabel;
 /// Collects labels into a [`Path`].
 #[derive(Default)]
 pub struct PathBuilder {
-    store: Store,
+    bytes: Vec<u8>,
+    /// End of each label in `bytes`.
+    ends: Vec<usize>,
 }
 
 impl PathBuilder {
@@ -38,30 +39,55 @@ impl PathBuilder {
         if label.is_empty() {
             return Err(EmptyLabel);
         }
-        self.store.bytes.extend_from_slice(label);
-        self.store.ends.push(self.store.bytes.len() as u32);
+        self.bytes.extend_from_slice(label);
+        self.ends.push(self.bytes.len());
         Ok(())
     }
 
     /// Appends all labels of `path`.
     pub fn extend(&mut self, path: &Path) {
         for label in path.labels() {
-            self.store.bytes.extend_from_slice(label);
-            self.store.ends.push(self.store.bytes.len() as u32);
+            self.bytes.extend_from_slice(label);
+            self.ends.push(self.bytes.len());
         }
     }
 
     /// The finished path.
     pub fn build(self) -> Path {
-        let to = self.store.ends.len() as u32;
-        Path { store: Arc::new(self.store), from: 0, to }
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let labels = starts.zip(&self.ends).map(|(start, &end)| &self.bytes[start..end]);
+        Path::assemble(self.ends.len(), self.bytes.len(), labels)
     }
 }
 
 impl Path {
     /// `/`: the path without labels.
     pub fn empty() -> Path {
-        PathBuilder::default().build()
+        Path { store: Arc::default(), from: 0, to: 0 }
+    }
+
+    /// A path of these `count` labels with together `bytes` bytes.
+    fn assemble<'a>(count: usize, bytes: usize, labels: impl Iterator<Item = &'a [u8]>) -> Path {
+        if count == 0 {
+            return Path::empty();
+        }
+        let mut at = (count + 1) * OFFSET;
+        let mut store: Arc<[u8]> = std::iter::repeat_n(0, at + bytes).collect();
+        if let Some(store) = Arc::get_mut(&mut store) {
+            store[..OFFSET].copy_from_slice(&(at as u32).to_le_bytes());
+            for (i, label) in labels.enumerate() {
+                store[at..at + label.len()].copy_from_slice(label);
+                at += label.len();
+                store[(i + 1) * OFFSET..(i + 2) * OFFSET].copy_from_slice(&(at as u32).to_le_bytes());
+            }
+        }
+        Path { store, from: 0, to: count as u32 }
+    }
+
+    /// Where label `index` of the store starts; one past the last label: where that ends.
+    fn offset(&self, index: u32) -> usize {
+        let at = index as usize * OFFSET;
+        self.store.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
     }
 
     /// A path of raw labels. Errors when one is empty.
@@ -97,9 +123,8 @@ impl Path {
         if index >= self.len() {
             return None;
         }
-        let at = self.from as usize + index;
-        let start = if at == 0 { 0 } else { self.store.ends[at - 1] as usize };
-        Some(&self.store.bytes[start..self.store.ends[at] as usize])
+        let at = self.from + index as u32;
+        Some(&self.store[self.offset(at)..self.offset(at + 1)])
     }
 
     /// All labels in order.
@@ -132,10 +157,8 @@ impl Path {
         if self.is_empty() {
             return rest.clone();
         }
-        let mut builder = PathBuilder::default();
-        builder.extend(self);
-        builder.extend(rest);
-        builder.build()
+        let bytes = self.byte_len() + rest.byte_len();
+        Path::assemble(self.len() + rest.len(), bytes, self.labels().chain(rest.labels()))
     }
 
     /// True when the first labels of this path are those of `prefix`.
@@ -145,7 +168,7 @@ impl Path {
 
     /// Bytes of all labels together; what the path costs.
     pub fn byte_len(&self) -> usize {
-        self.labels().map(<[u8]>::len).sum()
+        self.offset(self.to) - self.offset(self.from)
     }
 
     /// The canonical print without the leading slash, as metric scopes use it (telemetry reference §3).

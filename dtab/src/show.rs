@@ -158,3 +158,35 @@ fn write_dentries<'a>(f: &mut Formatter<'_>, dentries: impl Iterator<Item = &'a 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::show_weight;
+
+    #[test]
+    fn weights_round_half_up_on_their_shortest_form() {
+        let cases = [
+            (0.0, "0.00"),
+            (0.004, "0.00"),
+            (0.005, "0.01"),
+            (0.0049999, "0.00"),
+            (0.125, "0.13"),
+            (0.5, "0.50"),
+            (0.995, "1.00"),
+            (1.001, "1.00"),
+            (1.005, "1.01"),
+            (2.675, "2.68"),
+            (9.994, "9.99"),
+            (9.995, "10.00"),
+            (10.0, "10.00"),
+            (99.999, "100.00"),
+            (1e15, "1000000000000000.00"),
+            (1e22, "10000000000000000000000.00"),
+            (1e-300, "0.00"),
+        ];
+        for (weight, shown) in cases {
+            assert_eq!(show_weight(weight), shown, "{weight}");
+        }
+        assert_eq!(show_weight(f64::MAX).len(), 309 + 3);
+    }
+}

@@ -42,6 +42,15 @@ impl From<EmptyLabel> for SystemError {
 
 /// One lookup through the system namer; Neg for paths outside `/$`.
 pub fn lookup(path: &Path) -> Lookup {
+    let mut path = path.clone();
+    // `global` re-enters with the rest; a long path can do so often.
+    while path.get(0) == Some(b"$") && path.get(1) == Some(b"com.twitter.finagle.namer.global") {
+        path = path.skip(2);
+    }
+    look_up(&path)
+}
+
+fn look_up(path: &Path) -> Lookup {
     if path.get(0) != Some(b"$") || path.len() < 2 {
         return Ok(NameTree::Neg);
     }
@@ -62,7 +71,6 @@ pub fn lookup(path: &Path) -> Lookup {
         "io.buoyant.http.subdomainOfPfx" => subdomain(&rest, 1),
         "io.buoyant.http.domainToPath" => domain_to_path(&rest, 0),
         "io.buoyant.http.domainToPathPfx" => domain_to_path(&rest, 1),
-        "com.twitter.finagle.namer.global" => lookup(&rest),
         _ => unknown(path),
     }
 }

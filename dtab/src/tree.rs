@@ -92,6 +92,9 @@ impl<T: Clone> NameTree<T> {
 }
 
 fn eval_union<T: Clone + PartialEq>(branches: &[Weighted<T>]) -> Value<T> {
+    if let [only] = branches {
+        return only.tree.eval();
+    }
     let mut found: Option<Vec<T>> = None;
     for branch in branches {
         if let Value::Leaves(leaves) = branch.tree.eval() {
@@ -126,6 +129,9 @@ fn simplify_alt<T: Clone>(trees: &[NameTree<T>]) -> NameTree<T> {
 }
 
 fn simplify_union<T: Clone>(branches: &[Weighted<T>]) -> NameTree<T> {
+    if let [only] = branches {
+        return only.tree.simplify();
+    }
     let mut kept: Vec<Weighted<T>> = Vec::new();
     for branch in branches {
         match branch.tree.simplify() {
