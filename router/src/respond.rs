@@ -111,7 +111,7 @@ mod tests {
         let response = response(&error, LIMITS, false);
         assert_eq!(response.status, StatusCode::BAD_GATEWAY);
         assert_eq!(response.body, b"Unable to route <req");
-        assert!(response.fields.starts_with(b"l5d-err: Unable+to+route\r\n"), "{:?}", response.fields);
+        assert!(response.fields.starts_with(b"l5d-err: Unable+to+route+\r\n"), "{:?}", response.fields);
     }
 
     #[test]

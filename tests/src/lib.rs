@@ -1,1 +1,34 @@
-//! End-to-end tests: the harness.
+//! The harness of the end-to-end stories: the real binary, real sockets, real files.
+//!
+//! - [`Switchyard`]: one running process of the router, from YAML text.
+//! - [`Disco`]: the discovery folder of an `io.l5d.fs` namer.
+//! - [`Backend`]: a scripted HTTP/1 server that remembers what it was asked.
+//! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given.
+//!
+//! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that the
+//! system chose. A harness function panics when a story cannot go on; the log of the process is printed then.
+//!
+//! The binary is looked for beside the test executable. `cargo test --workspace` builds it; with `--test NAME` add
+//! `--test cli`, or build the workspace before.
+
+#![allow(clippy::panic, reason = "a story that cannot go on has failed")]
+
+mod backend;
+mod client;
+mod disco;
+mod message;
+mod process;
+mod wait;
+
+pub use backend::{Backend, Received, Reply};
+pub use client::{Client, Response, get, try_get};
+pub use disco::Disco;
+pub use process::{FS_CONFIG, Switchyard, free_ports};
+pub use wait::{eventually, holds_for};
+
+/// Header lines in the order of the wire, names as they were sent.
+pub type Headers = Vec<(String, String)>;
+
+fn find<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+    headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}

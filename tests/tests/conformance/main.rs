@@ -3,6 +3,8 @@
 //! `SWITCHYARD_CONFORMANCE` names another folder of the same shape; files may be absent there. The shape of the files
 //! is described in `tests/conformance/README.md`.
 
+#![allow(clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod binding;
 mod language;
 mod requests;
