@@ -201,11 +201,15 @@ fn read(path: &Path, known: Option<Known>) -> Result<Known, String> {
     {
         return Ok(known);
     }
+    let too_large = || format!("{} is larger than {} KB", path.display(), MAX_BYTES / 1024);
+    if meta.len() > MAX_BYTES {
+        return Err(too_large());
+    }
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("{} is larger than {} KB", path.display(), MAX_BYTES / 1024));
+        return Err(too_large());
     }
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);

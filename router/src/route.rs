@@ -137,9 +137,12 @@ fn collect_shares(tree: &NameTree<BoundName>, share: f64, flat: &mut Vec<(Option
     match tree {
         NameTree::Leaf(name) => flat.push((Some(name.clone()), share)),
         NameTree::Union(branches) => {
-            let total: f64 = branches.iter().map(|branch| branch.weight).sum();
+            // Relative to the largest, so that no sum of legal weights is infinite.
+            let largest = branches.iter().map(|branch| branch.weight).fold(0.0, f64::max);
+            let total: f64 = branches.iter().map(|branch| branch.weight / largest).sum();
             for branch in branches {
-                let part = if total > 0.0 { branch.weight / total } else { 1.0 / branches.len() as f64 };
+                let equal = 1.0 / branches.len() as f64;
+                let part = if largest > 0.0 { branch.weight / largest / total } else { equal };
                 collect_shares(&branch.tree, share * part, flat);
             }
         }
@@ -170,6 +173,8 @@ mod tests {
         assert_eq!(show("0*/a & 0*/b"), [("/a".into(), 0.5), ("/b".into(), 0.5)]);
         assert_eq!(show("1*(1*/a & 1*/b) & 1*/c"), [("/a".into(), 0.25), ("/b".into(), 0.25), ("/c".into(), 0.5)]);
         assert_eq!(show("~"), [("-".into(), 1.0)]);
+        let huge = format!("1{0}*/a & 1{0}*/b", "0".repeat(308));
+        assert_eq!(show(&huge), [("/a".into(), 0.5), ("/b".into(), 0.5)]);
     }
 
     #[test]
