@@ -1,0 +1,28 @@
+//! Story: a router that has served a hundred thousand requests holds what it held after the first thousands.
+
+use e2e::{Backend, Client, FS_CONFIG, Switchyard};
+
+/// Requests on one connection, a batch at a time.
+fn serve(switchyard: &Switchyard, batches: usize) {
+    const BATCH: usize = 100;
+    let request = "GET /some/path?with=query HTTP/1.1\r\nHost: web\r\nAccept: */*\r\nX-Request: 1\r\n\r\n";
+    let mut client = Client::connect(switchyard.addr(0));
+    for _ in 0..batches {
+        client.send_raw(request.repeat(BATCH).as_bytes());
+        for _ in 0..BATCH {
+            assert_eq!(client.read_response(false).expect("an answer").status, 200);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_a_request() {
+    let switchyard = Switchyard::start(FS_CONFIG);
+    let web = Backend::text("hello");
+    switchyard.disco().set("web", &[web.addr()]);
+    serve(&switchyard, 50);
+    let before = switchyard.rss_kib();
+    serve(&switchyard, 300);
+    let grown = switchyard.rss_kib().saturating_sub(before);
+    assert!(grown < 2048, "30,000 requests left {grown} KiB: {} bytes each", grown * 1024 / 30_000);
+}
