@@ -145,6 +145,18 @@ fn an_attempt_that_takes_too_long_fails() {
     switchyard.await_metric("rt/http/client/#/io.l5d.fs/web/status/error", 1.0);
 }
 
+/// The limit is named even while the client still sends: nobody else is to blame.
+#[test]
+fn an_attempt_is_limited_while_the_body_is_under_way() {
+    let web = Backend::text("never asked for");
+    let switchyard = start("client: { requestAttemptTimeoutMs: 100 }", &web);
+    let mut client = Client::connect(switchyard.addr(0));
+    client.send_raw(b"POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 10\r\n\r\n12");
+    let response = client.read_response(false).expect("an answer");
+    assert_eq!(response.status, 503, "{}", response.text());
+    assert!(response.text().starts_with("exceeded 100.milliseconds to #/io.l5d.fs/web"), "{}", response.text());
+}
+
 #[test]
 fn a_slow_attempt_of_a_read_is_tried_again() {
     let asked = AtomicUsize::new(0);

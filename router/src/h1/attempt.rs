@@ -316,7 +316,7 @@ async fn once(
             Ok((head, upstream, now))
         }
         Err(error) => {
-            let failure = failed(request, leaf, &upstream, error);
+            let failure = failed(request, leaf, &upstream, error, due);
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
@@ -436,14 +436,13 @@ fn set_options(socket: &TcpStream, params: &ClientParams) {
     }
 }
 
-/// The failure for what went wrong after the head was written.
-fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError) -> Failure {
+/// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
+fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError, due: u64) -> Failure {
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     match error {
         ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
-        ReceiveError::Elapsed if leaf.client.params.attempt_timeout.is_none() || !request.body.read => {
-            stalled(request, upstream)
-        }
+        // Nothing is due yet: the slot was, for a peer that stalls.
+        ReceiveError::Elapsed if clock::now() < due => stalled(request, upstream),
         ReceiveError::Elapsed => {
             let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
             let text = format!(
