@@ -78,3 +78,58 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use balance::AccrualConfig;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    async fn pair(endpoint: &Arc<Endpoint>) -> (Upstream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let far = listener.accept().await.expect("a connection").0;
+        (Upstream { conn: Conn::new(near), endpoint: endpoint.clone(), created: 0, reused: false }, far)
+    }
+
+    fn endpoint() -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(1, ([127, 0, 0, 1], 1).into(), 1.0, AccrualConfig::None, 0))
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_until_it_expires() {
+        let (pool, endpoint) = (Pool::default(), endpoint());
+        let (upstream, _far) = pair(&endpoint).await;
+        pool.put(upstream, 100);
+        let again = pool.take(&endpoint, 99).expect("it is alive");
+        assert!(again.reused);
+        pool.put(again, 100);
+        assert!(pool.take(&endpoint, 100).is_none());
+    }
+
+    #[tokio::test]
+    async fn bytes_nobody_asked_for_and_a_close_end_it() {
+        let (pool, endpoint) = (Pool::default(), endpoint());
+        for close in [false, true] {
+            let (upstream, mut far) = pair(&endpoint).await;
+            if close {
+                drop(far);
+            } else {
+                far.write_all(b"HTTP/1.1 408 late\r\n\r\n").await.expect("written");
+            }
+            upstream.conn.io().readable().await.expect("it has happened");
+            pool.put(upstream, u64::MAX);
+            assert!(pool.take(&endpoint, 0).is_none(), "close: {close}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_for_an_endpoint_that_left() {
+        let (pool, endpoint) = (Pool::default(), endpoint());
+        let (upstream, _far) = pair(&endpoint).await;
+        endpoint.close();
+        pool.put(upstream, u64::MAX);
+        assert!(pool.take(&endpoint, 0).is_none());
+    }
+}

@@ -12,9 +12,9 @@ use crate::scan::{HeadScan, Kind, Span};
 use http::{HeaderMap, Method};
 use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// A read is not attempted into less room than this, in bytes.
 const MIN_READ: usize = 2 * 1024;
@@ -78,18 +78,6 @@ impl<S: AsyncRead + Unpin> Conn<S> {
             }
         }
         Poll::Pending
-    }
-
-    /// Whether this idle, pooled connection can still be used: nothing has arrived and it is open. Does not wait,
-    /// and makes no system call unless the runtime already knows of an event. The wakers of earlier polls are
-    /// forgotten.
-    pub fn idle_is_alive(&mut self) -> bool {
-        if self.eof || self.has_buffered() {
-            return false;
-        }
-        let mut probe = [0; 1];
-        let mut probe = ReadBuf::new(&mut probe);
-        Pin::new(&mut self.io).poll_read(&mut Context::from_waker(Waker::noop()), &mut probe).is_pending()
     }
 
     /// Reads until a whole head lies at the front of the read buffer.
