@@ -126,10 +126,12 @@ impl Slot {
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
         let mut future = pin!(future);
         poll_fn(|cx| {
+            // Taken first: the future may set the slot anew, which forgets what has elapsed.
+            let elapsed = self.elapsed.take();
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if let Some(elapsed) = self.elapsed.take() {
+            if let Some(elapsed) = elapsed {
                 return Poll::Ready(Err(elapsed));
             }
             let mut waker = self.waker.borrow_mut();
@@ -181,6 +183,21 @@ mod tests {
             assert_eq!(slot.run(async { 7 }).await, Ok(7));
             slot.set(clock::now() + 1_000_000);
             assert_eq!(slot.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
+        });
+    }
+
+    #[test]
+    fn a_future_that_sets_its_own_slot_elapses() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let ticking = timers.clone();
+            tokio::task::spawn_local(async move { ticking.run().await });
+            let slot = timers.slot();
+            let stalled = poll_fn(|_| {
+                slot.set(clock::now() + 1_000_000);
+                Poll::<()>::Pending
+            });
+            assert_eq!(slot.run(stalled).await, Err(Elapsed::Deadline));
         });
     }
 
