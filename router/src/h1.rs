@@ -1,15 +1,21 @@
 //! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
 //!
-//! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request; `attempt`
-//! sends it once; `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+//! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request: `prepare` names
+//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
+//! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
+mod answer;
 mod attempt;
+mod connect;
 mod exchange;
+mod prepare;
+mod record;
 mod relay;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::respond;
+use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use http::{HeaderMap, StatusCode, Version};
@@ -20,7 +26,6 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 /// A request head must be there within this time from its first byte (attack H1-16).
@@ -33,7 +38,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// A client's connection.
 pub(crate) struct Session {
     pub(crate) cx: Rc<WorkerServer>,
-    pub(crate) conn: Conn<TcpStream>,
+    pub(crate) conn: Conn<Stream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
     opened: u64,
@@ -53,12 +58,18 @@ pub(crate) enum After {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketAddr, slot: Rc<Slot>) {
+pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: tokio::net::TcpStream, peer: SocketAddr, slot: Rc<Slot>) {
     let stats = &cx.server.stats;
     stats.connects.incr();
     stats.connections.fetch_add(1, Ordering::Relaxed);
-    let mut session =
-        Session { cx: cx.clone(), conn: Conn::new(socket), slot, peer, opened: clock::now(), served: false };
+    let mut session = Session {
+        cx: cx.clone(),
+        conn: Conn::new(Stream::Plain(socket)),
+        slot,
+        peer,
+        opened: clock::now(),
+        served: false,
+    };
     session.run().await;
     stats.closes.incr();
     stats.connections.fetch_sub(1, Ordering::Relaxed);
@@ -151,7 +162,7 @@ impl Session {
     pub(crate) fn abort_if(&self, needed: bool) {
         if needed {
             // Without the option the close is an ordinary one.
-            let _ = socket2::SockRef::from(self.conn.io()).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(self.conn.io().tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 

@@ -23,5 +23,6 @@ pub mod router;
 pub mod scopes;
 pub mod server;
 pub mod shutdown;
+pub mod stream;
 pub mod timer;
 pub mod worker;
