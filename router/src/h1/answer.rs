@@ -54,7 +54,7 @@ pub(crate) async fn respond(
     }
     let body = if secret { BodyLength::Length(0) } else { framing(head.body, request.version) };
     let expects_more = request.expects_continue && !request.body.read;
-    let ends = session.cx.timers.is_draining() || session.is_aged();
+    let ends = session.slot.is_ending() || session.is_aged();
     let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
     let out = session.conn.out();
     let length = head.content_length.filter(|_| head.body == BodyLength::Empty && !secret);
