@@ -3,7 +3,9 @@
 //! Order of start: namers and interpreters, listening sockets, workers, admin. Order of the end: readiness fails,
 //! workers stop accepting and finish, admin closes.
 
-use crate::config::{Config, NamerParams, RouterParams, TelemeterParams};
+pub mod transformers;
+
+use crate::config::{Config, NamerKind, NamerParams, RouterParams, TelemeterParams};
 use crate::pages;
 use crate::router::Router;
 use crate::server::{self, Server};
@@ -47,6 +49,14 @@ pub enum StartError {
     #[error("namer {prefix}: {reason}")]
     Namer {
         /// Its prefix.
+        prefix: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A transformer cannot be made.
+    #[error("transformer {prefix}: {reason}")]
+    Transformer {
+        /// The prefix of its ids.
         prefix: String,
         /// What is wrong.
         reason: String,
@@ -144,14 +154,16 @@ pub async fn start(
     let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
     let system = SystemNamer::new(dns.clone(), handle.clone());
     let built = build_namers(&config.namers, &dns, handle)?;
-    let in_preference: Vec<Arc<dyn Namer>> = built.iter().rev().map(|built| built.namer.clone()).collect();
+    let plain = built.iter().map(|built| built.namer.clone()).collect();
+    let in_preference = transformers::namers(&config.namers, plain, &system, &dns, handle).await?;
     let interpreter = |namers: Vec<Arc<dyn Namer>>| -> Arc<dyn Interpreter> {
         Arc::new(LocalInterpreter::new(namers, None, system.clone(), handle.clone()))
     };
     let shared = interpreter(in_preference);
+    let interpreters = transformers::interpreters(&config.routers, &shared, &dns, handle).await?;
     let admin_socket = listen_admin(&config)?;
     let admin = admin_socket.local_addr()?;
-    let (routers, servers, per_worker) = open_routers(&config, &shared, &metrics, options, handle)?;
+    let (routers, servers, per_worker) = open_routers(&config, &interpreters, &metrics, options, handle)?;
     let workers = start_workers(per_worker)?;
     let state = pages::State {
         metrics: metrics.clone(),
@@ -210,14 +222,14 @@ fn build_namers(
     dns: &Arc<DnsResolver>,
     handle: &Handle,
 ) -> Result<Vec<BuiltNamer>, StartError> {
-    let build = |params: &NamerParams| match params {
-        NamerParams::Fs { prefix, root_dir } => {
+    let build = |params: &NamerParams| match &params.kind {
+        NamerKind::Fs { prefix, root_dir } => {
             let fs = FsNamer::new(prefix.clone(), root_dir.clone(), dns.clone(), handle.clone())
                 .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
             let fs = Arc::new(fs);
             Ok(BuiltNamer { namer: fs.clone(), fs: Some(fs) })
         }
-        NamerParams::Rewrite { prefix, pattern, name } => {
+        NamerKind::Rewrite { prefix, pattern, name } => {
             let rewrite = RewriteNamer::new(prefix.clone(), pattern.text(), name)
                 .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
             Ok(BuiltNamer { namer: Arc::new(rewrite), fs: None })
@@ -238,7 +250,7 @@ type Opened = (Vec<Arc<Router>>, Vec<(String, SocketAddr)>, Vec<Vec<Listening>>)
 /// Makes the routers and their listening sockets, one socket per worker and server.
 fn open_routers(
     config: &Config,
-    interpreter: &Arc<dyn Interpreter>,
+    interpreters: &[Arc<dyn Interpreter>],
     metrics: &Metrics,
     options: &Options,
     handle: &Handle,
@@ -246,7 +258,7 @@ fn open_routers(
     let workers = options.workers.max(1);
     let mut per_worker: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
     let (mut routers, mut servers) = (Vec::new(), Vec::new());
-    for params in &config.routers {
+    for (params, interpreter) in config.routers.iter().zip(interpreters) {
         let params: Arc<RouterParams> = Arc::new(params.clone());
         let scope = metrics.root().scope("rt").scope(&params.label);
         let router = Arc::new(Router::new(params.clone(), interpreter.clone(), scope.clone(), handle.clone()));

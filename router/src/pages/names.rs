@@ -100,9 +100,11 @@ async fn delegator(state: &State, request: &Request) -> Response {
     }
 }
 
+/// The interpreter of a namespace; None when there is none or it cannot explain.
 fn interpreter<'a>(state: &'a State, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
     let Some(label) = namespace else { return Some(&state.bare) };
-    state.routers.iter().find(|router| router.params.label == label).map(|router| &router.interpreter)
+    let router = state.routers.iter().find(|router| router.params.label == label)?;
+    Some(&router.interpreter).filter(|interpreter| interpreter.explains())
 }
 
 /// Client id to state and addresses, all routers together (telemetry reference §17.2).
