@@ -33,6 +33,6 @@ pub use crate::local::LocalInterpreter;
 pub use crate::local_ips::local_ips;
 pub use crate::rewrite::{RewriteError, RewriteNamer};
 pub use crate::system::SystemNamer;
-pub use crate::transform::{AddressEffect, AddressTransformer, Replacement, Transformer, Whole};
+pub use crate::transform::{AddressEffect, AddressTransformer, Replacement, Replaces, Transformer};
 pub use crate::transformed::{TransformedInterpreter, TransformedNamer};
 pub use crate::watch::{Key, Source, SourceError, Val, WatchOptions, WatchReport, WatchTable, Watched};

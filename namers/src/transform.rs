@@ -53,12 +53,12 @@ pub struct Replacement {
     /// Bound with an empty dtab.
     pub path: Path,
     /// What is replaced.
-    pub whole: Whole,
+    pub replaces: Replaces,
 }
 
 /// How much a [`Replacement`] replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whole {
+pub enum Replaces {
     /// `io.l5d.const`: the whole tree, even when it is negative.
     Tree,
     /// `io.l5d.replace`: each leaf.
@@ -131,15 +131,15 @@ impl Replacement {
     pub fn needs_binding(&self, tree: &NameTree<BoundName>) -> bool {
         let mut leaves = false;
         tree.for_each(&mut |_| leaves = true);
-        leaves || self.whole == Whole::Tree
+        leaves || self.replaces == Replaces::Tree
     }
 
     /// What a bound tree becomes when the path is bound to `binding`. Shape and weights of the tree are kept.
     pub fn tree(&self, tree: &NameTree<BoundName>, binding: &NameTree<BoundName>) -> NameTree<BoundName> {
         let renamed = binding.map(&mut |name| BoundName { id: self.id(), residual: name.residual.clone() });
-        match self.whole {
-            Whole::Tree => renamed,
-            Whole::Leaves => substitute(tree, &renamed),
+        match self.replaces {
+            Replaces::Tree => renamed,
+            Replaces::Leaves => substitute(tree, &renamed),
         }
     }
 }

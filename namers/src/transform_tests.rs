@@ -133,19 +133,19 @@ fn trees_keep_their_shape() {
         assert_eq!(port.tree(&bound(constant)), bound(constant));
     }
     let binding = dtab::parse_tree("/x").unwrap().map(&mut |id| BoundName { id: id.clone(), residual: path("/own") });
-    for (whole, before, after) in [
-        (Whole::Leaves, "1*/a & 3*/b", "/%/r/to[/own] & 3.00*/%/r/to[/own]"),
-        (Whole::Leaves, "1*/a & 3*$", "/%/r/to[/own] & 3.00*$"),
-        (Whole::Leaves, "~", "~"),
-        (Whole::Leaves, "!", "!"),
-        (Whole::Tree, "1*/a & 3*/b", "/%/r/to[/own]"),
-        (Whole::Tree, "~", "/%/r/to[/own]"),
-        (Whole::Tree, "!", "/%/r/to[/own]"),
-        (Whole::Tree, "$", "/%/r/to[/own]"),
+    for (replaces, before, after) in [
+        (Replaces::Leaves, "1*/a & 3*/b", "/%/r/to[/own] & 3.00*/%/r/to[/own]"),
+        (Replaces::Leaves, "1*/a & 3*$", "/%/r/to[/own] & 3.00*$"),
+        (Replaces::Leaves, "~", "~"),
+        (Replaces::Leaves, "!", "!"),
+        (Replaces::Tree, "1*/a & 3*/b", "/%/r/to[/own]"),
+        (Replaces::Tree, "~", "/%/r/to[/own]"),
+        (Replaces::Tree, "!", "/%/r/to[/own]"),
+        (Replaces::Tree, "$", "/%/r/to[/own]"),
     ] {
-        let replacement = Replacement { prefix: path("/%/r"), path: path("/to"), whole };
-        assert_eq!(ids(&replacement.tree(&bound(before), &binding)), after, "{whole:?} {before}");
+        let replacement = Replacement { prefix: path("/%/r"), path: path("/to"), replaces };
+        assert_eq!(ids(&replacement.tree(&bound(before), &binding)), after, "{replaces:?} {before}");
     }
-    let nothing = Replacement { prefix: path("/%/r"), path: path("/to"), whole: Whole::Leaves };
+    let nothing = Replacement { prefix: path("/%/r"), path: path("/to"), replaces: Replaces::Leaves };
     assert_eq!(ids(&nothing.tree(&bound("1*/a & 3*/b"), &NameTree::Neg)), "~ & 3.00*~");
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::dns::{DnsOptions, DnsResolver};
 use crate::fs::FsNamer;
-use crate::transform::{AddressEffect, Whole};
+use crate::transform::{AddressEffect, Replaces};
 use crate::update::test_support::{eventually, until};
 use crate::watch::WatchOptions;
 use crate::{LocalInterpreter, SystemNamer};
@@ -88,8 +88,8 @@ fn only(host: &str) -> Transformer {
     Transformer::Addresses(AddressTransformer { prefix: path("/%/io.l5d.specificHost"), effect })
 }
 
-fn replacement(whole: Whole, to: &str) -> Transformer {
-    Transformer::Replacement(Replacement { prefix: path("/%/io.l5d.const"), path: path(to), whole })
+fn replacement(replaces: Replaces, to: &str) -> Transformer {
+    Transformer::Replacement(Replacement { prefix: path("/%/io.l5d.const"), path: path(to), replaces })
 }
 
 fn local(namers: Vec<Arc<dyn Namer>>) -> Arc<dyn Interpreter> {
@@ -222,10 +222,11 @@ async fn a_namer_is_transformed_alone() {
 #[tokio::test]
 async fn a_replacement_is_followed() {
     let (told, other) = (Told::new(), Told::new());
-    let to = |whole| replacement(whole, "/#/told/other/rest");
+    let to = |replaces| replacement(replaces, "/#/told/other/rest");
     let global: Arc<dyn Interpreter> = other.clone();
-    let interpreter = |whole| TransformedInterpreter::new(told.clone(), to(whole), global.clone(), Handle::current());
-    let (constant, replace) = (interpreter(Whole::Tree), interpreter(Whole::Leaves));
+    let interpreter =
+        |replaces| TransformedInterpreter::new(told.clone(), to(replaces), global.clone(), Handle::current());
+    let (constant, replace) = (interpreter(Replaces::Tree), interpreter(Replaces::Leaves));
     let mut trees = [constant.bind(&stack(""), &path("/x")), replace.bind(&stack(""), &path("/x"))];
     told.bound.publish(State::Ok(NameTree::Neg));
     until(&mut trees[1], |s| *s == State::Ok(NameTree::Neg)).await;
@@ -262,7 +263,7 @@ async fn a_replacement_is_followed() {
 async fn a_constant_namer_is_found_by_its_ids() {
     let told = Told::new();
     told.tree.publish(State::Ok(NameTree::Neg));
-    let namer = wrapped_namer(wrapped_namer(told, replacement(Whole::Tree, "/$/inet/127.1/80")), port());
+    let namer = wrapped_namer(wrapped_namer(told, replacement(Replaces::Tree, "/$/inet/127.1/80")), port());
     let interpreter = local(vec![namer]);
     let id = "/%/io.l5d.port/4141/%/io.l5d.const/$/inet/127.1/80";
     assert_eq!(interpreter.bind(&stack("/svc=>/#/told"), &path("/svc/x")).get(), State::Ok(bound(id)));

@@ -9,8 +9,11 @@ use super::problem::quote;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, int, path, string};
 use dtab::Path;
-use namers::{Host, Whole};
+use namers::{Host, Replaces};
 use std::net::{IpAddr, Ipv4Addr};
+
+/// More transformers in one list are refused: each is a step of its own for every name.
+const MAX_TRANSFORMERS: usize = 64;
 
 /// A transformer (config reference §10).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +38,17 @@ pub enum TransformerKind {
     /// `io.l5d.k8s.localnode` with `hostNetwork`: addresses whose `nodeName` is `NODE_NAME` stay.
     Node(String),
     /// `io.l5d.replace` and `io.l5d.const`: what a path is bound to, in the place of leaves or of the whole tree.
-    Replace(Path, Whole),
+    Replace(Path, Replaces),
 }
 
 /// The transformers under the key `transformers`, in file order.
 pub(super) fn transformers(parent: &mut Reader<'_>) -> Vec<TransformerParams> {
-    parent.list("transformers").into_iter().filter_map(|item| transformer(parent, item)).collect()
+    let items = parent.list("transformers");
+    if items.len() > MAX_TRANSFORMERS {
+        parent.refuse("transformers", format!("{} transformers; at most {MAX_TRANSFORMERS} are allowed", items.len()));
+        return Vec::new();
+    }
+    items.into_iter().filter_map(|item| transformer(parent, item)).collect()
 }
 
 fn transformer<'a>(parent: &Reader<'a>, item: Item<'a>) -> Option<TransformerParams> {
@@ -51,8 +59,8 @@ fn transformer<'a>(parent: &Reader<'a>, item: Item<'a>) -> Option<TransformerPar
         "io.l5d.port" => reader.need("port", int(1, 65_535)).map(port),
         "io.l5d.localhost" => Some((TransformerKind::Localhost, None)),
         "io.l5d.specificHost" => reader.need("host", host).map(|host| (TransformerKind::SpecificHost(host), None)),
-        "io.l5d.replace" => replacement(&mut reader, Whole::Leaves),
-        "io.l5d.const" => replacement(&mut reader, Whole::Tree),
+        "io.l5d.replace" => replacement(&mut reader, Replaces::Leaves),
+        "io.l5d.const" => replacement(&mut reader, Replaces::Tree),
         _ => local_node(&mut reader),
     };
     reader.finish();
@@ -69,7 +77,7 @@ fn port(port: i64) -> What {
     (TransformerKind::Port(u16::try_from(port).unwrap_or(u16::MAX)), Some(port.to_string()))
 }
 
-fn replacement(reader: &mut Reader<'_>, whole: Whole) -> Option<What> {
+fn replacement(reader: &mut Reader<'_>, replaces: Replaces) -> Option<What> {
     let at = reader.take("path");
     let to = reader.need("path", path)?;
     if let Some(at) = at.filter(|_| to.get(0) != Some(b"#") && to.get(0) != Some(b"$")) {
@@ -78,7 +86,7 @@ fn replacement(reader: &mut Reader<'_>, whole: Whole) -> Option<What> {
             format!("no dtab applies to `{to}`, so it is bound to nothing; write a name that begins with /# or /$"),
         );
     }
-    Some((TransformerKind::Replace(to, whole), None))
+    Some((TransformerKind::Replace(to, replaces), None))
 }
 
 fn local_node(reader: &mut Reader<'_>) -> Option<What> {

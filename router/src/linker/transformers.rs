@@ -37,9 +37,9 @@ async fn transformer(params: &TransformerParams, dns: &DnsResolver) -> Result<Tr
         TransformerKind::SpecificHost(Host::Name(name)) => AddressEffect::Hosts(resolved(name, dns).await?),
         TransformerKind::Subnet(ip) => AddressEffect::Subnet(*ip),
         TransformerKind::Node(name) => AddressEffect::Node(name.clone()),
-        TransformerKind::Replace(path, whole) => {
-            let (prefix, path, whole) = (params.prefix.clone(), path.clone(), *whole);
-            return Ok(Transformer::Replacement(Replacement { prefix, path, whole }));
+        TransformerKind::Replace(path, replaces) => {
+            let (prefix, path, replaces) = (params.prefix.clone(), path.clone(), *replaces);
+            return Ok(Transformer::Replacement(Replacement { prefix, path, replaces }));
         }
     };
     Ok(Transformer::Addresses(AddressTransformer { prefix: params.prefix.clone(), effect }))

@@ -1,7 +1,7 @@
 //! `transformers` of namers and interpreters.
 
 use super::*;
-use namers::{Host, Whole};
+use namers::{Host, Replaces};
 
 fn with(list: &str) -> String {
     router(&format!("interpreter: {{kind: default, transformers: [{list}]}}"))
@@ -33,12 +33,12 @@ fn all_options_are_read() {
         (
             "{kind: io.l5d.replace, path: /$/inet/127.1/80}",
             "/%/io.l5d.replace",
-            TransformerKind::Replace(path("/$/inet/127.1/80"), Whole::Leaves),
+            TransformerKind::Replace(path("/$/inet/127.1/80"), Replaces::Leaves),
         ),
         (
             "{kind: io.l5d.const, path: /#/io.l5d.fs/web}",
             "/%/io.l5d.const",
-            TransformerKind::Replace(path("/#/io.l5d.fs/web"), Whole::Tree),
+            TransformerKind::Replace(path("/#/io.l5d.fs/web"), Replaces::Tree),
         ),
     ] {
         let wanted = TransformerParams { prefix: path(prefix), kind };
@@ -90,6 +90,13 @@ fn problems_name_key_and_reason() {
             assert!(found.iter().any(|line| line.contains(part)), "wanted {part}\nfound {found:#?}");
         }
     }
+}
+
+#[test]
+fn a_list_is_bounded() {
+    let list = |count: usize| with(&vec!["{kind: io.l5d.port, port: 1}"; count].join(", "));
+    assert_eq!(good(&list(64)).routers[0].transformers.len(), 64);
+    one(&list(65), "routers[0].interpreter.transformers: 65 transformers; at most 64 are allowed");
 }
 
 #[test]
