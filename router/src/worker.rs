@@ -130,7 +130,9 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let (pool, timers) = (Rc::new(Pool::default()), Rc::new(Timers::default()));
+        let (pool, timers) = (Rc::new(Pool::new(max_idle(&listening))), Rc::new(Timers::default()));
+        let claimed = pool.clone();
+        tokio::task::spawn_local(async move { claimed.answer_claims().await });
         let spare = Rc::new(Spare::default());
         let ticking = timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
@@ -165,6 +167,17 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
         }
         Ok(())
     })
+}
+
+/// Most idle connections of a worker: what its routers allow, together.
+fn max_idle(listening: &[Listening]) -> usize {
+    let mut routers: Vec<&Arc<Router>> = Vec::new();
+    for router in listening.iter().map(|listening| &listening.router) {
+        if !routers.iter().any(|known| Arc::ptr_eq(known, router)) {
+            routers.push(router);
+        }
+    }
+    routers.iter().fold(0, |sum, router| sum.saturating_add(router.params.max_idle_per_worker))
 }
 
 async fn sweep(pool: Rc<Pool>, servers: Vec<Rc<WorkerServer>>) {
@@ -205,6 +218,9 @@ async fn accept(listener: TcpListener, served: Rc<WorkerServer>, mut stopped: on
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
                 warn!(listener = %served.server.label, %error, "cannot accept a connection");
+                if h1::is_out_of_descriptors(&error) {
+                    served.pool.make_room();
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
