@@ -11,6 +11,7 @@ use crate::route::Leaf;
 use http1::{BodyDecoder, BodyFrame, BodyLength};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// A longer body is not read.
@@ -31,7 +32,11 @@ pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upst
         if head.body.is_empty() {
             return keep(&pool, upstream, &leaf);
         }
-        tokio::task::spawn_local(drain(pool, upstream, leaf, head.body));
+        let mut draining = Box::pin(drain(pool, upstream, leaf, head.body));
+        // Nearly always the body came with the head: then the connection is there for the retry.
+        if draining.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::task::spawn_local(draining);
+        }
     }
 }
 
