@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::config::{ClientParams, RouterParams};
+use crate::pool::{Hosts, PoolStats};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
 use crate::scopes::{ScopeLease, Scopes};
@@ -46,8 +47,20 @@ pub struct ClientStats {
     pub connect_latency_ms: Arc<Stat>,
     /// `retries/requeues`.
     pub requeues: Arc<Counter>,
+    /// `failed_connect_latency_ms`.
+    pub failed_connect_latency_ms: Arc<Stat>,
+    /// `cancelled_connects`: given up because the request was over.
+    pub cancelled_connects: Arc<Counter>,
+    /// `retries/requeues_per_request`.
+    pub requeues_per_request: Arc<Stat>,
     /// `retries/budget_exhausted`.
     pub budget_exhausted: Arc<Counter>,
+    /// `retries/request_limit`: one request was requeued as often as it may.
+    pub request_limit: Arc<Counter>,
+    /// `retries/cannot_retry`: a request was lost that must not be sent twice.
+    pub cannot_retry: Arc<Counter>,
+    /// `retries/not_open`: a connection failed and no address is fit for another one.
+    pub not_open: Arc<Counter>,
     /// `loadbalancer/max_effort_exhausted`.
     pub max_effort_exhausted: Arc<Counter>,
     /// `loadbalancer/adds` and `/removes`.
@@ -66,6 +79,8 @@ pub struct Client {
     pub replicas: Arc<Cell<ReplicaState>>,
     /// Counters.
     pub stats: Arc<ClientStats>,
+    /// The limits on its connections.
+    pub hosts: Hosts,
     /// The budget of requeues.
     pub requeue_budget: Arc<RetryBudget>,
     last_used: AtomicU64,
@@ -100,9 +115,11 @@ impl Client {
         let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
         let _gauges = gauges(&scope, &replicas, &params, &budget, retired);
         let task = handle.spawn(keeper.follow(addr)).abort_handle();
+        let hosts = Hosts::new(&params, PoolStats::new(&scope));
         Arc::new(Client {
             id: id.clone(),
             params,
+            hosts,
             replicas,
             stats,
             requeue_budget: budget,
@@ -257,7 +274,13 @@ impl ClientStats {
             connects: scope.counter("connects"),
             connect_latency_ms: scope.stat("connect_latency_ms"),
             requeues: scope.counter("retries/requeues"),
+            failed_connect_latency_ms: scope.stat("failed_connect_latency_ms"),
+            cancelled_connects: scope.counter("cancelled_connects"),
+            requeues_per_request: scope.stat("retries/requeues_per_request"),
             budget_exhausted: scope.counter("retries/budget_exhausted"),
+            request_limit: scope.counter("retries/request_limit"),
+            cannot_retry: scope.counter("retries/cannot_retry"),
+            not_open: scope.counter("retries/not_open"),
             max_effort_exhausted: scope.counter("loadbalancer/max_effort_exhausted"),
             adds: scope.counter("loadbalancer/adds"),
             removes: scope.counter("loadbalancer/removes"),

@@ -26,6 +26,7 @@ mod moved;
 mod namer;
 mod objects;
 mod params;
+mod policy;
 mod probe;
 mod problem;
 mod reader;

@@ -33,6 +33,10 @@ pub enum Kind {
     BindingTimeout,
     /// No connection to the chosen address.
     ConnectFailed,
+    /// No connection to the chosen address within `connectTimeoutMs`.
+    ConnectTimeout,
+    /// `hostConnectionPool.maxWaiters` is reached.
+    TooManyWaiters,
     /// The upstream closed or reset the connection.
     UpstreamClosed,
     /// The upstream's answer is not HTTP.
@@ -43,6 +47,8 @@ pub enum Kind {
     TotalTimeout,
     /// The server's `timeoutMs` is over.
     ServerTimeout,
+    /// The deadline that the request carries is over, and the server enforces it.
+    DeadlineExceeded,
     /// `maxConcurrentRequests` is reached.
     Overload,
     /// The request's body broke off or was not HTTP.
@@ -121,6 +127,7 @@ impl Kind {
             Kind::CallDepth => Some("call-depth"),
             Kind::SelfLoop => Some("self-loop"),
             Kind::BadOverride => Some("bad-override"),
+            Kind::TooManyWaiters => Some("pool-waiters"),
             _ => None,
         }
     }
@@ -140,10 +147,16 @@ impl Kind {
             Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::IdentifierThrew | Kind::SelfLoop => {
                 Origin::Naming
             }
-            Kind::ConnectFailed | Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout => {
-                Origin::Upstream
-            }
-            Kind::TotalTimeout | Kind::ServerTimeout | Kind::Overload => Origin::Router,
+            Kind::ConnectFailed
+            | Kind::ConnectTimeout
+            | Kind::UpstreamClosed
+            | Kind::UpstreamFraming
+            | Kind::AttemptTimeout => Origin::Upstream,
+            Kind::TotalTimeout
+            | Kind::ServerTimeout
+            | Kind::DeadlineExceeded
+            | Kind::TooManyWaiters
+            | Kind::Overload => Origin::Router,
         }
     }
 
@@ -160,7 +173,9 @@ impl Kind {
             Kind::NoHosts => "com.twitter.finagle.NoBrokersAvailableException",
             Kind::BindingFailed => "com.twitter.finagle.Failure",
             Kind::BindingTimeout => "com.twitter.finagle.RequestTimeoutException",
-            Kind::ConnectFailed => "com.twitter.finagle.ConnectionFailedException",
+            Kind::ConnectFailed | Kind::ConnectTimeout => "com.twitter.finagle.ConnectionFailedException",
+            Kind::TooManyWaiters => "com.twitter.finagle.TooManyWaitersException",
+            Kind::DeadlineExceeded => "com.twitter.finagle.service.DeadlineFilter$DeadlineExceededException",
             Kind::UpstreamClosed => "com.twitter.finagle.ChannelClosedException",
             Kind::UpstreamFraming => "io.buoyant.linkerd.protocol.http.FramingFilter$FramingException",
             Kind::AttemptTimeout => "com.twitter.finagle.IndividualRequestTimeoutException",

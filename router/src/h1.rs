@@ -4,13 +4,19 @@
 //! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
 //! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
+mod acquire;
 mod answer;
 mod attempt;
 mod connect;
+mod discard;
 mod exchange;
 mod prepare;
 mod record;
 mod relay;
+mod replay;
+mod stall;
+
+pub(crate) use connect::is_out_of_descriptors;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
@@ -28,8 +34,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tracing::debug;
 
-/// A request head must be there within this time from its first byte (attack H1-16).
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a refused request, the client's remaining bytes are read for so long, so that it sees the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// And at most so many bytes.
@@ -137,11 +141,13 @@ impl Session {
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
             return outcome;
         }
-        self.slot.set(clock::now() + clock::nanos(HEAD_TIMEOUT));
+        let params = &self.cx.server.params;
+        let limit = params.socket.read_timeout.map_or(params.header_timeout, |read| read.min(params.header_timeout));
+        self.slot.set(clock::now().saturating_add(clock::nanos(limit)));
         let outcome = self.slot.run(reading).await;
         self.slot.set(NEVER);
         outcome.unwrap_or_else(|_| {
-            debug!(peer = %self.peer, "request head took longer than {HEAD_TIMEOUT:?}");
+            debug!(peer = %self.peer, "request head took longer than {limit:?}");
             Err(HeadError::Truncated)
         })
     }
@@ -156,7 +162,8 @@ impl Session {
     /// answered, with the news that it was the last.
     fn idle_until(&self) -> u64 {
         let params = &self.cx.server.params;
-        let idle = params.idle_time.map_or(NEVER, |idle| clock::now().saturating_add(clock::nanos(idle)));
+        let idle = params.socket.read_timeout.map_or(params.idle_time, |read| read.min(params.idle_time));
+        let idle = clock::now().saturating_add(clock::nanos(idle));
         let life = params.life_time.map_or(NEVER, |life| self.opened.saturating_add(clock::nanos(life + LINGER)));
         idle.min(life)
     }
@@ -169,9 +176,9 @@ impl Session {
         }
     }
 
-    /// Writes what is queued, within [`relay::STALL`].
+    /// Writes what is queued, while the client takes it.
     pub(crate) async fn finish(&mut self, keep: bool) -> After {
-        self.slot.set(clock::now() + clock::nanos(relay::STALL));
+        self.slot.set(stall::from_now(stall::Stalls::client_takes(&self.cx.server.params)));
         let written = matches!(self.slot.run(self.conn.flush()).await, Ok(Ok(())));
         self.slot.set(NEVER);
         match (written, keep) {

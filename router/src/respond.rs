@@ -11,6 +11,8 @@ pub struct ErrorLimits {
     pub body_bytes: usize,
     /// Bytes of the `l5d-err` header value, at most (`maxHeadersKB`).
     pub header_bytes: usize,
+    /// Time limits are answered with 504 (`timeoutStatus: 504`).
+    pub timeouts_are_504: bool,
 }
 
 /// An error response as it goes on the wire, without head framing.
@@ -25,8 +27,18 @@ pub struct ErrorResponse {
 }
 
 /// The status of an error.
-pub fn status(kind: Kind) -> StatusCode {
+pub fn status(kind: Kind, limits: ErrorLimits) -> StatusCode {
     match kind {
+        Kind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Kind::AttemptTimeout
+        | Kind::TotalTimeout
+        | Kind::ServerTimeout
+        | Kind::BindingTimeout
+        | Kind::ConnectTimeout
+            if limits.timeouts_are_504 =>
+        {
+            StatusCode::GATEWAY_TIMEOUT
+        }
         Kind::Unidentified | Kind::BadOverride | Kind::BadRequest | Kind::CallDepth | Kind::DownstreamBody => {
             StatusCode::BAD_REQUEST
         }
@@ -39,6 +51,8 @@ pub fn status(kind: Kind) -> StatusCode {
         | Kind::BindingFailed
         | Kind::BindingTimeout
         | Kind::ConnectFailed
+        | Kind::ConnectTimeout
+        | Kind::TooManyWaiters
         | Kind::UpstreamClosed
         | Kind::UpstreamFraming
         | Kind::ClientGone => StatusCode::BAD_GATEWAY,
@@ -50,22 +64,23 @@ pub fn status(kind: Kind) -> StatusCode {
 
 /// True for failures of the last row of the error table: only they carry `l5d-retryable`.
 fn is_other(kind: Kind) -> bool {
-    matches!(kind, Kind::UpstreamClosed | Kind::UpstreamFraming)
+    matches!(kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::TooManyWaiters)
 }
 
 /// The response for `error`. With `clear` (a `clearContext` server) it carries no text at all.
 pub fn response(error: &RouteError, limits: ErrorLimits, clear: bool) -> ErrorResponse {
     let mut fields = BytesMut::with_capacity(256);
+    let status = status(error.kind, limits);
     if error.kind == Kind::Overload {
         fields.extend_from_slice(b"finagle-http-nack: true\r\nretry-after: 0\r\n");
         let body = b"Request was not processed by the server due to an error and is safe to retry".to_vec();
-        return ErrorResponse { status: status(error.kind), fields, body };
+        return ErrorResponse { status, fields, body };
     }
     if error.kind == Kind::MethodNotAllowed {
         fields.extend_from_slice(b"allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE\r\n");
     }
     if clear {
-        return ErrorResponse { status: status(error.kind), fields, body: Vec::new() };
+        return ErrorResponse { status, fields, body: Vec::new() };
     }
     fields.extend_from_slice(b"l5d-err: ");
     url_encode(&error.text, limits.header_bytes, &mut fields);
@@ -75,7 +90,7 @@ pub fn response(error: &RouteError, limits: ErrorLimits, clear: bool) -> ErrorRe
     }
     let mut body = error.text.clone().into_bytes();
     body.truncate(limits.body_bytes);
-    ErrorResponse { status: status(error.kind), fields, body }
+    ErrorResponse { status, fields, body }
 }
 
 /// `application/x-www-form-urlencoded`, cut to `limit` bytes.
@@ -103,7 +118,7 @@ fn url_encode(text: &str, limit: usize, out: &mut BytesMut) {
 mod tests {
     use super::*;
 
-    const LIMITS: ErrorLimits = ErrorLimits { body_bytes: 20, header_bytes: 16 };
+    const LIMITS: ErrorLimits = ErrorLimits { body_bytes: 20, header_bytes: 16, timeouts_are_504: false };
 
     #[test]
     fn errors_are_cut_and_encoded() {
@@ -112,6 +127,26 @@ mod tests {
         assert_eq!(response.status, StatusCode::BAD_GATEWAY);
         assert_eq!(response.body, b"Unable to route <req");
         assert!(response.fields.starts_with(b"l5d-err: Unable+to+route+\r\n"), "{:?}", response.fields);
+    }
+
+    /// The table of data-plane reference §8.2, and `timeoutStatus`.
+    #[test]
+    fn timeouts_have_the_status_that_the_config_says() {
+        for (kind, before, after) in [
+            (Kind::AttemptTimeout, 503, 504),
+            (Kind::TotalTimeout, 503, 504),
+            (Kind::ServerTimeout, 503, 504),
+            (Kind::BindingTimeout, 502, 504),
+            (Kind::ConnectTimeout, 502, 504),
+            (Kind::ConnectFailed, 502, 502),
+            (Kind::TooManyWaiters, 502, 502),
+            (Kind::Overload, 503, 503),
+            (Kind::BodyTimeout, 408, 408),
+            (Kind::DeadlineExceeded, 504, 504),
+        ] {
+            assert_eq!(status(kind, LIMITS), before, "{kind:?}");
+            assert_eq!(status(kind, ErrorLimits { timeouts_are_504: true, ..LIMITS }), after, "{kind:?}");
+        }
     }
 
     #[test]

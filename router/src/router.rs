@@ -63,6 +63,7 @@ impl Router {
             error_limits: ErrorLimits {
                 body_bytes: params.max_err_response_bytes,
                 header_bytes: params.max_headers_bytes,
+                timeouts_are_504: params.timeouts_are_504,
             },
             clients: Arc::new(clients),
             params,

@@ -1,6 +1,7 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
 use crate::config::{RouterParams, ServerParams, SocketParams};
+use crate::deadline::DeadlineStats;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -34,6 +35,8 @@ pub struct ServerStats {
     pub lifetime: Arc<Counter>,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
+    /// `transit_latency_ms` and `admission_control/deadline/*`.
+    pub deadlines: DeadlineStats,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
     _connections: GaugeGuard,
@@ -168,6 +171,7 @@ impl ServerStats {
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
             dtab_size: scope.stat("dtab/size"),
+            deadlines: DeadlineStats::new(scope),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             connections,
         }

@@ -152,7 +152,6 @@ struct Accepting {
 }
 
 /// A worker's own things.
-#[derive(Default)]
 struct Worker {
     pool: Rc<Pool>,
     timers: Rc<Timers>,
@@ -165,7 +164,15 @@ pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Worker::default();
+        let worker = Worker {
+            // Without listeners there is nothing to keep.
+            pool: Rc::new(Pool::new(0)),
+            timers: Rc::default(),
+            spare: Rc::default(),
+            accepting: Rc::default(),
+        };
+        let claimed = worker.pool.clone();
+        tokio::task::spawn_local(async move { claimed.answer_claims().await });
         let ticking = worker.timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
         tokio::task::spawn_local(sweep(worker.pool.clone(), worker.accepting.clone()));
@@ -191,6 +198,7 @@ pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
 impl Worker {
     /// Puts this set of listeners in force.
     fn serve(&self, listeners: Vec<Listening>) {
+        self.pool.set_limit(max_idle(&listeners));
         let mut accepting = self.accepting.borrow_mut();
         let wanted: HashSet<u64> = listeners.iter().map(|listening| listening.id).collect();
         accepting.retain(|id, _| {
@@ -243,6 +251,17 @@ impl Worker {
     }
 }
 
+/// Most idle connections of a worker: what its routers allow, together.
+fn max_idle(listening: &[Listening]) -> usize {
+    let mut routers: Vec<&Arc<Router>> = Vec::new();
+    for router in listening.iter().map(|listening| &listening.router) {
+        if !routers.iter().any(|known| Arc::ptr_eq(known, router)) {
+            routers.push(router);
+        }
+    }
+    routers.iter().fold(0, |sum, router| sum.saturating_add(router.params.max_idle_per_worker))
+}
+
 async fn sweep(pool: Rc<Pool>, accepting: Rc<RefCell<HashMap<u64, Accepting>>>) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -267,6 +286,9 @@ async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Rec
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
                 warn!(listener = %home.current().server.label, %error, "cannot accept a connection");
+                if h1::is_out_of_descriptors(&error) {
+                    home.current().pool.make_room();
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -6,7 +6,7 @@ use super::kinds::{ACCRUALS, AUTHORIZERS, BALANCERS, Found};
 use super::moved::Place;
 use super::objects::{backoff, budget, nanos, none_of, only_false, session, socket};
 use super::reader::Reader;
-use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off};
+use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
 use balance::{AccrualConfig, Algorithm, Backoff};
@@ -30,6 +30,7 @@ fn settings(reader: &mut Reader<'_>) -> ClientSettings {
         fail_fast: reader.get("failFast", boolean),
         requeue_budget: budget(reader, "requeueBudget"),
         attempt_timeout: reader.get("requestAttemptTimeoutMs", millis_or_off),
+        connect_timeout: reader.get("connectTimeoutMs", millis(1)),
         pool: pool(reader),
         session: session(reader, "clientSession"),
         socket: socket(reader),
@@ -39,11 +40,20 @@ fn settings(reader: &mut Reader<'_>) -> ClientSettings {
 fn pool(parent: &mut Reader<'_>) -> Option<PoolSettings> {
     let mut reader = parent.sub("hostConnectionPool", Place::Other)?;
     let idle = reader.get("idleTimeMs", loose_millis(0));
-    for key in ["minSize", "maxSize", "maxWaiters"] {
-        reader.not_yet(key);
+    let min = reader.get("minSize", size(0));
+    let max = reader.get("maxSize", size(1));
+    let max_waiters = reader.get("maxWaiters", size(0));
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        let message = format!("`minSize` is {min} and `maxSize` is {max}; the first must not be the greater one");
+        reader.refuse("minSize", message);
+    }
+    if max_waiters.is_some() && max.is_none() {
+        reader.context.warn(&reader.item, "`maxWaiters` has no effect without `maxSize`: nobody ever waits");
     }
     reader.finish();
-    Some(PoolSettings { idle })
+    Some(PoolSettings { idle, min, max, max_waiters })
 }
 
 fn balancer(parent: &mut Reader<'_>) -> Option<Algorithm> {

@@ -92,11 +92,23 @@ pub struct SocketParams {
     pub keep_alive: Option<bool>,
     /// Length of the accept queue in connections, listeners only. Default as the system has it.
     pub backlog: Option<u32>,
+    /// A peer that sends nothing for so long while bytes are due from it is given up. Default never.
+    pub read_timeout: Option<Duration>,
+    /// A peer that takes nothing for so long while bytes are due to it is given up. Default never.
+    pub write_timeout: Option<Duration>,
 }
 
 impl Default for SocketParams {
     fn default() -> SocketParams {
-        SocketParams { no_delay: true, reuse_addr: true, reuse_port: false, keep_alive: None, backlog: None }
+        SocketParams {
+            no_delay: true,
+            reuse_addr: true,
+            reuse_port: false,
+            keep_alive: None,
+            backlog: None,
+            read_timeout: None,
+            write_timeout: None,
+        }
     }
 }
 
@@ -153,6 +165,10 @@ pub struct RouterParams {
     pub binding_timeout: Duration,
     /// Limits of the caches of bound names.
     pub binding_cache: BindingCacheParams,
+    /// Whether a time limit that is over is answered with 504. Default false: 503, and 502 for names and connections.
+    pub timeouts_are_504: bool,
+    /// Unused connections to services that each worker keeps for this router, at most. Default 2048.
+    pub max_idle_per_worker: usize,
     /// Whether metrics say that requests originate here. Default false.
     pub originator: bool,
     /// Most bytes of all headers of a message. Default 8 KiB.
@@ -243,8 +259,8 @@ pub struct ServerParams {
     pub max_connections: usize,
     /// Connections of one address at one time; more are closed at once. Default 20,000. Switchyard only.
     pub max_connections_per_source: usize,
-    /// A connection idle for so long is closed. Default never.
-    pub idle_time: Option<Duration>,
+    /// A connection idle for so long is closed. Default 10 min (Linkerd: never).
+    pub idle_time: Duration,
     /// A connection of that age is closed. Default never.
     pub life_time: Option<Duration>,
     /// Header to add with the milliseconds since the epoch, as written. Default none.
@@ -253,6 +269,12 @@ pub struct ServerParams {
     pub max_call_depth: usize,
     /// Limit for a request from the head read to the response head. Default none.
     pub timeout: Option<Duration>,
+    /// A request head must be complete so long after its first byte. Default 10 s.
+    pub header_timeout: Duration,
+    /// A peer that takes or gives nothing of a body for so long, while all waits for it, is given up. Default 60 s.
+    pub stall_timeout: Duration,
+    /// Whether a request ends when the deadline that it carries is over. Default false.
+    pub enforce_deadlines: bool,
 }
 
 /// A telemeter (config reference §14.1).

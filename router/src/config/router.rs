@@ -9,6 +9,7 @@ use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS};
 use super::moved::Place;
 use super::objects::none_of;
 use super::params::{BindingCacheParams, RouterParams, ServerParams};
+use super::policy;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, dtab, int, millis, path, seconds, size, string};
 use super::server::server;
@@ -21,6 +22,7 @@ const DEFAULT_BINDING_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_HEADERS_KB: usize = 8;
 const DEFAULT_LINE_KB: usize = 4;
 const DEFAULT_ERR_KB: usize = 5120;
+const DEFAULT_MAX_IDLE: usize = 2048;
 /// The label of an http router without one.
 const DEFAULT_LABEL: &str = "http";
 
@@ -60,17 +62,29 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         service: service(&mut reader),
         binding_timeout: reader.get("bindingTimeoutMs", millis(1)).unwrap_or(DEFAULT_BINDING_TIMEOUT),
         binding_cache: binding_cache(&mut reader),
+        timeouts_are_504: reader.get("timeoutStatus", timeout_status).unwrap_or(false),
+        max_idle_per_worker: reader.get("maxIdleConnectionsPerWorker", size(0)).unwrap_or(DEFAULT_MAX_IDLE),
         originator: reader.get("originator", boolean).unwrap_or(false),
         max_headers_bytes: kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB),
         max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
     };
+    policy::check(&reader, &router);
     reader.finish();
     Some(router)
 }
 
 fn no_dtab() -> Option<Dtab> {
     ::dtab::parse_dtab("").ok()
+}
+
+/// 503 is Linkerd's answer, with 502 where it gives that; 504 is for all limits alike.
+fn timeout_status(item: &Item<'_>) -> Result<bool, Bad> {
+    match int(0, 999)(item)? {
+        503 => Ok(false),
+        504 => Ok(true),
+        other => Err(Bad::new(format!("{other} is no status for timeouts")).expected("503 or 504")),
+    }
 }
 
 fn kilobytes(reader: &mut Reader<'_>, key: &'static str, default: usize) -> usize {

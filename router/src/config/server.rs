@@ -6,13 +6,18 @@ use super::moved::Place;
 use super::objects::{session, socket};
 use super::params::{LOOPBACK, ServerParams};
 use super::reader::{Item, Reader};
-use super::scalar::{boolean, header, ip, millis_or_off, port, size, string};
+use super::scalar::{boolean, header, ip, millis, millis_or_off, port, size, string};
 use super::settings::limit;
+use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 4140;
 const DEFAULT_CALL_DEPTH: usize = 1000;
 const DEFAULT_CONNECTIONS: usize = 40_000;
 const DEFAULT_OF_SOURCE: usize = 20_000;
+/// Longer than any usual keep-alive of a client's own pool, so that the client closes first.
+const DEFAULT_IDLE: Duration = Duration::from_secs(600);
+const DEFAULT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A listener, and where its port is written.
 pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerParams, Item<'a>)> {
@@ -29,11 +34,14 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         max_concurrent_requests: reader.get("maxConcurrentRequests", size(1)),
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(DEFAULT_CONNECTIONS),
         max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(DEFAULT_OF_SOURCE),
-        idle_time: session.idle,
+        idle_time: session.idle.unwrap_or(DEFAULT_IDLE),
         life_time: session.life,
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
+        header_timeout: reader.get("headerTimeoutMs", millis(1)).unwrap_or(DEFAULT_HEADER_TIMEOUT),
+        stall_timeout: reader.get("stallTimeoutMs", millis(1)).unwrap_or(DEFAULT_STALL_TIMEOUT),
+        enforce_deadlines: reader.get("enforceDeadlines", boolean).unwrap_or(false),
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);

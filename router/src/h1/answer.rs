@@ -6,6 +6,7 @@ use super::attempt::{Answer, pool_expiry};
 use super::prepare::Request;
 use super::record::Record;
 use super::relay::{Relayed, append_fields, relay};
+use super::stall::Stalls;
 use super::{After, Session};
 use crate::classify;
 use crate::context::remove_l5d;
@@ -68,7 +69,8 @@ pub(crate) async fn respond(
         return session.finish(keep && request.body.read).await;
     }
     let lengths = (head.body, body);
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, &session.slot).await;
+    let limits = (&*session.slot, &Stalls::new(&session.cx.server.params, &leaf.client.params));
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, limits).await;
     session.slot.set(NEVER);
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {

@@ -4,21 +4,24 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::Session;
-use super::connect::connect;
+use super::acquire::acquire;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
 use super::relay::{SendError, append_fields};
+use super::stall::Stalls;
 use crate::classify;
 use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
+use crate::context::Deadline;
 use crate::error::{Kind, RouteError};
 use crate::headers;
-use crate::pool::Upstream;
+use crate::pool::{Expiry, Upstream};
 use crate::route::{Leaf, PathService};
 use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
+use bytes::BytesMut;
 use http::{StatusCode, Version};
 use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
@@ -56,6 +59,8 @@ pub(crate) struct Failure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requeue {
     No,
+    /// Sent, not answered by a single byte, and not to be sent twice.
+    Unsafe,
     /// No connection was made.
     Connect,
     /// Sent, and not answered by a single byte; whether the connection had served before.
@@ -74,7 +79,7 @@ impl Failure {
 /// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
 pub(crate) struct Lease {
     pub(crate) endpoint: Arc<Endpoint>,
-    began: u64,
+    pub(crate) began: u64,
     decay_ns: u64,
     judged: bool,
 }
@@ -148,6 +153,7 @@ pub(crate) async fn run(
     leaf: &Arc<Leaf>,
 ) -> Result<(Answer, Upstream), Failure> {
     let (mut connects, mut requeues) = (0, 0);
+    let mut requeued = Requeued { client: &leaf.client, times: 0 };
     let mut acquire_due = None;
     loop {
         let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
@@ -164,6 +170,10 @@ pub(crate) async fn run(
         drop(lease);
         let again = match failure.requeue {
             Requeue::No => false,
+            Requeue::Unsafe => {
+                leaf.client.stats.cannot_retry.incr();
+                false
+            }
             Requeue::Connect => {
                 connects += 1;
                 let now = clock::now();
@@ -174,6 +184,9 @@ pub(crate) async fn run(
             Requeue::Dispatch { reused } => {
                 let allowed = requeues < MAX_REQUEUES;
                 requeues = if reused { requeues + 1 } else { MAX_REQUEUES };
+                if !allowed {
+                    leaf.client.stats.request_limit.incr();
+                }
                 allowed && may_spend(&leaf.client)
             }
         };
@@ -181,11 +194,29 @@ pub(crate) async fn run(
             return Err(failure);
         }
         leaf.client.stats.requeues.incr();
+        requeued.times += 1;
+    }
+}
+
+/// The requeues of one attempt, counted whatever ends it (`retries/requeues_per_request`).
+struct Requeued<'a> {
+    client: &'a Client,
+    times: u64,
+}
+
+impl Drop for Requeued<'_> {
+    fn drop(&mut self) {
+        self.client.stats.requeues_per_request.add(self.times);
     }
 }
 
 fn has_open_endpoint(client: &Client) -> bool {
-    matches!(&**client.replicas.load(), ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0)
+    let state = client.replicas.load();
+    let open = matches!(&**state, ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0);
+    if !open {
+        client.stats.not_open.incr();
+    }
+    open
 }
 
 fn may_spend(client: &Client) -> bool {
@@ -291,18 +322,16 @@ async fn once(
     lease: &mut Lease,
 ) -> Result<(ResponseHead, Upstream, u64), Failure> {
     let client = &leaf.client;
-    let mut upstream = match session.cx.pool.take(&lease.endpoint, lease.began) {
-        Some(upstream) => upstream,
-        None => connect(session, request, service, client, lease).await?,
-    };
+    let mut upstream = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     let started = if upstream.reused { lease.began } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
+    let stalls = Stalls::new(&session.cx.server.params, &client.params);
     session.slot.set(due);
-    let outcome = receive(session, request, &mut upstream, due).await;
+    let outcome = receive(session, request, &mut upstream, (due, &stalls)).await;
     match outcome {
         Ok(head) => {
             let success = classify::is_success(service.params.classifier, head.status);
@@ -317,7 +346,7 @@ async fn once(
             Ok((head, upstream, now))
         }
         Err(error) => {
-            let failure = failed(request, leaf, &upstream, error, due);
+            let failure = failed(request, leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
@@ -342,14 +371,14 @@ async fn receive(
     session: &mut Session,
     request: &mut Request,
     upstream: &mut Upstream,
-    due: u64,
+    (due, stalls): (u64, &Stalls),
 ) -> Result<ResponseHead, ReceiveError> {
     let mut interim = 0;
     loop {
         let mut recycled = session.cx.spare.take();
         let expected = (&session.cx.router.limits, &request.method, &mut recycled);
         let (down, up) = (&mut session.conn, &mut upstream.conn);
-        let waiting = request.body.exchange(down, up, expected, (&session.slot, due));
+        let waiting = request.body.exchange(down, up, expected, (&session.slot, due, stalls));
         let head = match session.slot.run(waiting).await {
             Ok(head) => head.map_err(ReceiveError::Send)?,
             Err(_) => return Err(ReceiveError::Elapsed),
@@ -386,18 +415,30 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
 fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
     let out = upstream.conn.out();
     out.clear();
+    let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
+    if let Some(deadline) = Deadline::strictest(request.deadline, attempt) {
+        let mut line = BytesMut::with_capacity(64);
+        deadline.write(&mut line);
+        append_fields(out, &line);
+    }
 }
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
-fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError, due: u64) -> Failure {
+fn failed(
+    request: &Request,
+    leaf: &Leaf,
+    upstream: &Upstream,
+    error: ReceiveError,
+    (due, stalls): (u64, &Stalls),
+) -> Failure {
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     match error {
         ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
         // Nothing is due yet: the slot was, for a peer that stalls.
-        ReceiveError::Elapsed if clock::now() < due => stalled(request, upstream),
+        ReceiveError::Elapsed if clock::now() < due => stalled(request, leaf, upstream, stalls),
         ReceiveError::Elapsed => {
             let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
             let text = format!(
@@ -419,7 +460,11 @@ fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveErr
             Failure {
                 error: RouteError::new(Kind::UpstreamClosed, text),
                 retryable: true,
-                requeue: if safe { Requeue::Dispatch { reused: upstream.reused } } else { Requeue::No },
+                requeue: match (unanswered, safe) {
+                    (true, true) => Requeue::Dispatch { reused: upstream.reused },
+                    (true, false) => Requeue::Unsafe,
+                    (false, _) => Requeue::No,
+                },
             }
         }
         ReceiveError::Send(SendError::Framing(reason)) => {
@@ -431,22 +476,30 @@ fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveErr
     }
 }
 
-/// The failure of a request body that does not move: the upstream takes nothing, or the client gives nothing.
-fn stalled(request: &Request, upstream: &Upstream) -> Failure {
-    let limit = show_duration(super::relay::STALL);
-    if upstream.conn.pending_out() > 0 || request.body.read {
-        let text = format!("the upstream took nothing of the request body for {limit}");
-        return Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable: false, requeue: Requeue::No };
+/// The failure of a peer that does not move: the service takes or sends nothing, or the client gives nothing.
+fn stalled(request: &Request, leaf: &Leaf, upstream: &Upstream, stalls: &Stalls) -> Failure {
+    let limit = |ns: u64| show_duration(Duration::from_nanos(ns));
+    if upstream.conn.pending_out() == 0 && !request.body.read {
+        let text = format!("the client sent nothing of the request body for {}", limit(stalls.client_gives));
+        return Failure::fatal(RouteError::new(Kind::BodyTimeout, text));
     }
-    let text = format!("the client sent nothing of the request body for {limit}");
-    Failure::fatal(RouteError::new(Kind::BodyTimeout, text))
+    let (what, retryable) = match upstream.conn.pending_out() {
+        0 => (format!("the upstream sent nothing for {}", limit(stalls.service_gives)), true),
+        _ => (format!("the upstream took nothing of the request body for {}", limit(stalls.service_takes)), false),
+    };
+    let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
+    let text = format!("{what}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+    Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable, requeue: Requeue::No }
 }
 
 /// When an idle connection to be kept is to be closed.
-pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> u64 {
+pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> Expiry {
     let now = clock::now();
     let after =
         |from: u64, limit: Option<Duration>| limit.map_or(NEVER, |limit| from.saturating_add(clock::nanos(limit)));
-    let idle = after(now, Some(params.pool_idle)).min(after(now, params.session_idle));
-    idle.min(after(upstream.created, params.session_life))
+    let session = after(now, params.session_idle).min(after(now, params.socket.read_timeout));
+    Expiry {
+        unused: after(now, Some(params.pool_idle)),
+        session: session.min(after(upstream.created, params.session_life)),
+    }
 }

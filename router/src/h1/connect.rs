@@ -9,15 +9,11 @@ use crate::client::Client;
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
-use crate::pool::Upstream;
+use crate::pool::{Place, Upstream};
 use crate::route::PathService;
 use crate::stream::Stream;
 use http1::Conn;
-use std::time::Duration;
 use tokio::net::TcpStream;
-
-/// A connection must be made within this time (data-plane reference §12: fixed in Linkerd 1).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A new connection to the endpoint of `lease`.
 pub(crate) async fn connect(
@@ -26,23 +22,35 @@ pub(crate) async fn connect(
     service: &PathService,
     client: &Client,
     lease: &mut Lease,
+    place: Place,
 ) -> Result<Upstream, Failure> {
     let addr = lease.endpoint.addr();
     let started = clock::now();
-    session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
-    let reason = match session.slot.run(TcpStream::connect(addr)).await {
+    let limit = client.params.connect_timeout;
+    session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
+    let (reason, kind) = match session.slot.run(TcpStream::connect(addr)).await {
         Ok(Ok(socket)) => {
             lease.endpoint.connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
             set_options(&socket, &client.params);
             let endpoint = lease.endpoint.clone();
-            return Ok(Upstream { conn: Conn::new(Stream::Plain(socket)), endpoint, created: started, reused: false });
+            let conn = Conn::new(Stream::Plain(socket));
+            return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
         }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
-        Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
+        Ok(Err(error)) => {
+            if is_out_of_descriptors(&error) {
+                session.cx.pool.make_room();
+            }
+            (error.to_string(), Kind::ConnectFailed)
+        }
+        Err(_) if clock::now() >= request.due => {
+            client.stats.cancelled_connects.incr();
+            return Err(Failure::fatal(request.timed_out()));
+        }
+        Err(_) => (format!("no answer within {}", show_duration(limit)), Kind::ConnectTimeout),
     };
+    client.stats.failed_connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
     lease.connect_failed();
     client.stats.creation_failures.record("java.net.ConnectException");
     let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
@@ -53,8 +61,13 @@ pub(crate) async fn connect(
         client.id,
         addresses.join(", ")
     );
-    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    let error = RouteError::new(kind, text).undispatched();
     Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+}
+
+/// True when the process has no file descriptors left (EMFILE), or the system (ENFILE).
+pub(crate) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 fn set_options(socket: &TcpStream, params: &ClientParams) {

@@ -2,6 +2,7 @@
 
 use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
+use super::discard::discard;
 use super::prepare::{Request, prepare};
 use super::record::Record;
 use super::{After, Session};
@@ -11,6 +12,7 @@ use crate::config::Classifier;
 use crate::error::{Kind, RouteError};
 use crate::pool::Upstream;
 use crate::respond;
+use crate::retry::{Attempts, Next};
 use crate::route::{Bound, Leaf, PathService};
 use crate::timer::NEVER;
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -39,7 +41,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     match outcome {
         Ok(after) => after,
         Err((error, body_read)) => {
-            record.failed(&error);
+            record.failed(&error, respond::status(error.kind, cx.router.error_limits));
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
@@ -72,28 +74,33 @@ async fn serve(
     service: &Arc<PathService>,
     record: &mut Record<'_>,
 ) -> Result<After, (RouteError, bool)> {
-    service.budget.deposit(request.started);
-    let mut retries = 0;
-    let mut pauses = balance::Schedule::new(service.params.backoff);
+    let mut attempts = Attempts::begin(&service.params, &service.budget, request.started);
     let outcome = loop {
         let outcome = attempt_leaf(session, &mut request, service).await;
         if !wants_retry(&request, service, &outcome) {
             break outcome;
         }
-        if !service.budget.try_withdraw(clock::now()) {
-            service.budget_exhausted.incr();
-            break outcome;
-        }
+        let pause = match attempts.next(clock::now(), &mut || fastrand::u64(..)) {
+            Next::After(pause) => pause,
+            Next::NoBudget => {
+                service.budget_exhausted.incr();
+                break outcome;
+            }
+            Next::NoMore => {
+                service.attempts_exhausted.incr();
+                break outcome;
+            }
+        };
         // What failed is let go of before the pause: its connection, its share of the endpoint's load.
-        drop(outcome);
-        retries += 1;
+        if let Ok((answer, upstream)) = outcome {
+            discard(session, &request, answer, upstream);
+        }
         service.retries.incr();
-        let pause = pauses.advance(&mut || fastrand::u64(..));
         if let Err(error) = wait(session, &request, pause).await {
             break Err(Failure::fatal(error));
         }
     };
-    service.retries_per_request.add(retries);
+    service.retries_per_request.add(u64::from(attempts.retries()));
     let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
     request.body.forget();
     Ok(respond(session, request, service, answer, upstream, record).await)
@@ -101,7 +108,7 @@ async fn serve(
 
 /// Pauses before a retry, within the request's time and as long as the client is there.
 async fn wait(session: &mut Session, request: &Request, pause: u64) -> Result<(), RouteError> {
-    if pause == 0 {
+    if pause == 0 && clock::now() < request.due {
         return Ok(());
     }
     session.slot.set(clock::now().saturating_add(pause).min(request.due));
@@ -145,7 +152,7 @@ async fn choose_leaf(
 
 /// Whether the classifier of the service calls the outcome retryable (data-plane reference §11.1).
 fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
-    if request.body.is_streamed() || !request.body.can_replay() {
+    if !request.body.may_retry() {
         return false;
     }
     let class = service.params.classifier;

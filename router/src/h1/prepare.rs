@@ -4,9 +4,11 @@
 
 use super::Session;
 use super::relay::{BUFFERED_BYTES, RequestBody};
+use super::replay::Replay;
 use crate::classify;
 use crate::clock;
 use crate::context::{Context, Deadline, TraceId};
+use crate::deadline::Left;
 use crate::error::{Kind, RouteError};
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
@@ -18,6 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use http1::{BodyLength, RequestHead};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request between its head and its end.
 pub(crate) struct Request {
@@ -32,6 +35,8 @@ pub(crate) struct Request {
     /// When all of it must be over, and which limit says so.
     pub(crate) due: u64,
     pub(crate) due_kind: Kind,
+    /// What services are told, the limit of an attempt apart.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     _permit: Option<Permit>,
@@ -78,7 +83,7 @@ pub(crate) fn prepare(
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
-    write_context(&context, &service, &mut fields);
+    context.trace.map_or_else(TraceId::root, TraceId::child).write(&mut fields);
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
@@ -86,18 +91,27 @@ pub(crate) fn prepare(
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
     let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
-    let replay = small || headers::is_idempotent(&method) || classify::may_retry(class, &method);
-    let (due, due_kind) = due(now, params.timeout, service.params.total_timeout);
+    let replay = small
+        || service.params.replay_bytes.is_some()
+        || headers::is_idempotent(&method)
+        || classify::may_retry(class, &method);
+    let (mut due, mut due_kind) = due(now, params.timeout, service.params.total_timeout);
+    if let Some(deadline) = enforced(session, &context, now)?
+        && deadline < due
+    {
+        (due, due_kind) = (deadline, Kind::DeadlineExceeded);
+    }
     let request = Request {
         method,
         target,
         version,
         headers,
-        body: RequestBody::new(body, replay),
+        body: RequestBody::new(body, Replay::new(body, replay, service.params.replay_bytes)),
         fields,
         started: now,
         due,
         due_kind,
+        deadline: outgoing_deadline(&context, params.timeout, service.params.total_timeout),
         keep_alive,
         expects_continue: expect_continue,
         _permit: permit,
@@ -194,13 +208,29 @@ fn no_name(session: &Session, message: &Message<'_>, reason: NoName) -> RouteErr
     }
 }
 
-/// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines.
-fn write_context(context: &Context, service: &PathService, fields: &mut BytesMut) {
-    let own = service.params.total_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
-    if let Some(deadline) = Deadline::strictest(context.deadline, own) {
-        deadline.write(fields);
+/// When the deadline of the request is over, if this server enforces it. It is measured in any case. Behind
+/// `clearContext` there is none: strangers set no limits here.
+fn enforced(session: &Session, context: &Context, now: u64) -> Result<Option<u64>, RouteError> {
+    let Some(deadline) = &context.deadline else { return Ok(None) };
+    let server = &session.cx.server;
+    match server.stats.deadlines.measure(deadline) {
+        _ if !server.params.enforce_deadlines => Ok(None),
+        Left::Nanos(left) => Ok(Some(now.saturating_add(left))),
+        Left::Nothing => {
+            server.stats.deadlines.reject();
+            let text = "the deadline in l5d-ctx-deadline was over when the request came in";
+            Err(RouteError::new(Kind::DeadlineExceeded, text).undispatched())
+        }
     }
-    context.trace.map_or_else(TraceId::root, TraceId::child).write(fields);
+}
+
+/// The deadline of the outgoing request: the strictest of the incoming one and of our limits (data-plane reference §12).
+fn outgoing_deadline(context: &Context, server: Option<Duration>, service: Option<Duration>) -> Option<Deadline> {
+    let own = match (server, service) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    Deadline::strictest(context.deadline, own.map(|limit| Deadline::after(clock::nanos(limit))))
 }
 
 impl Request {
@@ -209,6 +239,7 @@ impl Request {
         let limit = show_duration(std::time::Duration::from_millis((self.due - self.started) / 1_000_000));
         let what = match self.due_kind {
             Kind::ServerTimeout => "a response".to_owned(),
+            Kind::DeadlineExceeded => "a response: the deadline in l5d-ctx-deadline is over".to_owned(),
             _ => "a response for the request, including retries (if applicable)".to_owned(),
         };
         let text = format!("exceeded {limit} to unspecified while waiting for {what}. Remote Info: Not Available");

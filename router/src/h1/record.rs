@@ -4,7 +4,6 @@
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
-use crate::respond;
 use crate::route::PathService;
 use crate::server::ServerStats;
 use http::StatusCode;
@@ -47,14 +46,14 @@ impl<'a> Record<'a> {
         self.done = true;
     }
 
-    pub(crate) fn failed(&mut self, error: &RouteError) {
+    /// The request failed, and `status` is what its client is told.
+    pub(crate) fn failed(&mut self, error: &RouteError, status: StatusCode) {
         if let Some(reason) = error.kind.rejected() {
             metrics::counter!("rejected_total", "reason" => reason).increment(1);
         }
         metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
         tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
         let latency = clock::now().saturating_sub(self.started);
-        let status = respond::status(error.kind);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         self.session_stats.requests.finish(false, latency);
         match &self.service {
@@ -78,7 +77,7 @@ pub(crate) const SYNTHETIC: &str = "com.twitter.finagle.service.ResponseClassifi
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"));
+            self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"), StatusCode::BAD_GATEWAY);
         }
     }
 }

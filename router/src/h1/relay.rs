@@ -2,27 +2,21 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
-use crate::clock;
+use super::replay::Replay;
+use super::stall::{Stalls, from_now};
 use crate::error::{Kind, RouteError};
 use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 /// Bytes that may wait to be written before reading pauses.
 const HIGH_WATER: usize = 64 * 1024;
 /// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
 pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
-/// A request body up to this size, in at most [`REPLAY_CHUNKS`] pieces, is kept until the response begins, so that it
-/// can be sent again.
-const REPLAY_BYTES: usize = 64 * 1024;
-const REPLAY_CHUNKS: usize = 64;
-/// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
-pub(crate) const STALL: Duration = Duration::from_secs(60);
 
 /// Appends raw header lines to a head that `out` ends with.
 pub(crate) fn append_fields(out: &mut BytesMut, fields: &[u8]) {
@@ -36,9 +30,8 @@ pub(crate) struct RequestBody {
     pub(crate) length: BodyLength,
     decoder: BodyDecoder,
     encoder: BodyEncoder,
-    /// What was read so far, for another attempt; None once it is too much.
-    replay: Option<Vec<Bytes>>,
-    replay_bytes: usize,
+    /// What was read so far, for another attempt.
+    replay: Replay,
     trailers: Option<HeaderMap>,
     /// All of it was read from the client.
     pub(crate) read: bool,
@@ -62,14 +55,13 @@ pub(crate) enum SendError {
 }
 
 impl RequestBody {
-    /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again.
-    pub(crate) fn new(length: BodyLength, replay: bool) -> RequestBody {
+    /// A body of this length, of which `replay` keeps what was read.
+    pub(crate) fn new(length: BodyLength, replay: Replay) -> RequestBody {
         RequestBody {
             length,
             decoder: BodyDecoder::new(length),
             encoder: BodyEncoder::for_request(length),
-            replay: (replay || length.is_empty()).then(Vec::new),
-            replay_bytes: 0,
+            replay,
             trailers: None,
             read: length.is_empty(),
             queued: false,
@@ -79,12 +71,17 @@ impl RequestBody {
 
     /// True when another attempt can send the same body.
     pub(crate) fn can_replay(&self) -> bool {
-        self.replay.is_some()
+        self.replay.is_whole()
     }
 
-    /// True for bodies that Linkerd 1 calls chunked: they are never retried by class (data-plane reference §11.1).
-    pub(crate) fn is_streamed(&self) -> bool {
-        !matches!(self.length, BodyLength::Empty | BodyLength::Length(0..=BUFFERED_BYTES))
+    /// True when a classifier may have it sent again.
+    pub(crate) fn may_retry(&self) -> bool {
+        self.replay.may_retry()
+    }
+
+    /// True when all of it went up: the connection can carry another request.
+    pub(crate) fn is_sent(&self, up: &Conn<Stream>) -> bool {
+        self.queued && !self.refused && up.pending_out() == 0
     }
 
     /// Starts an attempt: queues again what was read already.
@@ -92,8 +89,8 @@ impl RequestBody {
         self.encoder = BodyEncoder::for_request(self.length);
         self.queued = false;
         self.refused = false;
-        for chunk in self.replay.iter().flatten() {
-            up.queue_body(&mut self.encoder, chunk.clone()).map_err(broken)?;
+        for piece in self.replay.pieces() {
+            up.queue_body(&mut self.encoder, piece).map_err(broken)?;
         }
         if self.read { self.finish(up) } else { Ok(()) }
     }
@@ -103,17 +100,9 @@ impl RequestBody {
         self.encoder.finish(self.trailers.as_ref(), up.out()).map_err(broken)
     }
 
-    fn keep(&mut self, chunk: &Bytes) {
-        self.replay_bytes += chunk.len();
-        match &mut self.replay {
-            Some(kept) if self.replay_bytes <= REPLAY_BYTES && kept.len() < REPLAY_CHUNKS => kept.push(chunk.clone()),
-            _ => self.replay = None,
-        }
-    }
-
     /// Lets go of what was kept: from the first byte of the response on, nothing is sent again.
     pub(crate) fn forget(&mut self) {
-        self.replay = None;
+        self.replay.forget();
     }
 
     /// Moves body bytes up as far as they go without waiting.
@@ -156,7 +145,7 @@ impl RequestBody {
                 return Err(SendError::Downstream(RouteError::new(Kind::DownstreamBody, text)));
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
-                self.keep(&chunk);
+                self.replay.keep(&chunk);
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
@@ -172,23 +161,25 @@ impl RequestBody {
         done.map_err(SendError::Downstream)
     }
 
-    /// Sends the request and waits for the next response head, 1xx ones included. `due` is the caller's limit; while
-    /// the request body is under way, a peer that stalls makes `slot` due earlier.
+    /// Sends the request and waits for the next response head, 1xx ones included. `due` is the caller's limit; a peer
+    /// that stalls makes `slot` due earlier.
     pub(crate) async fn exchange(
         &mut self,
         down: &mut Conn<Stream>,
         up: &mut Conn<Stream>,
         expected: (&Limits, &Method, &mut HeaderMap),
-        (slot, due): (&Slot, u64),
+        (slot, due, stalls): (&Slot, u64, &Stalls),
     ) -> Result<ResponseHead, SendError> {
         let (limits, method, recycled) = expected;
         poll_fn(|cx| {
             let whole = self.read && up.pending_out() == 0;
             self.poll_up(down, up, cx)?;
-            if !(self.read && up.pending_out() == 0) {
-                slot.set(due.min(clock::now() + clock::nanos(STALL)));
-            } else if !whole {
-                slot.set(due);
+            if up.pending_out() > 0 {
+                slot.set(due.min(from_now(stalls.service_takes)));
+            } else if !self.read {
+                slot.set(due.min(from_now(stalls.client_gives)));
+            } else if !whole || stalls.service_gives != NEVER {
+                slot.set(due.min(from_now(stalls.service_gives)));
             }
             match up.poll_response(cx, limits, method, recycled) {
                 Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
@@ -230,14 +221,14 @@ pub(crate) enum Relayed {
     ClientGone,
 }
 
-/// Moves the response body down, and what is left of the request body up, until the response is complete. A client
-/// that takes nothing makes `slot` due.
+/// Moves the response body down, and what is left of the request body up, until the response is complete. A peer that
+/// stalls makes `slot` due.
 pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
     (from, to): (BodyLength, BodyLength),
-    slot: &Slot,
+    (slot, stalls): (&Slot, &Stalls),
 ) -> Relayed {
     let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
@@ -246,18 +237,23 @@ pub(crate) async fn relay(
             return Poll::Ready(Relayed::ClientGone);
         }
         if let Poll::Ready(ended) = response.poll_down(down, up, cx) {
-            let whole = request.queued && !request.refused && up.pending_out() == 0;
+            let whole = request.is_sent(up);
             return Poll::Ready(if ended == Relayed::Whole && !whole { Relayed::ResponseOnly } else { ended });
         }
         let blocked = down.pending_out() > 0;
-        slot.set(if blocked { clock::now() + clock::nanos(STALL) } else { NEVER });
+        slot.set(from_now(if blocked { stalls.client_takes } else { stalls.service_gives }));
         // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
         if !blocked && request.read && down.poll_hangup(cx).is_ready() {
             return Poll::Ready(Relayed::ClientGone);
         }
         Poll::Pending
     });
-    slot.run(relaying).await.unwrap_or(Relayed::ClientGone)
+    match slot.run(relaying).await {
+        Ok(ended) => ended,
+        Err(_) if down.pending_out() > 0 => Relayed::ClientGone,
+        // The service was silent for longer than its socket options allow.
+        Err(_) => Relayed::UpstreamBroke,
+    }
 }
 
 /// The body of a response on its way down.

@@ -47,6 +47,8 @@ pub struct PathService {
     pub retries_per_request: Arc<Stat>,
     /// `retries/budget_exhausted`.
     pub budget_exhausted: Arc<Counter>,
+    /// `retries/attempts_exhausted`: `retries.maxAttempts` was reached.
+    pub attempts_exhausted: Arc<Counter>,
     /// The retry budget.
     pub budget: Arc<RetryBudget>,
     /// What it is bound to.
@@ -78,6 +80,7 @@ impl PathService {
             retries: scope.counter("retries/total"),
             retries_per_request: scope.stat("retries/per_request"),
             budget_exhausted: scope.counter("retries/budget_exhausted"),
+            attempts_exhausted: scope.counter("retries/attempts_exhausted"),
             budget,
             bound,
             last_used: AtomicU64::new(clock::now()),

@@ -96,10 +96,16 @@ fn servers() {
     assert_eq!((full.port, full.ip.to_string().as_str(), full.clear_context), (0, "::1", true));
     assert_eq!((full.max_concurrent_requests, full.max_call_depth), (Some(7), 3));
     assert_eq!(full.life_time, Some(Duration::from_millis(5)));
-    assert_eq!(full.idle_time, Some(Duration::from_millis(6)));
+    assert_eq!(full.idle_time, Duration::from_millis(6));
     assert_eq!((full.timeout, full.timestamp_header.as_deref()), (Some(Duration::from_millis(9)), Some("X-Time")));
-    let socket =
-        SocketParams { no_delay: false, reuse_addr: false, reuse_port: true, keep_alive: Some(true), backlog: Some(9) };
+    let socket = SocketParams {
+        no_delay: false,
+        reuse_addr: false,
+        reuse_port: true,
+        keep_alive: Some(true),
+        backlog: Some(9),
+        ..SocketParams::default()
+    };
     assert_eq!(full.socket, socket);
     assert_eq!(server("{timeoutMs: 0}").timeout, None);
     for (entry, part) in [
@@ -109,10 +115,10 @@ fn servers() {
         ("{timestampHeader: 'a b'}", "`a b` is not a legal header name"),
         ("{serverSession: {idleTimeMs: 0}}", "serverSession.idleTimeMs: 0 is out of range"),
         ("{socketOptions: {noDelay: 1}}", "socketOptions.noDelay: `1` is not a boolean"),
-        (
-            "{socketOptions: {readTimeoutMs: 1}}",
-            "socketOptions.readTimeoutMs: `readTimeoutMs` is a key of Linkerd 1 that",
-        ),
+        ("{socketOptions: {readTimeoutMs: x}}", "socketOptions.readTimeoutMs: `x` is not a whole number"),
+        ("{headerTimeoutMs: 0}", "servers[0].headerTimeoutMs: 0 is out of range"),
+        ("{stallTimeoutMs: -1}", "servers[0].stallTimeoutMs: -1 is out of range"),
+        ("{enforceDeadlines: 1}", "servers[0].enforceDeadlines: `1` is not a boolean"),
         ("{tls: {certPath: a}}", "servers[0].tls: `tls` is a key of Linkerd 1 that Switchyard does not have yet"),
         ("{announce: [/a]}", "`announce` is a key of Linkerd 1"),
         ("{addForwardedHeader: {}}", "`addForwardedHeader` is a key of Linkerd 1"),
@@ -259,11 +265,17 @@ fn bad_clients() {
         ("{requeueBudget: {ttlSecs: 61}}", "61 is out of range"),
         ("{requeueBudget: {percentCanRetry: 1000.1}}", "expected a number from 0 to 1000"),
         ("{requeueBudget: {minRetriesPerSec: -1}}", "-1 is out of range"),
-        ("{hostConnectionPool: {maxSize: 1}}", "client.hostConnectionPool.maxSize: `maxSize` is a key of Linkerd 1"),
+        ("{hostConnectionPool: {maxSize: 0}}", "client.hostConnectionPool.maxSize: 0 is out of range"),
+        (
+            "{hostConnectionPool: {minSize: 2, maxSize: 1}}",
+            "hostConnectionPool.minSize: `minSize` is 2 and `maxSize` is 1",
+        ),
+        ("{hostConnectionPool: {maxWaiters: -1}}", "client.hostConnectionPool.maxWaiters: -1 is out of range"),
+        ("{maxSize: 1}", "client.maxSize: unknown key `maxSize`: use `hostConnectionPool.maxSize`"),
         ("{hostConnectionPool: {idleTimeMs: x}}", "`x` is not a number"),
         ("{tls: {commonName: a}}", "`tls` is a key of Linkerd 1 that Switchyard does not have yet"),
         ("{forwardClientCert: true}", "`forwardClientCert: true` is a setting of Linkerd 1"),
-        ("{connectTimeoutMs: 1}", "Linkerd 1 has no setting for the connect timeout either"),
+        ("{connectTimeoutMs: 0}", "client.connectTimeoutMs: 0 is out of range"),
         ("{kind: io.l5d.globl}", "client.kind: unknown kind `io.l5d.globl`"),
         ("{configs: []}", "client.configs: unknown key `configs`: it needs `kind: io.l5d.static`"),
         ("{kind: io.l5d.static}", "client.configs: required key `configs` is missing"),
@@ -327,8 +339,14 @@ fn services() {
         ("{responseClassifier: {kind: io.l5d.h2.retryableRead5XX}}", "it is for h2 routers"),
         (
             "{retries: {budgets: {}}}",
-            "service.retries.budgets: unknown key `budgets`; expected one of: budget, backoff",
+            "service.retries.budgets: unknown key `budgets`; expected one of: budget, backoff, maxAttempts, replayBufferKB",
         ),
+        ("{retries: {maxAttempts: -1}}", "service.retries.maxAttempts: -1 is out of range"),
+        (
+            "{retries: {replayBufferKB: 16385}}",
+            "retries.replayBufferKB: 16385 is out of range; expected from 0 to 16384",
+        ),
+        ("{maxAttempts: 3}", "service.maxAttempts: unknown key `maxAttempts`: use `retries.maxAttempts`"),
         ("{totalTimeoutMs: '5'}", "service.totalTimeoutMs: `5` is quoted"),
         ("{classificationTimeoutMs: 1}", "it belongs to h2 routers"),
         ("{kind: x}", "service.kind: unknown kind `x`"),
@@ -367,6 +385,8 @@ fn routers() {
             "interpreter: {transformers: []}",
             "interpreter.kind: required key `kind` is missing; expected one of: default",
         ),
+        ("timeoutStatus: 500", "routers[0].timeoutStatus: 500 is no status for timeouts; expected 503 or 504"),
+        ("maxIdleConnectionsPerWorker: -1", "-1 is out of range"),
         ("dtabs: ''", "did you mean `dtab`?"),
         ("Label: a", "did you mean `label`?"),
         ("somethingElse: a", "unknown key `somethingElse`; expected one of: protocol, experimental, label,"),
