@@ -49,7 +49,10 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
                 while !stop.load(Ordering::SeqCst) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
-                        _ => _ = failed.fetch_add(1, Ordering::SeqCst),
+                        other => {
+                            eprintln!("failed: {other:?}");
+                            failed.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
                 }
             })
