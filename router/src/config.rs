@@ -17,6 +17,7 @@
 //! ```
 
 mod admin;
+mod balancer;
 mod clash;
 mod client;
 mod identifier;
@@ -40,6 +41,7 @@ mod telemetry;
 mod tests;
 mod tree;
 
+pub use balancer::BalancerParams;
 pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
     SocketParams, TelemeterParams,
