@@ -9,7 +9,7 @@ use crate::pool::{Hosts, PoolStats};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
 use crate::scopes::{ScopeLease, Scopes};
-use balance::{AccrualCounts, Endpoint, Replicas, RetryBudget, RetryBudgetConfig};
+use balance::{AccrualCounts, Algorithm, Balancer, Endpoint, Replicas, RetryBudget, RetryBudgetConfig, Status};
 use dtab::{Activity, Addr, AddrSet, Interpreter, Path};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -63,6 +63,8 @@ pub struct ClientStats {
     pub not_open: Arc<Counter>,
     /// `loadbalancer/max_effort_exhausted`.
     pub max_effort_exhausted: Arc<Counter>,
+    /// `loadbalancer/busy_weight_classes`.
+    pub busy_weight_classes: Arc<Counter>,
     /// `loadbalancer/adds` and `/removes`.
     adds: Arc<Counter>,
     removes: Arc<Counter>,
@@ -104,8 +106,12 @@ impl Client {
         let stats = Arc::new(ClientStats::new(&scope));
         let replicas = Arc::new(Cell::new(ReplicaState::Pending));
         let retired = Arc::new(Retired::default());
+        let choice = &params.balancer;
+        let balancer = Balancer::new(choice.algorithm, clock::nanos(choice.slow_start), fastrand::u64(..));
+        let balancer = Arc::new(balancer);
         let mut keeper = Keeper {
             cell: replicas.clone(),
+            balancer: balancer.clone(),
             endpoints: HashMap::new(),
             params: params.clone(),
             stats: stats.clone(),
@@ -113,7 +119,8 @@ impl Client {
         };
         keeper.apply(addr.get_ok());
         let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
-        let _gauges = gauges(&scope, &replicas, &params, &budget, retired);
+        let mut gauges = gauges(&scope, &replicas, &balancer, &budget, retired);
+        gauges.extend(balancer_gauges(&scope, &replicas, balancer));
         let task = handle.spawn(keeper.follow(addr)).abort_handle();
         let hosts = Hosts::new(&params, PoolStats::new(&scope));
         Arc::new(Client {
@@ -125,7 +132,7 @@ impl Client {
             requeue_budget: budget,
             last_used: AtomicU64::new(clock::now()),
             task,
-            _gauges,
+            _gauges: gauges,
             _lease: lease,
         })
     }
@@ -207,6 +214,7 @@ struct Retired {
 /// Turns address updates into replica snapshots.
 struct Keeper {
     cell: Arc<Cell<ReplicaState>>,
+    balancer: Arc<Balancer>,
     endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
     params: ClientParams,
     stats: Arc<ClientStats>,
@@ -225,9 +233,9 @@ impl Keeper {
     fn apply(&mut self, addr: Addr) {
         let known = matches!(**self.cell.load(), ReplicaState::Bound(_) | ReplicaState::Neg);
         match addr {
-            Addr::Bound(set) => self.replace(&set),
+            Addr::Bound(set) => self.replace(&set, self.params.balancer.probation),
             Addr::Neg => {
-                self.replace(&AddrSet::default());
+                self.replace(&AddrSet::default(), false);
                 self.cell.set(ReplicaState::Neg);
             }
             Addr::Failed(reason) if !known => self.cell.set(ReplicaState::Failed(reason)),
@@ -235,25 +243,32 @@ impl Keeper {
         }
     }
 
-    fn replace(&mut self, set: &AddrSet) {
+    /// The endpoints of `set`; with `probation` also those that have left it, as long as they are open (data-plane
+    /// reference §9).
+    fn replace(&mut self, set: &AddrSet, probation: bool) {
+        let now = clock::now();
         let mut next = HashMap::with_capacity(set.addresses.len());
         for address in set.addresses.iter() {
             let endpoint = self.endpoints.remove(&address.socket).unwrap_or_else(|| {
                 self.stats.adds.incr();
                 let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Endpoint::new(uid, address.socket, address.weight, self.params.accrual, clock::now()))
+                Arc::new(Endpoint::new(uid, address.socket, address.weight, self.params.accrual, now))
             });
             endpoint.set_weight(address.weight);
             next.insert(address.socket, endpoint);
         }
-        for gone in self.endpoints.values() {
+        for (address, gone) in self.endpoints.drain() {
+            if probation && gone.status(now) == Status::Open {
+                next.insert(address, gone);
+                continue;
+            }
             gone.close();
             self.stats.removes.incr();
             add_counts(&mut self.retired.counts.lock(), gone.accrual_counts());
         }
         self.endpoints = next;
         self.stats.updates.incr();
-        self.cell.set(ReplicaState::Bound(Replicas::new(self.endpoints.values().cloned().collect())));
+        self.cell.set(ReplicaState::Bound(self.balancer.replicas(self.endpoints.values().cloned().collect(), now)));
     }
 }
 
@@ -282,6 +297,7 @@ impl ClientStats {
             cannot_retry: scope.counter("retries/cannot_retry"),
             not_open: scope.counter("retries/not_open"),
             max_effort_exhausted: scope.counter("loadbalancer/max_effort_exhausted"),
+            busy_weight_classes: scope.counter("loadbalancer/busy_weight_classes"),
             adds: scope.counter("loadbalancer/adds"),
             removes: scope.counter("loadbalancer/removes"),
             updates: scope.counter("loadbalancer/updates"),
@@ -300,7 +316,7 @@ fn read(cell: &Cell<ReplicaState>, read: impl FnOnce(&Replicas) -> f64) -> f64 {
 fn gauges(
     scope: &Scope,
     cell: &Arc<Cell<ReplicaState>>,
-    params: &ClientParams,
+    balancer: &Balancer,
     budget: &Arc<RetryBudget>,
     retired: Arc<Retired>,
 ) -> Vec<GaugeGuard> {
@@ -319,7 +335,7 @@ fn gauges(
         emit("probes", sum.probes);
         emit("removed_for_ms", sum.removed_for_ms);
     };
-    let algorithm = format!("loadbalancer/algorithm/{}", params.balancer.name());
+    let algorithm = format!("loadbalancer/algorithm/{}", balancer.algorithm().name());
     vec![
         gauge("available", |replicas| replicas.counts(clock::now()).open as f64),
         gauge("loadbalancer/size", |replicas| replicas.endpoints().len() as f64),
@@ -331,6 +347,33 @@ fn gauges(
         scope.gauge(&algorithm, || 1.0),
         scope.gauge("retries/budget", move || budget.balance(clock::now()) as f64),
         scope.family("failure_accrual", accrual),
+    ]
+}
+
+/// What only a balancer knows (telemetry reference, "Balancer").
+fn balancer_gauges(scope: &Scope, cell: &Arc<Cell<ReplicaState>>, balancer: Arc<Balancer>) -> Vec<GaugeGuard> {
+    let is_aperture = matches!(balancer.algorithm(), Algorithm::Aperture { .. });
+    let band = balancer.clone();
+    let rebuilds = scope.family("loadbalancer", move |emit| emit("rebuilds", balancer.counts().rebuilds));
+    if !is_aperture {
+        return vec![rebuilds];
+    }
+    let scope = scope.scope("loadbalancer");
+    let gauge = |name: &str, reading: fn(&Replicas) -> f64| {
+        let cell = cell.clone();
+        scope.gauge(name, move || read(&cell, reading))
+    };
+    let steps = move |emit: &mut dyn FnMut(&str, u64)| {
+        let counts = band.counts();
+        emit("widen", counts.widened);
+        emit("narrow", counts.narrowed);
+    };
+    vec![
+        rebuilds,
+        gauge("logical_aperture", |replicas| replicas.aperture() as f64),
+        gauge("physical_aperture", |replicas| replicas.aperture() as f64),
+        gauge("loadband/offered_load_ema", Replicas::offered_load),
+        scope.family("loadband", steps),
     ]
 }
 

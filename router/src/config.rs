@@ -17,6 +17,7 @@
 //! ```
 
 mod admin;
+mod balancer;
 mod clash;
 mod client;
 mod identifier;
@@ -43,6 +44,7 @@ mod tests;
 mod transformer;
 mod tree;
 
+pub use balancer::BalancerParams;
 pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerKind, NamerParams, RouterParams, SecurityParams,
     ServerParams, SocketParams, TelemeterParams,

@@ -2,18 +2,16 @@
 //!
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
-use super::kinds::{ACCRUALS, AUTHORIZERS, BALANCERS, Found};
+use super::balancer::balancer;
+use super::kinds::{ACCRUALS, AUTHORIZERS, Found};
 use super::moved::Place;
 use super::objects::{backoff, budget, nanos, none_of, only_false, session, socket};
 use super::reader::Reader;
 use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
-use balance::{AccrualConfig, Algorithm, Backoff};
+use balance::{AccrualConfig, Backoff};
 use std::time::Duration;
-
-const DEFAULT_EFFORT: u32 = 5;
-const DEFAULT_DECAY: Duration = Duration::from_secs(10);
 
 /// The sections under the key `client`.
 pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
@@ -54,22 +52,6 @@ fn pool(parent: &mut Reader<'_>) -> Option<PoolSettings> {
     }
     reader.finish();
     Some(PoolSettings { idle, min, max, max_waiters })
-}
-
-fn balancer(parent: &mut Reader<'_>) -> Option<Algorithm> {
-    let mut reader = parent.sub("loadBalancer", Place::Other)?;
-    let Found::Built(kind) = BALANCERS.of(&mut reader) else { return None };
-    only_false(&mut reader, "enableProbation");
-    let max_effort = reader.get("maxEffort", count(1)).unwrap_or(DEFAULT_EFFORT);
-    let algorithm = match kind {
-        "ewma" => {
-            let decay = reader.get("decayTimeMs", millis(1)).unwrap_or(DEFAULT_DECAY);
-            Algorithm::Ewma { max_effort, decay_ns: nanos(decay) }
-        }
-        _ => Algorithm::P2c { max_effort },
-    };
-    reader.finish();
-    Some(algorithm)
 }
 
 fn accrual(parent: &mut Reader<'_>) -> Option<AccrualConfig> {

@@ -129,7 +129,7 @@ pub(super) const TELEMETERS: Kinds = Kinds {
 
 /// Load balancers (config reference §8.3).
 pub(super) const BALANCERS: Kinds =
-    Kinds { noun: "a load balancer", built: &["p2c", "ewma"], later: &["aperture", "heap", "roundRobin"], ..NONE };
+    Kinds { noun: "a load balancer", built: &["p2c", "ewma", "aperture", "heap", "roundRobin"], ..NONE };
 
 /// Failure accrual policies (config reference §8.4).
 pub(super) const ACCRUALS: Kinds = Kinds {

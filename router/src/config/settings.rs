@@ -3,8 +3,9 @@
 //! For: the router, which calls [`Sections::for_name`] once when it builds a client or a path. Not for: reading them
 //! (see `client` and `service`).
 
+use super::balancer::BalancerParams;
 use super::params::SocketParams;
-use balance::{AccrualConfig, Algorithm, Backoff};
+use balance::{AccrualConfig, Backoff};
 use dtab::{Path, Pattern};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ impl<T: Settings> Sections<T> {
 #[derive(Debug, Clone, Default)]
 pub struct ClientSettings {
     /// `loadBalancer`, as a whole.
-    pub balancer: Option<Algorithm>,
+    pub balancer: Option<BalancerParams>,
     /// `failureAccrual`, as a whole.
     pub accrual: Option<AccrualConfig>,
     /// `failFast`.
@@ -98,7 +99,7 @@ pub struct SessionSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientParams {
     /// Load balancer. Default p2c with 5 picks.
-    pub balancer: Algorithm,
+    pub balancer: BalancerParams,
     /// Failure accrual. Default 5 consecutive failures.
     pub accrual: AccrualConfig,
     /// Take an address out after one refused connection. Default false.
@@ -135,7 +136,7 @@ const MAX_ATTEMPTS: u32 = 10;
 impl Default for ClientParams {
     fn default() -> ClientParams {
         ClientParams {
-            balancer: Algorithm::default(),
+            balancer: BalancerParams::default(),
             accrual: AccrualConfig::default(),
             fail_fast: false,
             requeue_budget: BudgetParams::default(),

@@ -21,10 +21,10 @@ pub(crate) async fn acquire(
     client: &Client,
     lease: &mut Lease,
 ) -> Result<Upstream, Failure> {
-    if let Some(upstream) = session.cx.pool.take(&lease.endpoint, lease.began) {
+    if let Some(upstream) = session.cx.pool.take(lease.endpoint(), lease.began()) {
         return Ok(upstream);
     }
-    let place = match client.hosts.enter(lease.endpoint.uid(), session.cx.pool.claims()) {
+    let place = match client.hosts.enter(lease.endpoint().uid(), session.cx.pool.claims()) {
         Entry::Place(place) => place,
         Entry::Full => return Err(Failure::fatal(too_many_waiters(client, lease))),
         Entry::Wait(ticket) => match wait(session, request, service, client, ticket).await.map_err(Failure::fatal)? {
@@ -36,7 +36,7 @@ pub(crate) async fn acquire(
 }
 
 fn too_many_waiters(client: &Client, lease: &Lease) -> RouteError {
-    let (addr, id) = (lease.endpoint.addr(), &client.id);
+    let (addr, id) = (lease.endpoint().addr(), &client.id);
     let most = client.params.pool_max_waiters.unwrap_or_default();
     let text = format!(
         "all connections to {addr} are in use and {most} requests wait for one already \

@@ -78,26 +78,26 @@ impl Failure {
 
 /// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
 pub(crate) struct Lease {
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) began: u64,
-    decay_ns: u64,
-    judged: bool,
+    inner: balance::Lease,
 }
 
 impl Lease {
-    fn new(endpoint: Arc<Endpoint>, decay_ns: u64, began: u64) -> Lease {
-        endpoint.begin(began);
-        Lease { endpoint, began, decay_ns, judged: false }
+    /// Where the request goes.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.inner.endpoint()
+    }
+
+    /// When it began, in nanoseconds of the process clock.
+    pub(crate) fn began(&self) -> u64 {
+        self.inner.began()
     }
 
     fn judge(&mut self, success: bool, now: u64) {
-        self.judged = true;
-        if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
+        if success { self.inner.succeed(now) } else { self.inner.fail(now, &mut random) }
     }
 
     pub(crate) fn connect_failed(&mut self) {
-        self.judged = true;
-        self.endpoint.connect_failed(clock::now(), &mut random);
+        self.inner.connect_failed(clock::now(), &mut random);
     }
 }
 
@@ -107,11 +107,7 @@ fn random() -> u64 {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let now = clock::now();
-        if !self.judged {
-            self.endpoint.on_ignored(now);
-        }
-        self.endpoint.end(now, self.began, self.decay_ns);
+        self.inner.end(clock::now());
     }
 }
 
@@ -156,8 +152,7 @@ pub(crate) async fn run(
     let mut requeued = Requeued { client: &leaf.client, times: 0 };
     let mut acquire_due = None;
     loop {
-        let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
-        let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns(), clock::now());
+        let mut lease = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
@@ -227,13 +222,13 @@ fn may_spend(client: &Client) -> bool {
     spent
 }
 
-/// An endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
+/// A lease on an endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
 async fn pick(
     session: &mut Session,
     request: &Request,
     service: &PathService,
     client: &Client,
-) -> Result<Arc<Endpoint>, RouteError> {
+) -> Result<Lease, RouteError> {
     let cx = session.cx.clone();
     let router = &cx.router;
     let no_hosts =
@@ -244,13 +239,16 @@ async fn pick(
             Some(Err(RouteError::new(Kind::BindingFailed, reason.to_string()).undispatched()))
         }
         ReplicaState::Neg => Some(no_hosts("discovery says that this cluster does not exist")),
-        ReplicaState::Bound(replicas) => match replicas.pick(&client.params.balancer, clock::now(), random) {
+        ReplicaState::Bound(replicas) => match replicas.pick(clock::now(), random) {
             None => Some(no_hosts("its address set is empty")),
             Some(pick) => {
                 if pick.max_effort_exhausted {
                     client.stats.max_effort_exhausted.incr();
                 }
-                Some(Ok(pick.endpoint))
+                if pick.busy_class_skipped {
+                    client.stats.busy_weight_classes.incr();
+                }
+                Some(Ok(Lease { inner: pick.lease }))
             }
         },
     };
@@ -265,11 +263,11 @@ async fn pick(
             bound_in_time(session, request, client.replicas.wait(choose), text).await
         }
     }?;
-    if router.is_own_listener(picked.addr()) {
+    if router.is_own_listener(picked.inner.endpoint().addr()) {
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
             service.dst.path,
-            picked.addr(),
+            picked.inner.endpoint().addr(),
             client.id
         );
         return Err(RouteError::new(Kind::SelfLoop, text).undispatched());
@@ -325,7 +323,7 @@ async fn once(
     let mut upstream = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
-    let started = if upstream.reused { lease.began } else { clock::now() };
+    let started = if upstream.reused { lease.began() } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);

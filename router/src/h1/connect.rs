@@ -24,17 +24,17 @@ pub(crate) async fn connect(
     lease: &mut Lease,
     place: Place,
 ) -> Result<Upstream, Failure> {
-    let addr = lease.endpoint.addr();
+    let addr = lease.endpoint().addr();
     let started = clock::now();
     let limit = client.params.connect_timeout;
     session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
     let (reason, kind) = match session.slot.run(TcpStream::connect(addr)).await {
         Ok(Ok(socket)) => {
-            lease.endpoint.connected();
+            lease.endpoint().connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
             set_options(&socket, &client.params);
-            let endpoint = lease.endpoint.clone();
+            let endpoint = lease.endpoint().clone();
             let conn = Conn::new(Stream::Plain(socket));
             return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
         }

@@ -189,6 +189,10 @@ fn namers() {
     }
 }
 
+fn aperture(window_ms: u64, low_load: f64, high_load: f64, min_aperture: u32) -> Algorithm {
+    Algorithm::Aperture { max_effort: 5, smooth_window_ns: window_ms * MS, low_load, high_load, min_aperture }
+}
+
 #[test]
 fn clients() {
     for (lines, algorithm) in [
@@ -196,9 +200,19 @@ fn clients() {
         ("{loadBalancer: {kind: p2c, maxEffort: 9, enableProbation: false}}", Algorithm::P2c { max_effort: 9 }),
         ("{loadBalancer: {kind: ewma}}", Algorithm::Ewma { max_effort: 5, decay_ns: 10_000 * MS }),
         ("{loadBalancer: {kind: ewma, decayTimeMs: 50}}", Algorithm::Ewma { max_effort: 5, decay_ns: 50 * MS }),
+        ("{loadBalancer: {kind: heap}}", Algorithm::Heap),
+        ("{loadBalancer: {kind: roundRobin, maxEffort: 3}}", Algorithm::RoundRobin { max_effort: 3 }),
+        ("{loadBalancer: {kind: aperture}}", aperture(5_000, 0.5, 2.0, 1)),
+        (
+            "{loadBalancer: {kind: aperture, smoothWindowMs: 100, lowLoad: 1, highLoad: 1.5, minAperture: 3}}",
+            aperture(100, 1.0, 1.5, 3),
+        ),
     ] {
-        assert_eq!(client(lines).balancer, algorithm);
+        let expected = BalancerParams { algorithm, probation: false, slow_start: Duration::from_secs(10) };
+        assert_eq!(client(lines).balancer, expected);
     }
+    let own = client("{loadBalancer: {kind: heap, enableProbation: true, slowStartMs: 0}}").balancer;
+    assert_eq!((own.probation, own.slow_start), (true, Duration::ZERO));
     let backoff = Backoff::default();
     let constant = Backoff::Constant { ns: 20 * MS };
     let jittered = Backoff::Jittered { min_ns: 5 * MS, max_ns: 6 * MS };
@@ -239,7 +253,21 @@ fn bad_clients() {
         ("{loadBalancer: {maxEffort: 1}}", "client.loadBalancer.kind: required key `kind` is missing"),
         ("{loadBalancer: {kind: p2c, maxEffort: 0}}", "0 is out of range"),
         ("{loadBalancer: {kind: p2c, decayTimeMs: 1}}", "unknown key `decayTimeMs`"),
-        ("{loadBalancer: {kind: ewma, enableProbation: true}}", "`enableProbation: true` is a setting of Linkerd 1"),
+        ("{loadBalancer: {kind: ewma, enableProbation: 1}}", "`1` is not a boolean"),
+        ("{loadBalancer: {kind: ewma, decayTimeMs: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: heap, maxEffort: 5}}", "unknown key `maxEffort`"),
+        ("{loadBalancer: {kind: p2c, slowStartMs: -1}}", "a whole number of at least 0"),
+        ("{loadBalancer: {kind: aperture, minAperture: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: aperture, smoothWindowMs: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: aperture, lowLoad: -1}}", "a number from 0 to"),
+        (
+            "{loadBalancer: {kind: aperture, lowLoad: 2, highLoad: 2}}",
+            "f:5:55: routers[0].client.loadBalancer.highLoad: `lowLoad` is 2 and `highLoad` is 2; the first must be the smaller one",
+        ),
+        (
+            "{loadBalancer: {kind: aperture, lowLoad: 2.5}}",
+            "client.loadBalancer.lowLoad: `lowLoad` is 2.5 and `highLoad` is 2;",
+        ),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: 1.1, requests: 1}}", "from 0 to 1"),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: .nan, requests: 1}}", "`.nan` is not a number"),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: nan, requests: 1}}", "`nan` is out of range"),
