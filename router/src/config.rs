@@ -25,6 +25,7 @@ mod kinds;
 mod moved;
 mod namer;
 mod objects;
+mod overrides;
 mod params;
 mod problem;
 mod reader;
@@ -39,7 +40,9 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod when;
 
+pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
     SocketParams, TelemeterParams,

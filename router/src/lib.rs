@@ -15,6 +15,7 @@ pub mod headers;
 pub mod identify;
 pub mod linker;
 pub mod logging;
+pub mod overrides;
 pub mod pages;
 pub mod pool;
 pub mod respond;

@@ -152,6 +152,8 @@ pub async fn start(
     let admin_socket = listen_admin(&config)?;
     let admin = admin_socket.local_addr()?;
     let (routers, servers, per_worker) = open_routers(&config, &shared, &metrics, options, handle)?;
+    let reserved: Vec<SocketAddr> = servers.iter().map(|(_, address)| *address).chain([admin]).collect();
+    routers.iter().for_each(|router| router.set_reserved(reserved.clone()));
     let workers = start_workers(per_worker)?;
     let state = pages::State {
         metrics: metrics.clone(),

@@ -4,6 +4,7 @@ use crate::client::Clients;
 use crate::clock;
 use crate::config::RouterParams;
 use crate::error::{Kind, RouteError};
+use crate::overrides;
 use crate::respond::ErrorLimits;
 use crate::route::cache::Cache;
 use crate::route::{Dst, PathService, PathServiceParts};
@@ -36,6 +37,7 @@ pub struct Router {
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: OnceLock<Vec<SocketAddr>>,
+    reserved: OnceLock<Vec<SocketAddr>>,
     handle: Handle,
 }
 
@@ -45,7 +47,9 @@ impl Router {
         let scopes = Scopes::new(scope.clone());
         let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
-        let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
+        let limits = &params.binding_cache;
+        let share = limits.overrides_per_source.unwrap_or((limits.paths / 4).max(1));
+        let paths = Cache::new(limits.paths, ttl, &scope.scope("bindcache").scope("path")).with_share(share);
         if params.originator {
             scope.gauge("originator", || 1.0).keep();
         }
@@ -65,18 +69,24 @@ impl Router {
             scopes,
             paths,
             listeners: OnceLock::new(),
+            reserved: OnceLock::new(),
             handle,
         }
     }
 
-    /// The service for `dst`; the flag says whether it is kept.
-    pub fn service(&self, dst: &Dst) -> (Arc<PathService>, bool) {
+    /// The service for `dst`; the flag says whether it is kept. One under an override counts for `caller`, who has a
+    /// share of the cache for its overrides and no more (attack O13).
+    pub fn service(&self, dst: &Dst, caller: IpAddr) -> (Arc<PathService>, bool) {
         self.paths.get_or_make(dst, || {
-            let dtab = DtabStack::new([self.params.dtab.clone(), dst.local.clone()]);
+            let base = DtabStack::new([self.params.dtab.clone()]);
+            let layers = dst.override_layers().cloned();
+            let dtab = DtabStack::new([self.params.dtab.clone()].into_iter().chain(layers));
             PathService::new(PathServiceParts {
                 dst: dst.clone(),
                 params: self.params.service.for_name(&dst.path),
                 binding: self.interpreter.bind(&dtab, &dst.path),
+                base: (!dst.is_base()).then(|| self.interpreter.bind(&base, &dst.path)),
+                owner: (!dst.is_base()).then(|| overrides::source(caller)),
                 clients: self.clients.clone(),
                 scopes: &self.scopes,
                 handle: &self.handle,
@@ -96,6 +106,18 @@ impl Router {
         own.iter().any(|own| own.port() == addr.port() && (own.ip() == addr.ip() || covers(own.ip(), addr.ip())))
     }
 
+    /// Notes where this process listens, admin included: no request may name these (requirements §5, rule 2).
+    pub fn set_reserved(&self, reserved: Vec<SocketAddr>) {
+        // A second call would change nothing that is in force.
+        let _ = self.reserved.set(reserved);
+    }
+
+    /// True for a port of this process on any address of this host.
+    pub fn is_reserved(&self, addr: SocketAddr) -> bool {
+        let reserved = self.reserved.get().map_or(&[][..], Vec::as_slice);
+        reserved.iter().any(|own| own.port() == addr.port()) && is_local(addr.ip().to_canonical())
+    }
+
     /// Throws out what has been idle for too long.
     pub fn sweep(&self) {
         self.paths.sweep();
@@ -107,7 +129,7 @@ impl Router {
         let mut text = format!("Unable to route request!\n\nservice name: {}\ndtab:\n\nbase dtab:\n", dst.path);
         write_dtab(&mut text, &self.params.dtab);
         text.push_str("override dtab:\n");
-        write_dtab(&mut text, &dst.local);
+        dst.override_layers().for_each(|dtab| write_dtab(&mut text, dtab));
         // Writing to a String does not fail.
         let _ = write!(text, "\n{detail}\n");
         RouteError::new(Kind::NoHosts, text).undispatched()

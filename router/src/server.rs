@@ -1,6 +1,7 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
-use crate::config::{RouterParams, ServerParams, SocketParams};
+use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
+use crate::overrides::Gate;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
@@ -45,6 +46,8 @@ pub struct Server {
     pub label: String,
     /// Counters.
     pub stats: ServerStats,
+    /// What requests may say about their route, and who is trusted.
+    pub gate: Gate,
     concurrent: Arc<AtomicUsize>,
 }
 
@@ -65,7 +68,9 @@ impl Server {
         let scope = scope.scope("server").scope(&label);
         let concurrent = Arc::new(AtomicUsize::new(0));
         let stats = ServerStats::new(&scope, &concurrent, params.max_concurrent_requests.is_some());
-        Server { params, label, stats, concurrent }
+        note_overrides(&params, &label, &scope);
+        let gate = Gate::new(&params, router, &label);
+        Server { params, label, stats, gate, concurrent }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
@@ -76,6 +81,21 @@ impl Server {
             return Some(Some(permit));
         }
         None
+    }
+}
+
+/// Says in a gauge, and for a listener that does not say in the log, how overrides are treated (requirements §5, rule 1).
+fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) {
+    let mode = params.overrides.mode;
+    let scope = scope.scope("overrides");
+    scope.gauge(mode.label(), || 1.0).keep();
+    if mode == OverrideMode::Legacy && !params.overrides.stated {
+        scope.gauge("unstated", || 1.0).keep();
+        tracing::warn!(
+            listener = label,
+            "this listener does not say what it does with overrides, so whoever reaches it chooses routes by \
+             `l5d-dtab`; write `overrides: off`, `named`, `policy` or `legacy`"
+        );
     }
 }
 

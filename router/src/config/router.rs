@@ -8,6 +8,7 @@ use super::identifier::identifiers;
 use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS, TRANSFORMERS};
 use super::moved::Place;
 use super::objects::none_of;
+use super::overrides::sets;
 use super::params::{BindingCacheParams, RouterParams, ServerParams};
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, dtab, int, millis, path, seconds, size, string};
@@ -58,6 +59,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         service: service(&mut reader),
         binding_timeout: reader.get("bindingTimeoutMs", millis(1)).unwrap_or(DEFAULT_BINDING_TIMEOUT),
         binding_cache: binding_cache(&mut reader),
+        override_sets: sets(&mut reader),
         originator: reader.get("originator", boolean).unwrap_or(false),
         max_headers_bytes: kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB),
         max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
@@ -155,6 +157,7 @@ fn binding_cache(router: &mut Reader<'_>) -> BindingCacheParams {
     let Some(mut reader) = router.sub("bindingCache", Place::Other) else { return default };
     let cache = BindingCacheParams {
         paths: reader.get("paths", size(0)).unwrap_or(default.paths),
+        overrides_per_source: reader.get("overridesPerSource", size(1)),
         trees: reader.get("trees", size(0)).unwrap_or(default.trees),
         bounds: reader.get("bounds", size(0)).unwrap_or(default.bounds),
         clients: reader.get("clients", size(0)).unwrap_or(default.clients),

@@ -68,6 +68,8 @@ pub struct ClientSettings {
     pub session: Option<SessionSettings>,
     /// `socketOptions`, as a whole.
     pub socket: Option<SocketParams>,
+    /// `egress`.
+    pub egress: Option<bool>,
 }
 
 /// `hostConnectionPool` (config reference §8.1).
@@ -109,6 +111,8 @@ pub struct ClientParams {
     pub session_life: Option<Duration>,
     /// Options of the connections' sockets.
     pub socket: SocketParams,
+    /// The service is somebody else's: nothing of ours goes there, no override, no context. Default false.
+    pub egress: bool,
 }
 
 /// Linkerd keeps idle connections for ever; ours end before the usual keep-alive limit of a server.
@@ -127,6 +131,7 @@ impl Default for ClientParams {
             session_idle: None,
             session_life: None,
             socket: SocketParams::default(),
+            egress: false,
         }
     }
 }
@@ -144,6 +149,7 @@ impl Settings for ClientSettings {
         set(&mut params.session_idle, self.session.map(|session| session.idle));
         set(&mut params.session_life, self.session.map(|session| session.life));
         set(&mut params.socket, self.socket);
+        set(&mut params.egress, self.egress);
     }
 }
 

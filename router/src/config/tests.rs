@@ -2,6 +2,7 @@
 //! mutated and hostile texts in `robust`.
 
 mod kinds;
+mod overrides;
 mod robust;
 mod values;
 

@@ -5,6 +5,7 @@
 
 use super::Session;
 use super::connect::connect;
+use super::egress;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
 use super::relay::{SendError, append_fields};
@@ -12,6 +13,7 @@ use crate::classify;
 use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
+use crate::context::remove_l5d;
 use crate::error::{Kind, RouteError};
 use crate::headers;
 use crate::pool::Upstream;
@@ -150,7 +152,7 @@ pub(crate) async fn run(
     let (mut connects, mut requeues) = (0, 0);
     let mut acquire_due = None;
     loop {
-        let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
+        let endpoint = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
         let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns(), clock::now());
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, upstream, at)) => {
@@ -201,9 +203,10 @@ async fn pick(
     session: &mut Session,
     request: &Request,
     service: &PathService,
-    client: &Client,
+    leaf: &Leaf,
 ) -> Result<Arc<Endpoint>, RouteError> {
     let cx = session.cx.clone();
+    let client = &leaf.client;
     let router = &cx.router;
     let no_hosts =
         |why: &str| Err(router.no_hosts(&service.dst, &format!("client name: {}\nreason: {why}", client.id)));
@@ -234,6 +237,9 @@ async fn pick(
             bound_in_time(session, request, client.replicas.wait(choose), text).await
         }
     }?;
+    // Whatever comes of the address, a new connection or one that is there: it is the one that is used.
+    let (target, reserved) = ((&client.id, leaf.choice), |address| router.is_reserved(address));
+    cx.server.gate.check_address(&session.caller, &service.dst, target, picked.addr(), reserved)?;
     if router.is_own_listener(picked.addr()) {
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
@@ -295,7 +301,7 @@ async fn once(
         Some(upstream) => upstream,
         None => connect(session, request, service, client, lease).await?,
     };
-    write_head(request, leaf, &mut upstream);
+    write_head(request, leaf, &mut upstream, session.cx.server.gate.baggage_key());
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     let started = if upstream.reused { lease.began } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
@@ -373,6 +379,9 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
     let seen = headers::Seen::of(&head.headers);
     headers::strip(&mut head.headers, &seen);
+    if session.is_secretive() {
+        remove_l5d(&mut head.headers);
+    }
     let out = session.conn.out();
     encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
     session.cx.spare.give(head.headers);
@@ -383,12 +392,18 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
 }
 
-fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
+fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_key: &str) {
     let out = upstream.conn.out();
     out.clear();
-    encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
-    append_fields(out, &leaf.fields);
-    append_fields(out, &request.fields);
+    let stripped = leaf.client.params.egress.then(|| egress::stripped(&request.headers, baggage_key));
+    let headers = stripped.as_ref().unwrap_or(&request.headers);
+    encode_request_head(out, &request.method, &request.target, request.version, headers, request.body.length);
+    if stripped.is_some() {
+        append_fields(out, &request.fields[..request.context_at]);
+    } else {
+        append_fields(out, &leaf.fields);
+        append_fields(out, &request.fields);
+    }
 }
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.

@@ -6,10 +6,12 @@ use super::Session;
 use super::relay::{BUFFERED_BYTES, RequestBody};
 use crate::classify;
 use crate::clock;
+use crate::config::OverrideRule;
 use crate::context::{Context, Deadline, TraceId};
 use crate::error::{Kind, RouteError};
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
+use crate::overrides::Admitted;
 use crate::route::{Dst, PathService};
 use crate::server::Permit;
 use crate::timer::NEVER;
@@ -28,6 +30,10 @@ pub(crate) struct Request {
     pub(crate) body: RequestBody,
     /// Raw header lines of the outgoing request that do not depend on the leaf.
     pub(crate) fields: BytesMut,
+    /// Where those of them begin that are context of ours; they are the last.
+    pub(crate) context_at: usize,
+    /// What the listener's policy says of the override.
+    pub(crate) rule: Option<Arc<OverrideRule>>,
     pub(crate) started: u64,
     /// When all of it must be over, and which limit says so.
     pub(crate) due: u64,
@@ -64,25 +70,26 @@ pub(crate) fn prepare(
         );
         return Err(RouteError::new(Kind::CallDepth, text));
     }
-    let context = Context::take(&mut headers, &seen, params.clear_context);
+    let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
     let message = Message { method: &method, target: &target, version, headers: &headers };
-    let found = find_service(session, &message, &context)?;
+    let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
         target = identify::consume(&target, found.consume);
     }
     let service = found.service;
     service.touch(now);
-    if !service.dst.local.is_empty() {
-        server.stats.dtab_size.add(service.dst.local.dentries().len() as u64);
+    if !service.dst.is_base() {
+        server.stats.dtab_size.add(service.dst.override_len() as u64);
     }
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
-    write_context(&context, &service, &mut fields);
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
     }
+    let context_at = fields.len();
+    write_context(&admitted, &service, &mut fields);
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
     let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
@@ -95,6 +102,8 @@ pub(crate) fn prepare(
         headers,
         body: RequestBody::new(body, replay),
         fields,
+        context_at,
+        rule: admitted.rule.map(|(_, rule)| rule),
         started: now,
         due,
         due_kind,
@@ -154,26 +163,26 @@ fn origin_form(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
 }
 
 /// Steps 4 and 5. What was identified before is found without identifying again.
-fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> Result<Remembered, RouteError> {
+fn find_service(session: &Session, message: &Message<'_>, admitted: &Admitted) -> Result<Remembered, RouteError> {
     let cx = &session.cx;
     let identifiers = &cx.router.params.identifiers;
     let mut key = cx.key.borrow_mut();
     key.clear();
     identify::memo_key(identifiers, message, &mut key);
-    for value in &context.raw_override {
-        key.extend_from_slice(value.as_bytes());
-        key.push(b'\n');
-    }
-    if let Some(found) = cx.recall(&key) {
+    admitted.memo_key(&mut key);
+    let plain = !admitted.is_override();
+    if let Some(found) = cx.recall(&key, plain) {
         return Ok(found);
     }
-    let local = context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
+    let local = admitted.context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
-    let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
+    let dst = Dst { path: identified.dst, local, sets: admitted.sets.clone() };
+    cx.server.gate.check_table(&session.caller, admitted, &dst)?;
+    let (service, kept) = cx.router.service(&dst, session.caller.ip);
     let found = Remembered { service, consume: identified.consume };
     if kept {
-        cx.remember(&key, &found);
+        cx.remember(&key, &found, plain);
     }
     Ok(found)
 }
@@ -195,7 +204,11 @@ fn no_name(session: &Session, message: &Message<'_>, reason: NoName) -> RouteErr
 }
 
 /// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines.
-fn write_context(context: &Context, service: &PathService, fields: &mut BytesMut) {
+fn write_context(admitted: &Admitted, service: &PathService, fields: &mut BytesMut) {
+    let context: &Context = &admitted.context;
+    if !admitted.carried.is_empty() {
+        fields.put_slice(format!("l5d-ctx-override: {}\r\n", admitted.carried).as_bytes());
+    }
     let own = service.params.total_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     if let Some(deadline) = Deadline::strictest(context.deadline, own) {
         deadline.write(fields);
