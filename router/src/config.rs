@@ -26,6 +26,7 @@ mod kinds;
 mod moved;
 mod namer;
 mod objects;
+mod overrides;
 mod params;
 mod policy;
 mod probe;
@@ -43,8 +44,10 @@ mod telemetry;
 mod tests;
 mod transformer;
 mod tree;
+mod when;
 
 pub use balancer::BalancerParams;
+pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerKind, NamerParams, RouterParams, SecurityParams,
     ServerParams, SocketParams, TelemeterParams,

@@ -15,6 +15,8 @@ pub enum Kind {
     IdentifierThrew,
     /// `l5d-dtab` or `l5d-ctx-dtab` does not parse.
     BadOverride,
+    /// The override asks for what the listener does not allow, or for what no request may (requirements §5).
+    OverrideDenied,
     /// The request breaks HTTP in a way that only the router judges (Host, Expect, method).
     BadRequest,
     /// `Expect` asks for something unknown.
@@ -128,6 +130,7 @@ impl Kind {
             Kind::SelfLoop => Some("self-loop"),
             Kind::BadOverride => Some("bad-override"),
             Kind::TooManyWaiters => Some("pool-waiters"),
+            Kind::OverrideDenied => Some("override-denied"),
             _ => None,
         }
     }
@@ -137,6 +140,7 @@ impl Kind {
         match self {
             Kind::Unidentified
             | Kind::BadOverride
+            | Kind::OverrideDenied
             | Kind::BadRequest
             | Kind::ExpectationFailed
             | Kind::MethodNotAllowed
@@ -166,7 +170,7 @@ impl Kind {
             Kind::Unidentified | Kind::BadRequest | Kind::ExpectationFailed | Kind::MethodNotAllowed => {
                 "io.buoyant.router.RoutingFactory$UnknownDst"
             }
-            Kind::IdentifierThrew | Kind::BadOverride => "java.lang.IllegalArgumentException",
+            Kind::IdentifierThrew | Kind::BadOverride | Kind::OverrideDenied => "java.lang.IllegalArgumentException",
             Kind::CallDepth | Kind::SelfLoop => {
                 "io.buoyant.linkerd.protocol.http.MaxCallDepthFilter$MaxCallDepthException"
             }

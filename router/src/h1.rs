@@ -9,6 +9,7 @@ mod answer;
 mod attempt;
 mod connect;
 mod discard;
+mod egress;
 mod exchange;
 mod prepare;
 mod record;
@@ -20,6 +21,7 @@ pub(crate) use connect::is_out_of_descriptors;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::overrides::CallerIdentity;
 use crate::respond;
 use crate::server::Admission;
 use crate::stream::Stream;
@@ -48,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) conn: Conn<Stream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
+    /// Who that is, for what is allowed to whom.
+    pub(crate) caller: CallerIdentity,
     opened: u64,
     /// A request was read from this connection.
     served: bool,
@@ -74,7 +78,8 @@ pub(crate) async fn serve(
 ) {
     let cx = home.current();
     let conn = Conn::new(Stream::Plain(socket));
-    let mut session = Session { home, cx, conn, slot, peer, opened: clock::now(), served: false };
+    let caller = CallerIdentity::plain(peer);
+    let mut session = Session { home, cx, conn, slot, peer, caller, opened: clock::now(), served: false };
     session.run().await;
     // Counted until here, also when the task is dropped or panics.
     drop(admission);
@@ -152,6 +157,11 @@ impl Session {
         })
     }
 
+    /// True when the caller is to be told no details: of errors, of names (requirements §5, rule 4).
+    pub(crate) fn is_secretive(&self) -> bool {
+        !self.cx.server.gate.trusts(&self.caller)
+    }
+
     /// True when the connection is older than `serverSession.lifeTimeMs`: the next answer is its last.
     pub(crate) fn is_aged(&self) -> bool {
         let age = clock::now().saturating_sub(self.opened);
@@ -194,7 +204,7 @@ impl Session {
         metrics::counter!("rejected_total", "reason" => reason).increment(1);
         debug!(peer = %self.peer, listener = %self.cx.server.label, %error, "request refused");
         let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}"));
-        let response = respond::response(&refusal, self.cx.router.error_limits, self.cx.server.params.clear_context);
+        let response = respond::response(&refusal, self.cx.router.error_limits, self.is_secretive());
         self.write_error(&response, error.status(), Version::HTTP_11, false, false);
         self.finish(false).await
     }

@@ -18,6 +18,7 @@ pub mod linker;
 pub mod live;
 pub mod logging;
 pub mod naming;
+pub mod overrides;
 pub mod pages;
 pub mod panics;
 pub mod pool;

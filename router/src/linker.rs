@@ -167,7 +167,7 @@ pub async fn start(
     let admin = admin_socket.local_addr()?;
     let workers = start_workers(options.workers.max(1))?;
     let mut maker =
-        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), handle };
+        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), admin, handle };
     let Next { live, per_worker, .. } = maker.make(&config, None).await?;
     workers.serve(per_worker).await;
     let live = Arc::new(ArcSwap::from_pointee(live));
@@ -217,6 +217,7 @@ impl Running {
             metrics: &linked.metrics,
             scopes: &mut linked.scopes,
             workers: self.workers.commands.len(),
+            admin: self.admin,
             handle: &linked.handle,
         };
         let Next { live, per_worker, changes } = maker.make(&config, Some(&before)).await?;

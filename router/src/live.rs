@@ -55,6 +55,8 @@ pub struct Maker<'a> {
     pub scopes: &'a mut HashMap<String, Arc<Scopes>>,
     /// Number of workers: sockets per listener.
     pub workers: usize,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
     /// The control runtime.
     pub handle: &'a Handle,
 }
@@ -111,7 +113,12 @@ impl Maker<'_> {
             next.live.routers.push(router);
         }
         // Only now: a kept router must not learn of listeners that then cannot be had.
-        own.into_iter().for_each(|(router, listeners)| router.set_listeners(listeners));
+        let bound = next.live.servers.iter().map(|(_, address)| *address);
+        let reserved: Vec<SocketAddr> = bound.chain([self.admin]).collect();
+        for (router, listeners) in own {
+            router.set_listeners(listeners);
+            router.set_reserved(reserved.clone());
+        }
         let gone =
             |live: &Live| live.listeners.keys().filter(|wanted| !next.live.listeners.contains_key(*wanted)).count();
         next.changes.closed = before.map_or(0, gone);

@@ -42,6 +42,7 @@ pub fn status(kind: Kind, limits: ErrorLimits) -> StatusCode {
         Kind::Unidentified | Kind::BadOverride | Kind::BadRequest | Kind::CallDepth | Kind::DownstreamBody => {
             StatusCode::BAD_REQUEST
         }
+        Kind::OverrideDenied => StatusCode::FORBIDDEN,
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

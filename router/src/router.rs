@@ -4,6 +4,7 @@ use crate::client::Clients;
 use crate::clock;
 use crate::config::RouterParams;
 use crate::error::{Kind, RouteError};
+use crate::overrides;
 use crate::respond::ErrorLimits;
 use crate::route::cache::Cache;
 use crate::route::{Dst, PathService, PathServiceParts};
@@ -37,6 +38,7 @@ pub struct Router {
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: ArcSwap<Vec<SocketAddr>>,
+    reserved: ArcSwap<Vec<SocketAddr>>,
     handle: Handle,
     _originator: Option<GaugeGuard>,
 }
@@ -52,7 +54,9 @@ impl Router {
         let scope = scopes.root().clone();
         let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
-        let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
+        let limits = &params.binding_cache;
+        let share = limits.overrides_per_source.unwrap_or((limits.paths / 4).max(1));
+        let paths = Cache::new(limits.paths, ttl, &scope.scope("bindcache").scope("path")).with_share(share);
         Router {
             _originator: params.originator.then(|| scope.gauge("originator", || 1.0)),
             limits: Limits {
@@ -71,18 +75,24 @@ impl Router {
             scopes,
             paths,
             listeners: ArcSwap::default(),
+            reserved: ArcSwap::default(),
             handle,
         }
     }
 
-    /// The service for `dst`; the flag says whether it is kept.
-    pub fn service(&self, dst: &Dst) -> (Arc<PathService>, bool) {
+    /// The service for `dst`; the flag says whether it is kept. One under an override counts for `caller`, who has a
+    /// share of the cache for its overrides and no more (attack O13).
+    pub fn service(&self, dst: &Dst, caller: IpAddr) -> (Arc<PathService>, bool) {
         self.paths.get_or_make(dst, || {
-            let dtab = DtabStack::new([self.params.dtab.clone(), dst.local.clone()]);
+            let base = DtabStack::new([self.params.dtab.clone()]);
+            let layers = dst.override_layers().cloned();
+            let dtab = DtabStack::new([self.params.dtab.clone()].into_iter().chain(layers));
             PathService::new(PathServiceParts {
                 dst: dst.clone(),
                 params: self.params.service.for_name(&dst.path),
                 binding: self.interpreter.bind(&dtab, &dst.path),
+                base: (!dst.is_base()).then(|| self.interpreter.bind(&base, &dst.path)),
+                owner: (!dst.is_base()).then(|| overrides::source(caller)),
                 clients: self.clients.clone(),
                 scopes: &self.scopes,
                 handle: &self.handle,
@@ -107,6 +117,17 @@ impl Router {
         own.iter().any(|own| own.port() == addr.port() && (own.ip() == addr.ip() || covers(own.ip(), addr.ip())))
     }
 
+    /// Notes where this process listens, admin included: no request may name these (requirements §5, rule 2).
+    pub fn set_reserved(&self, reserved: Vec<SocketAddr>) {
+        self.reserved.store(Arc::new(reserved));
+    }
+
+    /// True for a port of this process on any address of this host.
+    pub fn is_reserved(&self, addr: SocketAddr) -> bool {
+        let reserved = self.reserved.load();
+        reserved.iter().any(|own| own.port() == addr.port()) && is_local(addr.ip().to_canonical())
+    }
+
     /// Throws out what has been idle for too long.
     pub fn sweep(&self) {
         self.paths.sweep();
@@ -118,7 +139,7 @@ impl Router {
         let mut text = format!("Unable to route request!\n\nservice name: {}\ndtab:\n\nbase dtab:\n", dst.path);
         write_dtab(&mut text, &self.params.dtab);
         text.push_str("override dtab:\n");
-        write_dtab(&mut text, &dst.local);
+        dst.override_layers().for_each(|dtab| write_dtab(&mut text, dtab));
         // Writing to a String does not fail.
         let _ = write!(text, "\n{detail}\n");
         RouteError::new(Kind::NoHosts, text).undispatched()

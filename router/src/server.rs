@@ -1,7 +1,8 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
-use crate::config::{RouterParams, ServerParams, SocketParams};
+use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
 use crate::deadline::DeadlineStats;
+use crate::overrides::Gate;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -50,29 +51,33 @@ pub struct Server {
     pub label: String,
     /// Counters; those of the server that a reload replaced with this one.
     pub stats: Arc<ServerStats>,
-    gate: Arc<Gate>,
+    /// What requests may say about their route, and who is trusted.
+    pub gate: Gate,
+    counts: Arc<Counts>,
 }
 
 /// What is counted against the limits of a server; a reload hands it on.
 #[derive(Default)]
-struct Gate {
+struct Counts {
     requests: AtomicUsize,
     /// `request_concurrency`, once `maxConcurrentRequests` is given.
     gauge: OnceLock<GaugeGuard>,
     /// Open connections, all and by source.
     connections: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    /// What it does with overrides, as gauges.
+    modes: Mutex<Vec<GaugeGuard>>,
 }
 
 /// An open connection: one of those that `maxConnections` and `maxConnectionsPerSource` allow.
 pub struct Admission {
-    gate: Arc<Gate>,
+    counts: Arc<Counts>,
     stats: Arc<ServerStats>,
     source: IpAddr,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut connections = self.gate.connections.lock();
+        let mut connections = self.counts.connections.lock();
         connections.0 = connections.0.saturating_sub(1);
         if let Entry::Occupied(mut of_source) = connections.1.entry(self.source) {
             *of_source.get_mut() = of_source.get().saturating_sub(1);
@@ -87,7 +92,7 @@ impl Drop for Admission {
 }
 
 /// One of the requests that `maxConcurrentRequests` allows.
-pub struct Permit(Arc<Gate>);
+pub struct Permit(Arc<Counts>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -106,28 +111,29 @@ impl Server {
         before: Option<&Server>,
     ) -> Server {
         let label = format!("{}/{}", bound.ip(), bound.port());
-        let (gate, stats) = match before {
-            Some(before) => (before.gate.clone(), before.stats.clone()),
+        let scope = scope.scope("server").scope(&label);
+        let (counts, stats) = match before {
+            Some(before) => (before.counts.clone(), before.stats.clone()),
             None => {
                 tracing::info!(router = %router.label, address = %bound, "listening");
-                let gate = Arc::new(Gate::default());
-                let stats = Arc::new(ServerStats::new(&scope.scope("server").scope(&label)));
-                (gate, stats)
+                (Arc::new(Counts::default()), Arc::new(ServerStats::new(&scope)))
             }
         };
         if params.max_concurrent_requests.is_some() {
-            let running = Arc::downgrade(&gate);
-            let read = move || running.upgrade().map_or(0, |gate| gate.requests.load(Ordering::Relaxed)) as f64;
-            gate.gauge.get_or_init(|| scope.scope("server").scope(&label).gauge("request_concurrency", read));
+            let running = Arc::downgrade(&counts);
+            let read = move || running.upgrade().map_or(0, |counts| counts.requests.load(Ordering::Relaxed)) as f64;
+            counts.gauge.get_or_init(|| scope.gauge("request_concurrency", read));
         }
-        Server { params, label, stats, gate }
+        *counts.modes.lock() = note_overrides(&params, &label, &scope);
+        let gate = Gate::new(&params, router, &label);
+        Server { params, label, stats, gate, counts }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
     pub fn permit(&self) -> Option<Option<Permit>> {
         let Some(most) = self.params.max_concurrent_requests else { return Some(None) };
-        let permit = Permit(self.gate.clone());
-        if self.gate.requests.fetch_add(1, Ordering::Relaxed) < most {
+        let permit = Permit(self.counts.clone());
+        if self.counts.requests.fetch_add(1, Ordering::Relaxed) < most {
             return Some(Some(permit));
         }
         None
@@ -136,7 +142,7 @@ impl Server {
     /// Counts one more connection; None, counted in `rejected_total`, when it would be one too many, of all or of its
     /// source (attacks H1-16, M1).
     pub fn admit(&self, source: IpAddr) -> Option<Admission> {
-        let mut connections = self.gate.connections.lock();
+        let mut connections = self.counts.connections.lock();
         let of_source = connections.1.get(&source).copied().unwrap_or(0);
         let reason = match () {
             () if connections.0 >= self.params.max_connections => Some("too-many-connections"),
@@ -153,8 +159,24 @@ impl Server {
         drop(connections);
         self.stats.connects.incr();
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Admission { gate: self.gate.clone(), stats: self.stats.clone(), source })
+        Some(Admission { counts: self.counts.clone(), stats: self.stats.clone(), source })
     }
+}
+
+/// Says in a gauge, and for a listener that does not say in the log, how overrides are treated (requirements §5, rule 1).
+fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) -> Vec<GaugeGuard> {
+    let mode = params.overrides.mode;
+    let scope = scope.scope("overrides");
+    let mut gauges = vec![scope.gauge(mode.label(), || 1.0)];
+    if mode == OverrideMode::Legacy && !params.overrides.stated {
+        gauges.push(scope.gauge("unstated", || 1.0));
+        tracing::warn!(
+            listener = label,
+            "this listener does not say what it does with overrides, so whoever reaches it chooses routes by \
+             `l5d-dtab`; write `overrides: off`, `named`, `policy` or `legacy`"
+        );
+    }
+    gauges
 }
 
 impl ServerStats {

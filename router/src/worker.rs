@@ -53,6 +53,8 @@ pub struct WorkerServer {
     pub key: RefCell<Vec<u8>>,
     /// Does not keep services alive: what leaves the cache is gone.
     memo: RefCell<HashMap<Vec<u8>, Memo>>,
+    /// The same for requests under overrides, so that ever new ones push out no others.
+    override_memo: RefCell<HashMap<Vec<u8>, Memo>>,
 }
 
 /// A remembered service, and the path segments to remove.
@@ -92,20 +94,24 @@ pub struct Remembered {
 }
 
 impl WorkerServer {
-    /// What was identified under `key` before.
-    pub fn recall(&self, key: &[u8]) -> Option<Remembered> {
-        let memo = self.memo.borrow();
+    /// What was identified under `key` before; `plain` without an override.
+    pub fn recall(&self, key: &[u8], plain: bool) -> Option<Remembered> {
+        let memo = self.memo_for(plain).borrow();
         let (service, consume) = memo.get(key)?;
         let service = service.upgrade().filter(|service| !service.is_closed())?;
         Some(Remembered { service, consume: *consume })
     }
 
+    fn memo_for(&self, plain: bool) -> &RefCell<HashMap<Vec<u8>, Memo>> {
+        if plain { &self.memo } else { &self.override_memo }
+    }
+
     /// Remembers an identified name.
-    pub fn remember(&self, key: &[u8], entry: &Remembered) {
+    pub fn remember(&self, key: &[u8], entry: &Remembered, plain: bool) {
         if key.len() > MEMO_KEY_BYTES {
             return;
         }
-        let mut memo = self.memo.borrow_mut();
+        let mut memo = self.memo_for(plain).borrow_mut();
         if memo.len() >= MEMO_ENTRIES {
             memo.clear();
         }
@@ -113,7 +119,9 @@ impl WorkerServer {
     }
 
     fn forget_closed(&self) {
-        self.memo.borrow_mut().retain(|_, (service, _)| service.strong_count() > 0);
+        for memo in [&self.memo, &self.override_memo] {
+            memo.borrow_mut().retain(|_, (service, _)| service.strong_count() > 0);
+        }
     }
 }
 
@@ -218,6 +226,7 @@ impl Worker {
                 spare: self.spare.clone(),
                 key: RefCell::default(),
                 memo: RefCell::default(),
+                override_memo: RefCell::default(),
             });
             match (accepting.get(&id), socket.map(TcpListener::from_std)) {
                 (Some(known), _) => *known.home.current.borrow_mut() = served,

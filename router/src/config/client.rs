@@ -32,6 +32,7 @@ fn settings(reader: &mut Reader<'_>) -> ClientSettings {
         pool: pool(reader),
         session: session(reader, "clientSession"),
         socket: socket(reader),
+        egress: reader.get("egress", boolean),
     }
 }
 

@@ -3,6 +3,7 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::overrides::{OverrideParams, OverrideSets};
 use super::settings::{ClientSettings, Sections, ServiceSettings};
 use super::transformer::TransformerParams;
 use dtab::{Dtab, Path, Pattern};
@@ -169,6 +170,8 @@ pub struct RouterParams {
     pub timeouts_are_504: bool,
     /// Unused connections to services that each worker keeps for this router, at most. Default 2048.
     pub max_idle_per_worker: usize,
+    /// Stored overrides that requests may name.
+    pub override_sets: OverrideSets,
     /// Whether metrics say that requests originate here. Default false.
     pub originator: bool,
     /// Most bytes of all headers of a message. Default 8 KiB.
@@ -184,6 +187,8 @@ pub struct RouterParams {
 pub struct BindingCacheParams {
     /// Most logical names. Default 1000. 0 keeps none.
     pub paths: usize,
+    /// Most of them that one source may have for its overrides. Default a quarter, at least 1.
+    pub overrides_per_source: Option<usize>,
     /// Most bound trees. Default 1000. 0 keeps none.
     pub trees: usize,
     /// Most bound names. Default 1000. 0 keeps none.
@@ -196,7 +201,14 @@ pub struct BindingCacheParams {
 
 impl Default for BindingCacheParams {
     fn default() -> BindingCacheParams {
-        BindingCacheParams { paths: 1000, trees: 1000, bounds: 1000, clients: 1000, idle_ttl: Duration::from_secs(600) }
+        BindingCacheParams {
+            paths: 1000,
+            overrides_per_source: None,
+            trees: 1000,
+            bounds: 1000,
+            clients: 1000,
+            idle_ttl: Duration::from_secs(600),
+        }
     }
 }
 
@@ -253,6 +265,11 @@ pub struct ServerParams {
     pub socket: SocketParams,
     /// Remove the context headers of inbound requests. Default false.
     pub clear_context: bool,
+    /// What requests may say about their route.
+    pub overrides: OverrideParams,
+    /// Whether `Forwarded`, `X-Forwarded-*` and `Via` of callers are passed on. Default true, and false for callers who
+    /// are not trusted because of `overrides`.
+    pub trust_forwarded: Option<bool>,
     /// Requests at one time, at least 1; more are rejected at once. Default unlimited.
     pub max_concurrent_requests: Option<usize>,
     /// Connections at one time; more are closed at once. Default 40,000. Switchyard only.

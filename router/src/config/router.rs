@@ -8,6 +8,7 @@ use super::identifier::identifiers;
 use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS};
 use super::moved::Place;
 use super::objects::none_of;
+use super::overrides::sets;
 use super::params::{BindingCacheParams, RouterParams, ServerParams};
 use super::policy;
 use super::reader::{Bad, Item, Reader};
@@ -64,6 +65,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         binding_cache: binding_cache(&mut reader),
         timeouts_are_504: reader.get("timeoutStatus", timeout_status).unwrap_or(false),
         max_idle_per_worker: reader.get("maxIdleConnectionsPerWorker", size(0)).unwrap_or(DEFAULT_MAX_IDLE),
+        override_sets: sets(&mut reader),
         originator: reader.get("originator", boolean).unwrap_or(false),
         max_headers_bytes: kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB),
         max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
@@ -172,6 +174,7 @@ fn binding_cache(router: &mut Reader<'_>) -> BindingCacheParams {
     let Some(mut reader) = router.sub("bindingCache", Place::Other) else { return default };
     let cache = BindingCacheParams {
         paths: reader.get("paths", size(0)).unwrap_or(default.paths),
+        overrides_per_source: reader.get("overridesPerSource", size(1)),
         trees: reader.get("trees", size(0)).unwrap_or(default.trees),
         bounds: reader.get("bounds", size(0)).unwrap_or(default.bounds),
         clients: reader.get("clients", size(0)).unwrap_or(default.clients),

@@ -4,6 +4,7 @@
 
 use super::moved::Place;
 use super::objects::{session, socket};
+use super::overrides::overrides;
 use super::params::{LOOPBACK, ServerParams};
 use super::reader::{Item, Reader};
 use super::scalar::{boolean, header, ip, millis, millis_or_off, port, size, string};
@@ -26,11 +27,14 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
     let at = reader.take("port").unwrap_or_else(|| reader.item.clone());
     let port = reader.get("port", port).unwrap_or(DEFAULT_PORT);
     let session = session(&mut reader, "serverSession").unwrap_or_default();
+    let clear_context = reader.get("clearContext", boolean).unwrap_or(false);
     let server = ServerParams {
         ip,
         port,
         socket: socket(&mut reader).unwrap_or_default(),
-        clear_context: reader.get("clearContext", boolean).unwrap_or(false),
+        clear_context,
+        overrides: overrides(&mut reader, clear_context),
+        trust_forwarded: reader.get("trustForwarded", boolean),
         max_concurrent_requests: reader.get("maxConcurrentRequests", size(1)),
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(DEFAULT_CONNECTIONS),
         max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(DEFAULT_OF_SOURCE),

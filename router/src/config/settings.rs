@@ -71,6 +71,8 @@ pub struct ClientSettings {
     pub session: Option<SessionSettings>,
     /// `socketOptions`, as a whole.
     pub socket: Option<SocketParams>,
+    /// `egress`.
+    pub egress: Option<bool>,
 }
 
 /// `hostConnectionPool` (config reference §8.1).
@@ -124,6 +126,8 @@ pub struct ClientParams {
     pub session_life: Option<Duration>,
     /// Options of the connections' sockets.
     pub socket: SocketParams,
+    /// The service is somebody else's: nothing of ours goes there, no override, no context. Default false.
+    pub egress: bool,
 }
 
 /// Linkerd keeps idle connections for ever; ours end before the usual keep-alive limit of a server.
@@ -149,6 +153,7 @@ impl Default for ClientParams {
             session_idle: None,
             session_life: None,
             socket: SocketParams::default(),
+            egress: false,
         }
     }
 }
@@ -172,6 +177,7 @@ impl Settings for ClientSettings {
         set(&mut params.session_idle, self.session.map(|session| session.idle));
         set(&mut params.session_life, self.session.map(|session| session.life));
         set(&mut params.socket, self.socket);
+        set(&mut params.egress, self.egress);
     }
 }
 

@@ -2,6 +2,7 @@
 //! mutated and hostile texts in `robust`.
 
 mod kinds;
+mod overrides;
 mod policy;
 mod robust;
 mod transformers;

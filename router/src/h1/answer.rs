@@ -41,7 +41,7 @@ pub(crate) async fn respond(
     let Answer { mut head, lease, leaf, at } = answer;
     let success = classify::is_success(service.params.classifier, head.status);
     record.responded(head.status, success, at);
-    let clear = session.cx.server.params.clear_context;
+    let clear = session.is_secretive();
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);

@@ -5,6 +5,7 @@
 
 use super::Session;
 use super::acquire::acquire;
+use super::egress;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
 use super::relay::{SendError, append_fields};
@@ -14,6 +15,7 @@ use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
 use crate::context::Deadline;
+use crate::context::remove_l5d;
 use crate::error::{Kind, RouteError};
 use crate::headers;
 use crate::pool::{Expiry, Upstream};
@@ -152,7 +154,7 @@ pub(crate) async fn run(
     let mut requeued = Requeued { client: &leaf.client, times: 0 };
     let mut acquire_due = None;
     loop {
-        let mut lease = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
+        let mut lease = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
@@ -227,9 +229,10 @@ async fn pick(
     session: &mut Session,
     request: &Request,
     service: &PathService,
-    client: &Client,
+    leaf: &Leaf,
 ) -> Result<Lease, RouteError> {
     let cx = session.cx.clone();
+    let client = &leaf.client;
     let router = &cx.router;
     let no_hosts =
         |why: &str| Err(router.no_hosts(&service.dst, &format!("client name: {}\nreason: {why}", client.id)));
@@ -263,7 +266,11 @@ async fn pick(
             bound_in_time(session, request, client.replicas.wait(choose), text).await
         }
     }?;
-    if router.is_own_listener(picked.inner.endpoint().addr()) {
+    // Whatever comes of the address, a new connection or one that is there: it is the one that is used.
+    let (target, reserved) = ((&client.id, leaf.choice), |address| router.is_reserved(address));
+    let address = picked.endpoint().addr();
+    cx.server.gate.check_address(&session.caller, &service.dst, target, address, reserved)?;
+    if router.is_own_listener(address) {
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
             service.dst.path,
@@ -321,7 +328,7 @@ async fn once(
 ) -> Result<(ResponseHead, Upstream, u64), Failure> {
     let client = &leaf.client;
     let mut upstream = acquire(session, request, service, client, lease).await?;
-    write_head(request, leaf, &mut upstream);
+    write_head(request, leaf, &mut upstream, session.cx.server.gate.baggage_key());
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     let started = if upstream.reused { lease.began() } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
@@ -400,6 +407,9 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
     let seen = headers::Seen::of(&head.headers);
     headers::strip(&mut head.headers, &seen);
+    if session.is_secretive() {
+        remove_l5d(&mut head.headers);
+    }
     let out = session.conn.out();
     encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
     session.cx.spare.give(head.headers);
@@ -410,13 +420,19 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
 }
 
-fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
+fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_key: &str) {
     let out = upstream.conn.out();
     out.clear();
-    let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
-    encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
+    let stripped = leaf.client.params.egress.then(|| egress::stripped(&request.headers, baggage_key));
+    let headers = stripped.as_ref().unwrap_or(&request.headers);
+    encode_request_head(out, &request.method, &request.target, request.version, headers, request.body.length);
+    if stripped.is_some() {
+        // What is ours stays inside: names, context, deadline (attack O11).
+        return append_fields(out, &request.fields[..request.context_at]);
+    }
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
+    let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     if let Some(deadline) = Deadline::strictest(request.deadline, attempt) {
         let mut line = BytesMut::with_capacity(64);
         deadline.write(&mut line);

@@ -46,7 +46,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
                 return After::Close;
             }
             let keep = keep_alive && body_read;
-            let clear = cx.server.params.clear_context;
+            let clear = session.is_secretive();
             let response = respond::response(&error, cx.router.error_limits, clear);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
@@ -125,6 +125,9 @@ async fn attempt_leaf(
     service: &Arc<PathService>,
 ) -> Result<(Answer, Upstream), Failure> {
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
+    let target = (&leaf.client.id, leaf.choice);
+    let gate = &session.cx.server.gate;
+    gate.check_leaf(&session.caller, request.rule.as_deref(), &service.dst, target).map_err(Failure::fatal)?;
     attempt::run(session, request, service, &leaf).await
 }
 

@@ -7,11 +7,13 @@ use super::relay::{BUFFERED_BYTES, RequestBody};
 use super::replay::Replay;
 use crate::classify;
 use crate::clock;
+use crate::config::OverrideRule;
 use crate::context::{Context, Deadline, TraceId};
 use crate::deadline::Left;
 use crate::error::{Kind, RouteError};
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
+use crate::overrides::Admitted;
 use crate::route::{Dst, PathService};
 use crate::server::Permit;
 use crate::timer::NEVER;
@@ -31,6 +33,10 @@ pub(crate) struct Request {
     pub(crate) body: RequestBody,
     /// Raw header lines of the outgoing request that do not depend on the leaf.
     pub(crate) fields: BytesMut,
+    /// Where those of them begin that are context of ours; they are the last.
+    pub(crate) context_at: usize,
+    /// What the listener's policy says of the override.
+    pub(crate) rule: Option<Arc<OverrideRule>>,
     pub(crate) started: u64,
     /// When all of it must be over, and which limit says so.
     pub(crate) due: u64,
@@ -69,25 +75,26 @@ pub(crate) fn prepare(
         );
         return Err(RouteError::new(Kind::CallDepth, text));
     }
-    let context = Context::take(&mut headers, &seen, params.clear_context);
+    let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
     let message = Message { method: &method, target: &target, version, headers: &headers };
-    let found = find_service(session, &message, &context)?;
+    let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
         target = identify::consume(&target, found.consume);
     }
     let service = found.service;
     service.touch(now);
-    if !service.dst.local.is_empty() {
-        server.stats.dtab_size.add(service.dst.local.dentries().len() as u64);
+    if !service.dst.is_base() {
+        server.stats.dtab_size.add(service.dst.override_len() as u64);
     }
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
-    context.trace.map_or_else(TraceId::root, TraceId::child).write(&mut fields);
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
     }
+    let context_at = fields.len();
+    write_context(&admitted, &mut fields);
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
     let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
@@ -96,7 +103,7 @@ pub(crate) fn prepare(
         || headers::is_idempotent(&method)
         || classify::may_retry(class, &method);
     let (mut due, mut due_kind) = due(now, params.timeout, service.params.total_timeout);
-    if let Some(deadline) = enforced(session, &context, now)?
+    if let Some(deadline) = enforced(session, &admitted.context, now)?
         && deadline < due
     {
         (due, due_kind) = (deadline, Kind::DeadlineExceeded);
@@ -108,10 +115,12 @@ pub(crate) fn prepare(
         headers,
         body: RequestBody::new(body, Replay::new(body, replay, service.params.replay_bytes)),
         fields,
+        context_at,
+        rule: admitted.rule.map(|(_, rule)| rule),
         started: now,
         due,
         due_kind,
-        deadline: outgoing_deadline(&context, params.timeout, service.params.total_timeout),
+        deadline: outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout),
         keep_alive,
         expects_continue: expect_continue,
         _permit: permit,
@@ -168,26 +177,26 @@ fn origin_form(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
 }
 
 /// Steps 4 and 5. What was identified before is found without identifying again.
-fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> Result<Remembered, RouteError> {
+fn find_service(session: &Session, message: &Message<'_>, admitted: &Admitted) -> Result<Remembered, RouteError> {
     let cx = &session.cx;
     let identifiers = &cx.router.params.identifiers;
     let mut key = cx.key.borrow_mut();
     key.clear();
     identify::memo_key(identifiers, message, &mut key);
-    for value in &context.raw_override {
-        key.extend_from_slice(value.as_bytes());
-        key.push(b'\n');
-    }
-    if let Some(found) = cx.recall(&key) {
+    admitted.memo_key(&mut key);
+    let plain = !admitted.is_override();
+    if let Some(found) = cx.recall(&key, plain) {
         return Ok(found);
     }
-    let local = context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
+    let local = admitted.context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
-    let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
+    let dst = Dst { path: identified.dst, local, sets: admitted.sets.clone() };
+    cx.server.gate.check_table(&session.caller, admitted, &dst)?;
+    let (service, kept) = cx.router.service(&dst, session.caller.ip);
     let found = Remembered { service, consume: identified.consume };
     if kept {
-        cx.remember(&key, &found);
+        cx.remember(&key, &found, plain);
     }
     Ok(found)
 }
@@ -222,6 +231,15 @@ fn enforced(session: &Session, context: &Context, now: u64) -> Result<Option<u64
             Err(RouteError::new(Kind::DeadlineExceeded, text).undispatched())
         }
     }
+}
+
+/// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines, the deadline
+/// is written per attempt.
+fn write_context(admitted: &Admitted, fields: &mut BytesMut) {
+    if !admitted.carried.is_empty() {
+        fields.put_slice(format!("l5d-ctx-override: {}\r\n", admitted.carried).as_bytes());
+    }
+    admitted.context.trace.map_or_else(TraceId::root, TraceId::child).write(fields);
 }
 
 /// The deadline of the outgoing request: the strictest of the incoming one and of our limits (data-plane reference §12).

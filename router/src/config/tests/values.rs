@@ -394,7 +394,14 @@ fn routers() {
     assert_eq!((full.label.as_str(), full.dst_prefix.to_string().as_str()), ("5", "/"));
     assert_eq!((full.max_headers_bytes, full.max_line_bytes, full.max_err_response_bytes), (1024, 2048, 3072));
     assert_eq!((full.binding_timeout, full.originator), (Duration::from_millis(7), true));
-    let cache = BindingCacheParams { paths: 1, trees: 2, bounds: 3, clients: 0, idle_ttl: Duration::from_secs(5) };
+    let cache = BindingCacheParams {
+        paths: 1,
+        overrides_per_source: None,
+        trees: 2,
+        bounds: 3,
+        clients: 0,
+        idle_ttl: Duration::from_secs(5),
+    };
     assert_eq!(full.binding_cache, cache);
     for (lines, part) in [
         ("dstPrefix: svc", "routers[0].dstPrefix: `svc` is not a path"),
