@@ -19,9 +19,11 @@
 mod admin;
 mod clash;
 mod client;
+mod forwarded;
 mod identifier;
 mod json;
 mod kinds;
+mod limits;
 mod moved;
 mod namer;
 mod objects;
@@ -40,9 +42,11 @@ mod telemetry;
 mod tests;
 mod tree;
 
+pub use forwarded::{ForwardedParams, Labeler};
+pub use limits::LimitParams;
 pub use params::{
-    AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
-    SocketParams, TelemeterParams,
+    AdminParams, BindingCacheParams, Config, DtabSource, IdentifierParams, NamerParams, RouterParams, SecurityParams,
+    ServerParams, SocketParams, TelemeterParams,
 };
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use settings::{

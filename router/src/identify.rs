@@ -26,6 +26,8 @@ pub struct Identified {
     pub dst: Path,
     /// Leading path segments to remove from the target before it is forwarded.
     pub consume: usize,
+    /// Which identifier answered, counted from 0.
+    pub identifier: usize,
 }
 
 /// Why there is no name (naming reference §7.2).
@@ -51,7 +53,9 @@ pub fn identify(identifiers: &[IdentifierParams], prefix: &Path, message: &Messa
     let mut last = "no identifier is configured".to_owned();
     for (i, identifier) in identifiers.iter().enumerate() {
         match ask(identifier, message) {
-            Answer::Named(path, consume) => return Ok(Identified { dst: prefix.concat(&path), consume }),
+            Answer::Named(path, consume) => {
+                return Ok(Identified { dst: prefix.concat(&path), consume, identifier: i });
+            }
             Answer::Declined(reason) => last = reason,
             Answer::Failure(reason) => return Err(NoName::Failure(reason)),
             Answer::Threw(reason) => return Err(NoName::Threw(reason, i == 0)),

@@ -152,6 +152,7 @@ pub async fn start(
     let admin_socket = listen_admin(&config)?;
     let admin = admin_socket.local_addr()?;
     let (routers, servers, per_worker) = open_routers(&config, &shared, &metrics, options, handle)?;
+    routers.iter().for_each(|router| router.set_admin(admin));
     let workers = start_workers(per_worker)?;
     let state = pages::State {
         metrics: metrics.clone(),

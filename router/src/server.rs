@@ -29,10 +29,14 @@ pub struct ServerStats {
     pub idle: Arc<Counter>,
     /// `lifetime`: connections closed for their age.
     pub lifetime: Arc<Counter>,
+    /// `upgrades`: tunnels opened.
+    pub upgrades: Arc<Counter>,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
+    tunnels: Arc<AtomicI64>,
+    _tunnels: GaugeGuard,
     _connections: GaugeGuard,
     _concurrency: Option<GaugeGuard>,
 }
@@ -57,6 +61,24 @@ impl Drop for Permit {
     }
 }
 
+/// One of the tunnels that upgrades opened: counts it as long as it lives.
+pub struct OpenTunnel<'a>(&'a ServerStats);
+
+impl<'a> OpenTunnel<'a> {
+    /// Counts one more.
+    pub fn new(stats: &'a ServerStats) -> OpenTunnel<'a> {
+        stats.upgrades.incr();
+        stats.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(stats)
+    }
+}
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Server {
     /// The server of `params` in the router's scope.
     pub fn new(params: ServerParams, bound: SocketAddr, router: &RouterParams, scope: &Scope) -> Server {
@@ -66,6 +88,12 @@ impl Server {
         let concurrent = Arc::new(AtomicUsize::new(0));
         let stats = ServerStats::new(&scope, &concurrent, params.max_concurrent_requests.is_some());
         Server { params, label, stats, concurrent }
+    }
+
+    /// Whether callers may learn names, addresses and texts of errors, and are believed what they say of others. The one
+    /// place that decides it.
+    pub fn trusts_callers(&self) -> bool {
+        !self.params.clear_context
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
@@ -82,6 +110,8 @@ impl Server {
 impl ServerStats {
     fn new(scope: &Scope, concurrent: &Arc<AtomicUsize>, limited: bool) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
+        let tunnels = Arc::new(AtomicI64::new(0));
+        let open_tunnels = tunnels.clone();
         let (open, running) = (connections.clone(), concurrent.clone());
         let concurrency =
             limited.then(|| scope.gauge("request_concurrency", move || running.load(Ordering::Relaxed) as f64));
@@ -94,6 +124,9 @@ impl ServerStats {
             nacks: scope.counter("nacks"),
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
+            upgrades: scope.counter("upgrades"),
+            tunnels,
+            _tunnels: scope.gauge("tunnels", move || open_tunnels.load(Ordering::Relaxed) as f64),
             dtab_size: scope.stat("dtab/size"),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             _concurrency: concurrency,

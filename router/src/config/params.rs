@@ -3,6 +3,8 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::forwarded::ForwardedParams;
+use super::limits::LimitParams;
 use super::settings::{ClientSettings, Sections, ServiceSettings};
 use dtab::{Dtab, Path, Pattern};
 use regex::Regex;
@@ -129,6 +131,8 @@ pub struct RouterParams {
     pub dst_prefix: Path,
     /// Base dtab. Default empty.
     pub dtab: Dtab,
+    /// Where its entries stand.
+    pub dtab_source: DtabSource,
     /// Tried in this order; never empty. Default: the token in `Host`.
     pub identifiers: Vec<IdentifierParams>,
     /// Listeners; never empty.
@@ -149,6 +153,17 @@ pub struct RouterParams {
     pub max_line_bytes: usize,
     /// Most bytes of a body that the router itself writes for an error. Default 5120 KiB.
     pub max_err_response_bytes: usize,
+    /// Limits that Linkerd 1 does not have.
+    pub limits: LimitParams,
+}
+
+/// Where the entries of a dtab stand in the file, for the texts of errors.
+#[derive(Debug, Clone, Default)]
+pub struct DtabSource {
+    /// The file as it was named to `load`.
+    pub file: String,
+    /// The line of every entry, from 1, in their order.
+    pub lines: Vec<u32>,
 }
 
 /// Limits of the caches of bound names (config reference §4.1).
@@ -237,6 +252,10 @@ pub struct ServerParams {
     pub max_call_depth: usize,
     /// Limit for a request from the head read to the response head. Default none.
     pub timeout: Option<Duration>,
+    /// `addForwardedHeader`. Default none.
+    pub forwarded: Option<ForwardedParams>,
+    /// Pass `Upgrade` on and open tunnels. Default true. Linkerd 1 has no such key and opens none.
+    pub upgrades: bool,
 }
 
 /// A telemeter (config reference §14.1).

@@ -2,6 +2,7 @@
 //!
 //! For: the reader of routers. Not for: clashes of addresses (see `clash`).
 
+use super::forwarded::forwarded;
 use super::moved::Place;
 use super::objects::{session, socket};
 use super::params::{LOOPBACK, ServerParams};
@@ -12,8 +13,8 @@ use super::settings::limit;
 const DEFAULT_PORT: u16 = 4140;
 const DEFAULT_CALL_DEPTH: usize = 1000;
 
-/// A listener, and where its port is written.
-pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerParams, Item<'a>)> {
+/// A listener of the router called `label`, and where its port is written.
+pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>, label: &str) -> Option<(ServerParams, Item<'a>)> {
     let mut reader = Reader::open(router.context, item, Place::Server)?;
     let ip = reader.get("ip", ip).unwrap_or(LOOPBACK);
     let at = reader.take("port").unwrap_or_else(|| reader.item.clone());
@@ -30,10 +31,12 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
+        forwarded: forwarded(&mut reader, label),
+        upgrades: reader.get("upgrades", boolean).unwrap_or(true),
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);
-    for key in ["tls", "announce", "addForwardedHeader"] {
+    for key in ["tls", "announce"] {
         reader.not_yet(key);
     }
     reader.finish();

@@ -37,10 +37,10 @@ pub(crate) async fn respond(
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, lease, leaf, at } = answer;
+    let Answer { mut head, body: begun, lease, leaf, at } = answer;
     let success = classify::is_success(service.params.classifier, head.status);
     record.responded(head.status, success, at);
-    let clear = session.cx.server.params.clear_context;
+    let clear = !session.cx.server.trusts_callers();
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
@@ -48,6 +48,9 @@ pub(crate) async fn respond(
     let mut fields = BytesMut::with_capacity(96);
     headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
     if clear {
+        if secret {
+            head.headers.remove("proxy-status");
+        }
         remove_l5d(&mut head.headers);
     } else {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
@@ -67,8 +70,7 @@ pub(crate) async fn respond(
     if secret {
         return session.finish(keep && request.body.read).await;
     }
-    let lengths = (head.body, body);
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, &session.slot).await;
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, (begun, body), &session.slot).await;
     session.slot.set(NEVER);
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
 use crate::pool::Upstream;
+use crate::proxy_status::ProxyError;
 use crate::route::PathService;
 use crate::stream::Stream;
 use http1::Conn;
@@ -30,7 +31,7 @@ pub(crate) async fn connect(
     let addr = lease.endpoint.addr();
     let started = clock::now();
     session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
-    let reason = match session.slot.run(TcpStream::connect(addr)).await {
+    let (reason, cause) = match session.slot.run(TcpStream::connect(addr)).await {
         Ok(Ok(socket)) => {
             lease.endpoint.connected();
             client.stats.connects.incr();
@@ -39,9 +40,9 @@ pub(crate) async fn connect(
             let endpoint = lease.endpoint.clone();
             return Ok(Upstream { conn: Conn::new(Stream::Plain(socket)), endpoint, created: started, reused: false });
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(error)) => (error.to_string(), ProxyError::ConnectionRefused),
         Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
-        Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
+        Err(_) => (format!("no answer within {}", show_duration(CONNECT_TIMEOUT)), ProxyError::ConnectionTimeout),
     };
     lease.connect_failed();
     client.stats.creation_failures.record("java.net.ConnectException");
@@ -53,7 +54,7 @@ pub(crate) async fn connect(
         client.id,
         addresses.join(", ")
     );
-    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    let error = RouteError::new(Kind::ConnectFailed, text).undispatched().because(cause);
     Err(Failure { error, retryable: true, requeue: Requeue::Connect })
 }
 

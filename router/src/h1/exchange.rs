@@ -4,7 +4,7 @@ use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
 use super::prepare::{Request, prepare};
 use super::record::Record;
-use super::{After, Session};
+use super::{After, Session, tunnel, why};
 use crate::classify;
 use crate::clock;
 use crate::config::Classifier;
@@ -27,6 +27,8 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
         return answer_trace(session, keep_alive && head.body.is_empty(), version).await;
     }
     let bodiless = head.body.is_empty();
+    session.request_id.set(0);
+    session.upgrading.set(false);
     let outcome = match prepare(session, head, record.started()) {
         Ok((request, service)) => {
             service.stats.begin();
@@ -43,9 +45,8 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
-            let keep = keep_alive && body_read;
-            let clear = cx.server.params.clear_context;
-            let response = respond::response(&error, cx.router.error_limits, clear);
+            let keep = keep_alive && body_read && !session.upgrading.get();
+            let response = respond::response(&error, cx.router.error_limits, session.caller());
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
         }
@@ -94,8 +95,14 @@ async fn serve(
         }
     };
     service.retries_per_request.add(retries);
-    let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
+    let (answer, upstream) = match outcome {
+        Ok(answered) => answered,
+        Err(failure) => return Err((why::explained(session, &request, service, failure.error), request.body.read)),
+    };
     request.body.forget();
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(tunnel::run(session, request, answer, upstream, record).await);
+    }
     Ok(respond(session, request, service, answer, upstream, record).await)
 }
 

@@ -4,6 +4,7 @@
 
 use super::Session;
 use super::relay::{BUFFERED_BYTES, RequestBody};
+use super::upgrade;
 use crate::classify;
 use crate::clock;
 use crate::context::{Context, Deadline, TraceId};
@@ -34,6 +35,10 @@ pub(crate) struct Request {
     pub(crate) due_kind: Kind,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
+    /// The protocols it asks for instead of HTTP (RFC 9110 §7.8).
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// The identifier that named it, counted from 0.
+    pub(crate) identifier: usize,
     _permit: Option<Permit>,
 }
 
@@ -57,6 +62,8 @@ pub(crate) fn prepare(
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
     let seen = Seen::of(&headers);
     let params = &server.params;
+    let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();
+    session.upgrading.set(upgrade.is_some());
     if seen.via && headers::call_depth(&headers) > params.max_call_depth {
         let text = format!(
             "Maximum number of calls ({}) has been exceeded. Please check for proxy loops.",
@@ -65,6 +72,9 @@ pub(crate) fn prepare(
         return Err(RouteError::new(Kind::CallDepth, text));
     }
     let context = Context::take(&mut headers, &seen, params.clear_context);
+    let trace = context.trace.map_or_else(TraceId::root, TraceId::child);
+    session.request_id.set(trace.request_id());
+    check_length(session, body)?;
     let message = Message { method: &method, target: &target, version, headers: &headers };
     let found = find_service(session, &message, &context)?;
     if found.consume > 0 {
@@ -78,7 +88,11 @@ pub(crate) fn prepare(
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
-    write_context(&context, &service, &mut fields);
+    write_context(&context, trace, &service, &mut fields);
+    write_forwarded(session, &mut headers, &mut fields);
+    if let Some(asked) = &upgrade {
+        upgrade::write(asked.as_bytes(), &mut fields);
+    }
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
@@ -93,16 +107,42 @@ pub(crate) fn prepare(
         target,
         version,
         headers,
-        body: RequestBody::new(body, replay),
+        body: RequestBody::new(body, replay, &session.cx.router.params.limits),
         fields,
         started: now,
         due,
         due_kind,
-        keep_alive,
+        keep_alive: keep_alive && upgrade.is_none(),
         expects_continue: expect_continue,
+        upgrade,
+        identifier: found.identifier,
         _permit: permit,
     };
     Ok((request, service))
+}
+
+/// A body that is longer than it may be is refused before anything of it is sent on (requirements P8.3).
+fn check_length(session: &Session, body: BodyLength) -> Result<(), RouteError> {
+    match (body, session.cx.router.params.limits.request_body) {
+        (BodyLength::Length(length), Some(most)) if length > most => Err(too_large(most)),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a request body that is longer than `maxRequestBodyKB`.
+pub(crate) fn too_large(most: u64) -> RouteError {
+    let text = format!("the request body is longer than maxRequestBodyKB allows, {} KiB", most / 1024);
+    RouteError::new(Kind::RequestTooLarge, text)
+}
+
+/// The line of `addForwardedHeader`. Those of trusted callers stay before it (RFC 7239 §4).
+fn write_forwarded(session: &Session, headers: &mut HeaderMap, fields: &mut BytesMut) {
+    let Some(labels) = session.labels() else { return };
+    if !session.cx.server.trusts_callers() {
+        headers.remove(header::FORWARDED);
+    }
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    labels.write(host, session.conn.io().scheme(), fields);
 }
 
 fn due(now: u64, server: Option<std::time::Duration>, service: Option<std::time::Duration>) -> (u64, Kind) {
@@ -171,7 +211,7 @@ fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> 
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
     let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
-    let found = Remembered { service, consume: identified.consume };
+    let found = Remembered { service, consume: identified.consume, identifier: identified.identifier };
     if kept {
         cx.remember(&key, &found);
     }
@@ -195,12 +235,12 @@ fn no_name(session: &Session, message: &Message<'_>, reason: NoName) -> RouteErr
 }
 
 /// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines.
-fn write_context(context: &Context, service: &PathService, fields: &mut BytesMut) {
+fn write_context(context: &Context, trace: TraceId, service: &PathService, fields: &mut BytesMut) {
     let own = service.params.total_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     if let Some(deadline) = Deadline::strictest(context.deadline, own) {
         deadline.write(fields);
     }
-    context.trace.map_or_else(TraceId::root, TraceId::child).write(fields);
+    trace.write(fields);
 }
 
 impl Request {

@@ -2,24 +2,26 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
+use super::prepare::too_large;
 use crate::clock;
+use crate::config::LimitParams;
 use crate::error::{Kind, RouteError};
 use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
+use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Bytes that may wait to be written before reading pauses.
-const HIGH_WATER: usize = 64 * 1024;
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
 /// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
 pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
 /// A request body up to this size, in at most [`REPLAY_CHUNKS`] pieces, is kept until the response begins, so that it
 /// can be sent again.
-const REPLAY_BYTES: usize = 64 * 1024;
+const REPLAY_BYTES: u64 = 64 * 1024;
 const REPLAY_CHUNKS: usize = 64;
 /// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
 pub(crate) const STALL: Duration = Duration::from_secs(60);
@@ -38,7 +40,10 @@ pub(crate) struct RequestBody {
     encoder: BodyEncoder,
     /// What was read so far, for another attempt; None once it is too much.
     replay: Option<Vec<Bytes>>,
-    replay_bytes: usize,
+    /// Bytes read so far.
+    bytes: u64,
+    /// Bytes that it may have.
+    most: u64,
     trailers: Option<HeaderMap>,
     /// All of it was read from the client.
     pub(crate) read: bool,
@@ -59,17 +64,22 @@ pub(crate) enum SendError {
     Closed(String),
     /// The upstream's answer is not HTTP.
     Framing(HeadError),
+    /// The upstream's answer broke off with its head, or its body begins with what is not HTTP.
+    Body(BodyError),
+    /// The upstream's answer announces more bytes than this.
+    TooLarge(u64),
 }
 
 impl RequestBody {
     /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again.
-    pub(crate) fn new(length: BodyLength, replay: bool) -> RequestBody {
+    pub(crate) fn new(length: BodyLength, replay: bool, limits: &LimitParams) -> RequestBody {
         RequestBody {
             length,
-            decoder: BodyDecoder::new(length),
+            decoder: BodyDecoder::new(length).with_trailer_limit(limits.request_trailers),
             encoder: BodyEncoder::for_request(length),
             replay: (replay || length.is_empty()).then(Vec::new),
-            replay_bytes: 0,
+            bytes: 0,
+            most: limits.request_body.unwrap_or(u64::MAX),
             trailers: None,
             read: length.is_empty(),
             queued: false,
@@ -104,9 +114,9 @@ impl RequestBody {
     }
 
     fn keep(&mut self, chunk: &Bytes) {
-        self.replay_bytes += chunk.len();
+        self.bytes += chunk.len() as u64;
         match &mut self.replay {
-            Some(kept) if self.replay_bytes <= REPLAY_BYTES && kept.len() < REPLAY_CHUNKS => kept.push(chunk.clone()),
+            Some(kept) if self.bytes <= REPLAY_BYTES && kept.len() < REPLAY_CHUNKS => kept.push(chunk.clone()),
             _ => self.replay = None,
         }
     }
@@ -142,14 +152,14 @@ impl RequestBody {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: Result<Option<BodyFrame>, http1::BodyError>,
-        up: &mut Conn<Stream>,
-    ) -> Result<(), SendError> {
+    fn take(&mut self, frame: Result<Option<BodyFrame>, BodyError>, up: &mut Conn<Stream>) -> Result<(), SendError> {
         let done = match frame {
+            Err(BodyError::Trailers("headers-too-large")) => {
+                let text = "the trailers of the request are longer than maxTrailersKB allows";
+                return Err(SendError::Downstream(RouteError::new(Kind::TrailersTooLarge, text)));
+            }
             Err(error) => {
-                if !matches!(error, http1::BodyError::Io(_) | http1::BodyError::Truncated) {
+                if !matches!(error, BodyError::Io(_) | BodyError::Truncated) {
                     metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
                 }
                 let text = format!("the request body broke off: {error}");
@@ -157,6 +167,9 @@ impl RequestBody {
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
                 self.keep(&chunk);
+                if self.bytes > self.most {
+                    return Err(SendError::Downstream(too_large(self.most)));
+                }
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
@@ -217,6 +230,38 @@ fn broken(error: http1::EncodeError) -> RouteError {
     RouteError::new(Kind::DownstreamBody, format!("the request body does not fit its length: {error}"))
 }
 
+/// The body of a response, as far as it came with the head: what breaks off at once is an error, not half an answer.
+pub(crate) struct Begun {
+    decoder: BodyDecoder,
+    first: Option<Option<BodyFrame>>,
+    /// Bytes that it may have.
+    most: u64,
+}
+
+impl Begun {
+    /// Begins to read the body of `head` without waiting for it.
+    pub(crate) async fn read(
+        up: &mut Conn<Stream>,
+        head: &ResponseHead,
+        limits: &LimitParams,
+    ) -> Result<Begun, SendError> {
+        let most = limits.response_body.unwrap_or(u64::MAX);
+        if matches!(head.body, BodyLength::Length(length) if length > most) {
+            return Err(SendError::TooLarge(most));
+        }
+        let mut decoder = BodyDecoder::new(head.body).with_trailer_limit(limits.response_trailers);
+        if decoder.is_done() {
+            return Ok(Begun { decoder, first: None, most });
+        }
+        let polled = poll_fn(|cx| Poll::Ready(up.poll_body(cx, &mut decoder))).await;
+        match polled {
+            Poll::Ready(Err(error)) => Err(SendError::Body(error)),
+            Poll::Ready(Ok(frame)) => Ok(Begun { decoder, first: Some(frame), most }),
+            Poll::Pending => Ok(Begun { decoder, first: None, most }),
+        }
+    }
+}
+
 /// How the relay of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relayed {
@@ -236,10 +281,10 @@ pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
-    (from, to): (BodyLength, BodyLength),
+    (begun, to): (Begun, BodyLength),
     slot: &Slot,
 ) -> Relayed {
-    let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
+    let mut response = ResponseBody { begun, encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
@@ -262,7 +307,7 @@ pub(crate) async fn relay(
 
 /// The body of a response on its way down.
 struct ResponseBody {
-    decoder: BodyDecoder,
+    begun: Begun,
     encoder: BodyEncoder,
     /// All of it was read from the upstream.
     read: bool,
@@ -275,9 +320,12 @@ impl ResponseBody {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
             while !self.read && down.pending_out() < HIGH_WATER {
-                match up.poll_body(cx, &mut self.decoder) {
+                match self.poll_frame(up, cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
+                    Poll::Ready(Err(error)) => {
+                        note(&error);
+                        return Poll::Ready(Relayed::UpstreamBroke);
+                    }
                     Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
                         Ok(ended) => self.read = ended,
                         Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
@@ -293,6 +341,40 @@ impl ResponseBody {
             }
         }
     }
+}
+
+impl ResponseBody {
+    /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
+    fn poll_frame(
+        &mut self,
+        up: &mut Conn<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<BodyFrame>, SendError>> {
+        let frame = match self.begun.first.take() {
+            Some(first) => first,
+            None => std::task::ready!(up.poll_body(cx, &mut self.begun.decoder)).map_err(SendError::Body)?,
+        };
+        if let Some(BodyFrame::Data(chunk)) = &frame {
+            match self.begun.most.checked_sub(chunk.len() as u64) {
+                Some(left) => self.begun.most = left,
+                None => return Poll::Ready(Err(SendError::TooLarge(0))),
+            }
+        }
+        Poll::Ready(Ok(frame))
+    }
+}
+
+/// Counts and logs a limit that cut a response whose head was passed on already.
+fn note(error: &SendError) {
+    let (reason, limit) = match error {
+        SendError::TooLarge(_) => ("response-body-too-large", "maxResponseBodyKB"),
+        SendError::Body(BodyError::Trailers("headers-too-large")) => {
+            ("response-trailers-too-large", "maxResponseTrailersKB")
+        }
+        _ => return,
+    };
+    metrics::counter!("rejected_total", "reason" => reason).increment(1);
+    tracing::debug!(limit, "a response was cut: {reason}");
 }
 
 /// Queues one piece of the response; true at its end.

@@ -51,6 +51,8 @@ pub struct PathService {
     pub budget: Arc<RetryBudget>,
     /// What it is bound to.
     pub bound: Arc<Cell<Bound>>,
+    /// How the name resolves, for error texts, and when that was told.
+    pub way: parking_lot::Mutex<(u64, String)>,
     last_used: AtomicU64,
     closed: AtomicBool,
     task: AbortHandle,
@@ -80,6 +82,7 @@ impl PathService {
             budget_exhausted: scope.counter("retries/budget_exhausted"),
             budget,
             bound,
+            way: parking_lot::Mutex::default(),
             last_used: AtomicU64::new(clock::now()),
             closed: AtomicBool::new(false),
             dst,
