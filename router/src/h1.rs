@@ -7,6 +7,7 @@
 mod answer;
 mod attempt;
 mod connect;
+mod diagnose;
 mod exchange;
 mod prepare;
 mod record;

@@ -20,7 +20,7 @@ use telemetry::Scope;
 use tokio::runtime::Handle;
 
 /// Bytes of a table that an error text shows, at most.
-const SHOWN_DTAB: usize = 400;
+const SHOWN_DTAB: usize = 250;
 /// Bytes of an entry or a name that an error text shows, at most.
 const SHOWN_PART: usize = 120;
 

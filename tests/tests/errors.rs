@@ -394,7 +394,8 @@ fn error_texts_are_cut_to_the_limits() {
     let yaml = config(&format!("{dentries}  maxHeadersKB: 1\n  maxErrResponseKB: 1"));
     let router = Switchyard::start(&yaml);
     let table = "/some/prefix/a=>/some/where/else;".repeat(14);
-    let response = Client::connect(router.addr(0)).request("GET", "nope", "/", &[("l5d-dtab", &table)], b"");
+    let response =
+        Client::connect(router.addr(0)).request("GET", &"nope".repeat(20), "/", &[("l5d-dtab", &table)], b"");
     assert_eq!(response.status, 502);
     let header = response.header("l5d-err").expect("an error header");
     assert!(header.len() <= 1024 && header.len() > 1000, "{}", header.len());

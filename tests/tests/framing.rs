@@ -8,7 +8,7 @@
 
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 
-use e2e::{Backend, Client, FS_CONFIG, Response, Switchyard, eventually, get, try_get};
+use e2e::{Backend, Client, FS_CONFIG, Reply, Response, Switchyard, eventually, get, try_get};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -499,6 +499,54 @@ fn h1_14_trace_counts_its_hops() {
     assert_eq!(site.web.last().header("max-forwards"), Some("2"));
     let response = asked(&mut client, "many");
     assert_eq!((response.status, response.text().as_str()), (400, "Invalid value for Max-Forwards header"));
+}
+
+/// Data-plane reference §17: every router on the way appends what it made of the request, for those who may know.
+#[test]
+fn trace_with_context_shows_every_hop() {
+    let yaml = FS_CONFIG.replace("/svc => /#/io.l5d.fs", "/svc => /host ; /host => /$/inet/127.1/@P1@");
+    let back = "- { protocol: http, label: back, servers: [{ port: @P1@ }, { port: @P2@, clearContext: true }],\n  \
+                  dtab: '/svc/no => ~ ; /svc => /#/io.l5d.fs ;' }\n";
+    let router = Switchyard::start(&format!("{yaml}{back}"));
+    let web = Backend::with(|request| match request.target.as_str() {
+        "/large" => Reply::text("x".repeat(100_000)).chunked(),
+        _ => Reply::text("echo"),
+    });
+    router.disco().set("web", &[web.addr()]);
+    let ask = |port: usize, target: &str, more: &[(&str, &str)]| {
+        let lines = [&[("l5d-add-context", "true")], more].concat();
+        Client::connect(router.addr(port)).request("TRACE", "web", target, &lines, b"")
+    };
+    let text = ask(0, "/", &[]).text();
+    let (back_port, web_addr) = (router.addr(1), web.addr());
+    let wanted = [
+        "echo\n--- Router: back ---\nrequest duration: ".to_owned(),
+        format!(" ms\nservice name: /svc/web\nclient name: /#/io.l5d.fs/web\naddresses: [{web_addr}]\n"),
+        format!(
+            "selected address: {web_addr}\ndtab resolution:\n  /svc/web\n  /#/io.l5d.fs/web (/svc=>/#/io.l5d.fs)\n"
+        ),
+        "--- Router: http ---\n".to_owned(),
+        format!(
+            "selected address: {back_port}\ndtab resolution:\n  /svc/web\n  /host/web (/svc=>/host)\n  /$/inet/127.1/"
+        ),
+    ];
+    let mut rest = text.as_str();
+    for part in &wanted {
+        rest = rest.split_once(part.as_str()).unwrap_or_else(|| panic!("no {part:?} in {rest:?} of:\n{text}")).1;
+    }
+    let last = ask(1, "/", &[("Max-Forwards", "0")]);
+    assert_eq!((last.status, web.count()), (200, 1), "answered here");
+    assert!(
+        last.text().starts_with("--- Router: back ---\n") && !last.text().contains("client name"),
+        "{}",
+        last.text()
+    );
+    let large = ask(1, "/large", &[]).text();
+    assert!(large.contains("transfer-encoding: chunked\n(the body is left out") && large.len() < 2000, "{large}");
+    let hidden = ask(2, "/", &[]);
+    assert_eq!((hidden.status, hidden.text().as_str()), (200, "echo"), "not for everybody");
+    let plain = Client::connect(router.addr(0)).request("GET", "web", "/", &[("l5d-add-context", "true")], b"");
+    assert_eq!(plain.text(), "echo", "only for TRACE");
 }
 
 /// One connection's bytes, and what must come of them.

@@ -2,9 +2,9 @@
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
-use super::Session;
 use super::relay::{BUFFERED_BYTES, RequestBody};
 use super::upgrade;
+use super::{Session, diagnose};
 use crate::classify;
 use crate::clock;
 use crate::context::{Context, Deadline, TraceId};
@@ -37,6 +37,8 @@ pub(crate) struct Request {
     pub(crate) expects_continue: bool,
     /// The protocols it asks for instead of HTTP (RFC 9110 §7.8).
     pub(crate) upgrade: Option<HeaderValue>,
+    /// It asks for what the routers make of it (data-plane reference §17).
+    pub(crate) diagnose: bool,
     /// The identifier that named it, counted from 0.
     pub(crate) identifier: usize,
     _permit: Option<Permit>,
@@ -85,6 +87,7 @@ pub(crate) fn prepare(
     if !service.dst.local.is_empty() {
         server.stats.dtab_size.add(service.dst.local.dentries().len() as u64);
     }
+    let diagnose = diagnose::wanted(&method, &headers) && server.trusts_callers();
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
@@ -115,6 +118,7 @@ pub(crate) fn prepare(
         keep_alive: keep_alive && upgrade.is_none(),
         expects_continue: expect_continue,
         upgrade,
+        diagnose,
         identifier: found.identifier,
         _permit: permit,
     };

@@ -239,6 +239,15 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
+    /// A body that is known as a whole.
+    pub(crate) fn of(bytes: Bytes) -> Begun {
+        Begun {
+            decoder: BodyDecoder::new(BodyLength::Empty),
+            first: Some(Some(BodyFrame::Data(bytes))),
+            most: u64::MAX,
+        }
+    }
+
     /// Begins to read the body of `head` without waiting for it.
     pub(crate) async fn read(
         up: &mut Conn<Stream>,
@@ -259,6 +268,25 @@ impl Begun {
             Poll::Ready(Ok(frame)) => Ok(Begun { decoder, first: Some(frame), most }),
             Poll::Pending => Ok(Begun { decoder, first: None, most }),
         }
+    }
+
+    /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
+    pub(crate) fn poll_frame(
+        &mut self,
+        up: &mut Conn<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<BodyFrame>, SendError>> {
+        let frame = match self.first.take() {
+            Some(first) => first,
+            None => std::task::ready!(up.poll_body(cx, &mut self.decoder)).map_err(SendError::Body)?,
+        };
+        if let Some(BodyFrame::Data(chunk)) = &frame {
+            match self.most.checked_sub(chunk.len() as u64) {
+                Some(left) => self.most = left,
+                None => return Poll::Ready(Err(SendError::TooLarge(0))),
+            }
+        }
+        Poll::Ready(Ok(frame))
     }
 }
 
@@ -320,7 +348,7 @@ impl ResponseBody {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
             while !self.read && down.pending_out() < HIGH_WATER {
-                match self.poll_frame(up, cx) {
+                match self.begun.poll_frame(up, cx) {
                     Poll::Pending => break,
                     Poll::Ready(Err(error)) => {
                         note(&error);
@@ -340,27 +368,6 @@ impl ResponseBody {
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
         }
-    }
-}
-
-impl ResponseBody {
-    /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
-    fn poll_frame(
-        &mut self,
-        up: &mut Conn<Stream>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<BodyFrame>, SendError>> {
-        let frame = match self.begun.first.take() {
-            Some(first) => first,
-            None => std::task::ready!(up.poll_body(cx, &mut self.begun.decoder)).map_err(SendError::Body)?,
-        };
-        if let Some(BodyFrame::Data(chunk)) = &frame {
-            match self.begun.most.checked_sub(chunk.len() as u64) {
-                Some(left) => self.begun.most = left,
-                None => return Poll::Ready(Err(SendError::TooLarge(0))),
-            }
-        }
-        Poll::Ready(Ok(frame))
     }
 }
 

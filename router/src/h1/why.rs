@@ -20,7 +20,7 @@ use std::fmt::Write as _;
 /// Bytes of a whole error text, at most.
 pub(crate) const MAX_TEXT: usize = 2000;
 /// Bytes of the way of a name.
-const MAX_WAY: usize = 800;
+const MAX_WAY: usize = 700;
 /// Bytes of paths and entries that are looked at for it.
 const MAX_EXPLORED: usize = 64 * 1024;
 /// Bytes of one path, entry or value that is shown.
@@ -131,6 +131,39 @@ pub(crate) fn way(router: &Router, service: &PathService) -> String {
         *known = (now, telling.out);
     }
     known.1.clone()
+}
+
+/// The steps from the name of a service to the leaf of a client, or to all leaves, as TRACE shows them (data-plane
+/// reference §17).
+pub(crate) fn way_to(router: &Router, service: &PathService, id: Option<&Path>) -> String {
+    let dtab = DtabStack::new([router.params.dtab.clone(), service.dst.local.clone()]);
+    let mut lines = Vec::new();
+    match router.interpreter.explain_now(&dtab, &service.dst.path, MAX_EXPLORED) {
+        State::Ok(tree) => _ = steps(&tree, id, &mut lines),
+        State::Pending | State::Failed(_) => lines.push(format!("  {}\n", service.dst.path)),
+    }
+    lines.concat()
+}
+
+/// Adds the lines of a node and of what is below it; takes them away again, and is false, where they lead elsewhere.
+fn steps(tree: &DelegateTree, id: Option<&Path>, lines: &mut Vec<String>) -> bool {
+    let before = lines.len();
+    let by = tree.dentry.as_ref().map(|dentry| format!(" ({}=>{})", dentry.prefix, dentry.dst));
+    let line = format!("  {}{}\n", tree.path, by.as_deref().map_or("".into(), |by| cut(by, MAX_PART)));
+    if lines.last() != Some(&line) {
+        lines.push(line);
+    }
+    let found = match &tree.node {
+        Delegation::Delegate(child) => steps(child, id, lines),
+        Delegation::Alt(children) => children.iter().any(|child| steps(child, id, lines)),
+        Delegation::Union(branches) => branches.iter().any(|(_, child)| steps(child, id, lines)),
+        Delegation::Leaf(name, _) => id.is_none_or(|id| name.id == *id),
+        Delegation::Neg | Delegation::Fail | Delegation::Empty | Delegation::Exception(_) => false,
+    };
+    if !found && before > 0 {
+        lines.truncate(before);
+    }
+    found
 }
 
 struct Telling<'a> {
