@@ -501,6 +501,43 @@ fn h1_14_trace_counts_its_hops() {
     assert_eq!((response.status, response.text().as_str()), (400, "Invalid value for Max-Forwards header"));
 }
 
+/// Attack X6: what names the service is what is passed on, byte for byte; dot segments that would name another one are
+/// refused, in any spelling.
+#[test]
+fn x6_paths_mean_one_thing() {
+    let web = Backend::text("web");
+    let config =
+        FS_CONFIG.replace("  dtab:", "  identifier: { kind: io.l5d.path, segments: 1, consume: true }\n  dtab:");
+    let router = Switchyard::start(&config);
+    router.disco().set("web", &[web.addr()]);
+    router.disco().set("web;x", &[web.addr()]);
+    let ask = |target: &str| {
+        let mut client = Client::connect(router.addr(0));
+        client.send_raw(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let response = client.read_response(false).expect("an answer");
+        (response.status, response.text())
+    };
+    for (target, seen) in [
+        ("/web/a/../b", "/a/../b"),
+        ("/web//a", "//a"),
+        ("/web/%2F;x\\y", "/%2F;x\\y"),
+        ("/web/a/%2e%2e/b?x=../..", "/a/%2e%2e/b?x=../.."),
+        ("/web/%C0%AE%C0%AE/", "/%C0%AE%C0%AE/"),
+        ("/web;x/a", "/a"),
+    ] {
+        assert_eq!(ask(target), (200, "web".to_owned()), "{target}");
+        assert_eq!(web.last().target, seen, "{target}");
+    }
+    let before = web.count();
+    for target in
+        ["/web/../admin", "/web/%2e%2E/admin", "/../web", "/./web", "/web/..;/x", "/web/..%5cadmin", "//web/x"]
+    {
+        let (status, text) = ask(target);
+        assert_eq!(status, if target == "//web/x" { 502 } else { 400 }, "{target}: {text}");
+    }
+    assert_eq!(web.count(), before);
+}
+
 /// Data-plane reference §17: every router on the way appends what it made of the request, for those who may know.
 #[test]
 fn trace_with_context_shows_every_hop() {
