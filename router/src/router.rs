@@ -62,7 +62,11 @@ impl Router {
         };
         Router {
             limits,
-            response_limits: Limits { max_head_bytes: params.limits.response_headers, ..limits },
+            response_limits: Limits {
+                max_line_bytes: params.limits.response_line,
+                max_head_bytes: params.limits.response_headers,
+                ..limits
+            },
             error_limits: ErrorLimits {
                 body_bytes: params.max_err_response_bytes,
                 header_bytes: params.max_headers_bytes,
@@ -133,7 +137,7 @@ impl Router {
         let limits = &self.response_limits;
         match error {
             HeadError::LineTooLong => {
-                Some(("response-line-too-long", format!("maxInitialLineKB is {}", limits.max_line_bytes / 1024)))
+                Some(("response-line-too-long", format!("maxResponseLineKB is {}", limits.max_line_bytes / 1024)))
             }
             HeadError::HeadTooLarge => {
                 let text = format!("maxResponseHeadersKB is {}", limits.max_head_bytes / 1024);

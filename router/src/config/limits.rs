@@ -19,10 +19,12 @@ pub struct LimitParams {
     pub response_trailers: usize,
     /// `maxResponseHeadersKB`: all headers of a response. Default that of `maxHeadersKB`.
     pub response_headers: usize,
+    /// `maxResponseLineKB`: a status line. Default that of `maxInitialLineKB`.
+    pub response_line: usize,
 }
 
-/// The limits; `headers` is that of the headers of a message, in bytes.
-pub(super) fn limits(router: &mut Reader<'_>, headers: usize) -> LimitParams {
+/// The limits; `headers` and `line` are those of requests, in bytes.
+pub(super) fn limits(router: &mut Reader<'_>, headers: usize, line: usize) -> LimitParams {
     let body = |reader: &mut Reader<'_>, key| reader.get(key, size(1)).map(|kb| (kb as u64).saturating_mul(1024));
     let bytes = |reader: &mut Reader<'_>, key, default: usize| {
         reader.get(key, size(1)).map_or(default, |kb| kb.saturating_mul(1024))
@@ -33,6 +35,7 @@ pub(super) fn limits(router: &mut Reader<'_>, headers: usize) -> LimitParams {
         response_body: body(router, "maxResponseBodyKB"),
         request_trailers,
         response_trailers: bytes(router, "maxResponseTrailersKB", request_trailers),
+        response_line: bytes(router, "maxResponseLineKB", line),
         response_headers: bytes(router, "maxResponseHeadersKB", headers),
     }
 }

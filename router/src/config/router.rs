@@ -50,11 +50,12 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     plug_ins(&mut reader);
     streaming(&mut reader);
     let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
+    let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);
     let lines = reader.take("dtab").map_or_else(Vec::new, |item| dtab_lines(source, &item));
     let router = RouterParams {
         dtab_source: DtabSource { file: reader.context.file.to_owned(), lines },
         servers: servers(&mut reader, claims, &label),
-        limits: limits(&mut reader, max_headers_bytes),
+        limits: limits(&mut reader, max_headers_bytes, max_line_bytes),
         label,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
@@ -65,7 +66,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         binding_cache: binding_cache(&mut reader),
         originator: reader.get("originator", boolean).unwrap_or(false),
         max_headers_bytes,
-        max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
+        max_line_bytes,
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
     };
     reader.finish();
