@@ -85,6 +85,9 @@ pub struct Client {
     pub hosts: Hosts,
     /// The budget of requeues.
     pub requeue_budget: Arc<RetryBudget>,
+    /// When it was made, in nanoseconds of the process clock.
+    pub created: u64,
+    updated: Arc<AtomicU64>,
     last_used: AtomicU64,
     task: AbortHandle,
     _gauges: Vec<GaugeGuard>,
@@ -116,7 +119,9 @@ impl Client {
             params: params.clone(),
             stats: stats.clone(),
             retired: retired.clone(),
+            updated: Arc::default(),
         };
+        let updated = keeper.updated.clone();
         keeper.apply(addr.get_ok());
         let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
         let mut gauges = gauges(&scope, &replicas, &balancer, &budget, retired);
@@ -130,6 +135,8 @@ impl Client {
             replicas,
             stats,
             requeue_budget: budget,
+            created: clock::now(),
+            updated,
             last_used: AtomicU64::new(clock::now()),
             task,
             _gauges: gauges,
@@ -140,6 +147,11 @@ impl Client {
     /// Notes a use at `now`.
     pub fn touch(&self, now: u64) {
         self.last_used.store(now, Ordering::Relaxed);
+    }
+
+    /// When discovery last told its addresses, in nanoseconds of the process clock; 0 before.
+    pub fn updated(&self) -> u64 {
+        self.updated.load(Ordering::Relaxed)
     }
 
     /// The addresses it knows, for error texts and `/client_state.json`.
@@ -219,6 +231,7 @@ struct Keeper {
     params: ClientParams,
     stats: Arc<ClientStats>,
     retired: Arc<Retired>,
+    updated: Arc<AtomicU64>,
 }
 
 impl Keeper {
@@ -267,6 +280,7 @@ impl Keeper {
             add_counts(&mut self.retired.counts.lock(), gone.accrual_counts());
         }
         self.endpoints = next;
+        self.updated.store(clock::now(), Ordering::Relaxed);
         self.stats.updates.incr();
         self.cell.set(ReplicaState::Bound(self.balancer.replicas(self.endpoints.values().cloned().collect(), now)));
     }
@@ -408,6 +422,11 @@ impl Clients {
             Client::new(id, params, self.interpreter.resolve(id), &self.scopes, &self.handle)
         };
         self.cache.get_or_make(id, make).0
+    }
+
+    /// The client of `id`, if there is one.
+    pub fn peek(&self, id: &Path) -> Option<Arc<Client>> {
+        self.cache.peek(id)
     }
 
     /// Throws out idle clients.

@@ -20,9 +20,11 @@ mod admin;
 mod balancer;
 mod clash;
 mod client;
+mod forwarded;
 mod identifier;
 mod json;
 mod kinds;
+mod limits;
 mod moved;
 mod namer;
 mod objects;
@@ -47,10 +49,12 @@ mod tree;
 mod when;
 
 pub use balancer::BalancerParams;
+pub use forwarded::{ForwardedParams, Labeler};
+pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
-    AdminParams, BindingCacheParams, Config, IdentifierParams, NamerKind, NamerParams, RouterParams, SecurityParams,
-    ServerParams, SocketParams, TelemeterParams,
+    AdminParams, BindingCacheParams, Config, DtabSource, IdentifierParams, NamerKind, NamerParams, RouterParams,
+    SecurityParams, ServerParams, SocketParams, TelemeterParams,
 };
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};

@@ -142,6 +142,11 @@ impl TraceId {
         TraceId { span: fastrand::u64(..), parent: self.span, ..self }
     }
 
+    /// The id of the request, the value of `l5d-reqid`.
+    pub fn request_id(&self) -> u64 {
+        self.trace
+    }
+
     /// Reads 32 or 40 bytes in Base64.
     fn decode(text: &[u8]) -> Option<TraceId> {
         let mut bytes = [0; 40];

@@ -4,6 +4,7 @@
 //! `respond` maps a kind to a response, exhaustively. The text is for the operator: what failed, for which name, what
 //! to check.
 
+use crate::proxy_status::ProxyError;
 use std::fmt;
 
 /// What went wrong. The comment says which row of the error table it is.
@@ -55,6 +56,12 @@ pub enum Kind {
     Overload,
     /// The request's body broke off or was not HTTP.
     DownstreamBody,
+    /// The request's body is longer than `maxRequestBodyKB`.
+    RequestTooLarge,
+    /// The request's trailers are longer than `maxTrailersKB`.
+    TrailersTooLarge,
+    /// The response announces a body longer than `maxResponseBodyKB`.
+    ResponseTooLarge,
     /// The client stopped sending in the middle of a request body.
     BodyTimeout,
     /// The client is gone; nobody reads an answer.
@@ -83,17 +90,25 @@ pub struct RouteError {
     pub text: String,
     /// True when it is known that no byte of the request was acted on.
     pub not_dispatched: bool,
+    /// What RFC 9209 calls it, where that says more than the kind.
+    pub cause: Option<ProxyError>,
 }
 
 impl RouteError {
     /// An error of this kind with this text.
     pub fn new(kind: Kind, text: impl Into<String>) -> RouteError {
-        RouteError { kind, text: text.into(), not_dispatched: false }
+        RouteError { kind, text: text.into(), not_dispatched: false, cause: None }
     }
 
     /// Marks that the request did not reach a backend.
     pub fn undispatched(mut self) -> RouteError {
         self.not_dispatched = true;
+        self
+    }
+
+    /// Says more precisely what it was.
+    pub fn because(mut self, cause: ProxyError) -> RouteError {
+        self.cause = Some(cause);
         self
     }
 }
@@ -131,7 +146,40 @@ impl Kind {
             Kind::BadOverride => Some("bad-override"),
             Kind::TooManyWaiters => Some("pool-waiters"),
             Kind::OverrideDenied => Some("override-denied"),
+            Kind::RequestTooLarge => Some("body-too-large"),
+            Kind::TrailersTooLarge => Some("trailers-too-large"),
+            Kind::ResponseTooLarge => Some("response-body-too-large"),
             _ => None,
+        }
+    }
+
+    /// The name that callers learn who are told nothing else (requirements P6.2).
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::Unidentified => "unknown-destination",
+            Kind::IdentifierThrew => "bad-name",
+            Kind::BadOverride => "bad-override",
+            Kind::OverrideDenied => "override-denied",
+            Kind::BadRequest => "bad-request",
+            Kind::ExpectationFailed => "expectation-failed",
+            Kind::MethodNotAllowed => "method-not-allowed",
+            Kind::CallDepth => "too-many-hops",
+            Kind::SelfLoop => "loop",
+            Kind::NoHosts => "no-route",
+            Kind::BindingFailed => "naming-failed",
+            Kind::BindingTimeout => "naming-timeout",
+            Kind::ConnectFailed | Kind::ConnectTimeout => "connection-failed",
+            Kind::TooManyWaiters => "too-many-waiters",
+            Kind::UpstreamClosed => "connection-closed",
+            Kind::UpstreamFraming => "bad-response",
+            Kind::AttemptTimeout | Kind::TotalTimeout | Kind::ServerTimeout | Kind::DeadlineExceeded => "timeout",
+            Kind::Overload => "overload",
+            Kind::DownstreamBody => "bad-body",
+            Kind::RequestTooLarge => "body-too-large",
+            Kind::TrailersTooLarge => "trailers-too-large",
+            Kind::ResponseTooLarge => "response-too-large",
+            Kind::BodyTimeout => "body-timeout",
+            Kind::ClientGone => "client-gone",
         }
     }
 
@@ -146,6 +194,8 @@ impl Kind {
             | Kind::MethodNotAllowed
             | Kind::CallDepth
             | Kind::DownstreamBody
+            | Kind::RequestTooLarge
+            | Kind::TrailersTooLarge
             | Kind::BodyTimeout
             | Kind::ClientGone => Origin::Downstream,
             Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::IdentifierThrew | Kind::SelfLoop => {
@@ -155,6 +205,7 @@ impl Kind {
             | Kind::ConnectTimeout
             | Kind::UpstreamClosed
             | Kind::UpstreamFraming
+            | Kind::ResponseTooLarge
             | Kind::AttemptTimeout => Origin::Upstream,
             Kind::TotalTimeout
             | Kind::ServerTimeout
@@ -181,6 +232,9 @@ impl Kind {
             Kind::TooManyWaiters => "com.twitter.finagle.TooManyWaitersException",
             Kind::DeadlineExceeded => "com.twitter.finagle.service.DeadlineFilter$DeadlineExceededException",
             Kind::UpstreamClosed => "com.twitter.finagle.ChannelClosedException",
+            Kind::RequestTooLarge | Kind::TrailersTooLarge | Kind::ResponseTooLarge => {
+                "com.twitter.finagle.http.TooLongMessageException"
+            }
             Kind::UpstreamFraming => "io.buoyant.linkerd.protocol.http.FramingFilter$FramingException",
             Kind::AttemptTimeout => "com.twitter.finagle.IndividualRequestTimeoutException",
             Kind::TotalTimeout => "com.twitter.finagle.GlobalRequestTimeoutException",

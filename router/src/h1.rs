@@ -8,6 +8,7 @@ mod acquire;
 mod answer;
 mod attempt;
 mod connect;
+mod diagnose;
 mod discard;
 mod egress;
 mod exchange;
@@ -16,11 +17,15 @@ mod record;
 mod relay;
 mod replay;
 mod stall;
+mod tunnel;
+mod upgrade;
+mod why;
 
 pub(crate) use connect::is_out_of_descriptors;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::forwarded::Labels;
 use crate::overrides::CallerIdentity;
 use crate::respond;
 use crate::server::Admission;
@@ -29,6 +34,7 @@ use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::{Home, WorkerServer};
 use http::{HeaderMap, StatusCode, Version};
 use http1::{BodyLength, Conn, HeadError, RequestHead, encode_response_head};
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -55,6 +61,12 @@ pub(crate) struct Session {
     opened: u64,
     /// A request was read from this connection.
     served: bool,
+    /// The id of the request under way, as in `l5d-reqid`; 0 while it has none.
+    pub(crate) request_id: Cell<u64>,
+    /// The request under way asks for another protocol: what follows it may be no request (attack H1-9).
+    pub(crate) upgrading: Cell<bool>,
+    /// What `addForwardedHeader` says of this connection.
+    labels: OnceCell<Box<Labels>>,
 }
 
 /// What becomes of the connection after a request.
@@ -79,7 +91,19 @@ pub(crate) async fn serve(
     let cx = home.current();
     let conn = Conn::new(Stream::Plain(socket));
     let caller = CallerIdentity::plain(peer);
-    let mut session = Session { home, cx, conn, slot, peer, caller, opened: clock::now(), served: false };
+    let mut session = Session {
+        home,
+        cx,
+        conn,
+        slot,
+        peer,
+        caller,
+        opened: clock::now(),
+        served: false,
+        request_id: Cell::new(0),
+        upgrading: Cell::new(false),
+        labels: OnceCell::new(),
+    };
     session.run().await;
     // Counted until here, also when the task is dropped or panics.
     drop(admission);
@@ -157,9 +181,25 @@ impl Session {
         })
     }
 
-    /// True when the caller is to be told no details: of errors, of names (requirements §5, rule 4).
-    pub(crate) fn is_secretive(&self) -> bool {
-        !self.cx.server.gate.trusts(&self.caller)
+    /// Whether the caller may learn names, addresses and texts of errors, and is believed what it says of others
+    /// (requirements §5, rule 4).
+    pub(crate) fn trusts_caller(&self) -> bool {
+        self.cx.server.gate.trusts(&self.caller)
+    }
+
+    /// What `addForwardedHeader` says of this connection; None without it.
+    pub(crate) fn labels(&self) -> Option<&Labels> {
+        let params = self.cx.server.params.forwarded.as_ref()?;
+        let make = || Box::new(Labels::new(params, self.conn.io().tcp().local_addr().ok(), self.peer));
+        Some(self.labels.get_or_init(make))
+    }
+
+    /// Whom an error is told to. A request that has no id yet gets one.
+    pub(crate) fn told(&self) -> respond::Caller {
+        let id = self.request_id.get();
+        let request_id = if id == 0 { fastrand::u64(1..) } else { id };
+        self.request_id.set(request_id);
+        respond::Caller { trusted: self.trusts_caller(), request_id }
     }
 
     /// True when the connection is older than `serverSession.lifeTimeMs`: the next answer is its last.
@@ -181,8 +221,7 @@ impl Session {
     /// Makes the coming close a reset, when nothing else could tell the client that its response is not whole.
     pub(crate) fn abort_if(&self, needed: bool) {
         if needed {
-            // Without the option the close is an ordinary one.
-            let _ = socket2::SockRef::from(self.conn.io().tcp()).set_linger(Some(Duration::ZERO));
+            self.conn.io().abort_on_close();
         }
     }
 
@@ -202,9 +241,11 @@ impl Session {
     async fn refuse(&mut self, error: &HeadError) -> After {
         let reason = error.reason();
         metrics::counter!("rejected_total", "reason" => reason).increment(1);
-        debug!(peer = %self.peer, listener = %self.cx.server.label, %error, "request refused");
-        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}"));
-        let response = respond::response(&refusal, self.cx.router.error_limits, self.is_secretive());
+        let limit = self.cx.router.limit_of(error).unwrap_or_default();
+        debug!(peer = %self.peer, listener = %self.cx.server.label, %error, limit, "request refused");
+        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}{limit}"));
+        self.request_id.set(0);
+        let response = respond::response(&refusal, self.cx.router.error_limits, self.told());
         self.write_error(&response, error.status(), Version::HTTP_11, false, false);
         self.finish(false).await
     }

@@ -11,17 +11,20 @@ use crate::route::{Dst, PathService, PathServiceParts};
 use crate::scopes::Scopes;
 use arc_swap::ArcSwap;
 use dtab::{DtabStack, Interpreter};
-use http1::Limits;
+use http1::{HeadError, Limits};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
 use telemetry::GaugeGuard;
 use tokio::runtime::Handle;
 
-/// Dentries shown in an error text, at most.
-const SHOWN_DENTRIES: usize = 50;
+/// Bytes of a table that an error text shows, at most.
+const SHOWN_DTAB: usize = 250;
+/// Bytes of an entry or a name that an error text shows, at most.
+const SHOWN_PART: usize = 120;
 
 /// See the module.
 pub struct Router {
@@ -31,14 +34,17 @@ pub struct Router {
     pub interpreter: Arc<dyn Interpreter>,
     /// Its clients.
     pub clients: Arc<Clients>,
-    /// Limits of request heads; responses may have as much.
+    /// Limits of request heads.
     pub limits: Limits,
+    /// Limits of response heads.
+    pub response_limits: Limits,
     /// Limits of error responses.
     pub error_limits: ErrorLimits,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: ArcSwap<Vec<SocketAddr>>,
     reserved: ArcSwap<Vec<SocketAddr>>,
+    admin: OnceLock<SocketAddr>,
     handle: Handle,
     _originator: Option<GaugeGuard>,
 }
@@ -54,15 +60,21 @@ impl Router {
         let scope = scopes.root().clone();
         let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
-        let limits = &params.binding_cache;
-        let share = limits.overrides_per_source.unwrap_or((limits.paths / 4).max(1));
-        let paths = Cache::new(limits.paths, ttl, &scope.scope("bindcache").scope("path")).with_share(share);
+        let cached = &params.binding_cache;
+        let share = cached.overrides_per_source.unwrap_or((cached.paths / 4).max(1));
+        let paths = Cache::new(cached.paths, ttl, &scope.scope("bindcache").scope("path")).with_share(share);
+        let limits = Limits {
+            max_line_bytes: params.max_line_bytes,
+            max_head_bytes: params.max_headers_bytes,
+            ..Limits::default()
+        };
         Router {
             _originator: params.originator.then(|| scope.gauge("originator", || 1.0)),
-            limits: Limits {
-                max_line_bytes: params.max_line_bytes,
-                max_head_bytes: params.max_headers_bytes,
-                ..Limits::default()
+            limits,
+            response_limits: Limits {
+                max_line_bytes: params.limits.response_line,
+                max_head_bytes: params.limits.response_headers,
+                ..limits
             },
             error_limits: ErrorLimits {
                 body_bytes: params.max_err_response_bytes,
@@ -76,6 +88,7 @@ impl Router {
             paths,
             listeners: ArcSwap::default(),
             reserved: ArcSwap::default(),
+            admin: OnceLock::new(),
             handle,
         }
     }
@@ -111,6 +124,19 @@ impl Router {
         self.clients.clear();
     }
 
+    /// Notes where the admin server listens.
+    pub fn set_admin(&self, admin: SocketAddr) {
+        // As above.
+        let _ = self.admin.set(admin);
+    }
+
+    /// Where somebody on this host asks the admin server, once it is known.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        let admin = *self.admin.get()?;
+        let any = admin.ip().is_unspecified();
+        Some(if any { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), admin.port()) } else { admin })
+    }
+
     /// True when `addr` is a listener of this very router: a request sent there would come back (attack P23).
     pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
         let own = self.listeners.load();
@@ -128,6 +154,34 @@ impl Router {
         reserved.iter().any(|own| own.port() == addr.port()) && is_local(addr.ip().to_canonical())
     }
 
+    /// The limit that a refused request head is over, for its error text.
+    pub fn limit_of(&self, error: &HeadError) -> Option<String> {
+        match error {
+            HeadError::LineTooLong => Some(format!(" (maxInitialLineKB is {})", self.limits.max_line_bytes / 1024)),
+            HeadError::HeadTooLarge => Some(format!(" (maxHeadersKB is {})", self.limits.max_head_bytes / 1024)),
+            HeadError::TooManyHeaders => Some(format!(" (at most {} lines)", self.limits.max_headers)),
+            _ => None,
+        }
+    }
+
+    /// The limit that the head of a response is over: its name for `rejected_total`, and a text.
+    pub fn response_limit_of(&self, error: &HeadError) -> Option<(&'static str, String)> {
+        let limits = &self.response_limits;
+        match error {
+            HeadError::LineTooLong => {
+                Some(("response-line-too-long", format!("maxResponseLineKB is {}", limits.max_line_bytes / 1024)))
+            }
+            HeadError::HeadTooLarge => {
+                let text = format!("maxResponseHeadersKB is {}", limits.max_head_bytes / 1024);
+                Some(("response-headers-too-large", text))
+            }
+            HeadError::TooManyHeaders => {
+                Some(("response-too-many-headers", format!("at most {} lines", limits.max_headers)))
+            }
+            _ => None,
+        }
+    }
+
     /// Throws out what has been idle for too long.
     pub fn sweep(&self) {
         self.paths.sweep();
@@ -136,7 +190,9 @@ impl Router {
 
     /// The error of a name without a usable address (data-plane reference §8.2); `detail` says why.
     pub fn no_hosts(&self, dst: &Dst, detail: &str) -> RouteError {
-        let mut text = format!("Unable to route request!\n\nservice name: {}\ndtab:\n\nbase dtab:\n", dst.path);
+        let name = dst.path.to_string();
+        let name = cut(&name, SHOWN_PART);
+        let mut text = format!("Unable to route request!\n\nservice name: {name}\ndtab:\n\nbase dtab:\n");
         write_dtab(&mut text, &self.params.dtab);
         text.push_str("override dtab:\n");
         dst.override_layers().for_each(|dtab| write_dtab(&mut text, dtab));
@@ -164,11 +220,34 @@ fn is_local(addr: IpAddr) -> bool {
     })
 }
 
+/// Writes the last entries of a table, which are those that win, as far as there is room.
 fn write_dtab(text: &mut String, dtab: &dtab::Dtab) {
-    for dentry in dtab.dentries().iter().take(SHOWN_DENTRIES) {
-        let _ = writeln!(text, "  {} => {}", dentry.prefix, dentry.dst);
+    let mut shown = Vec::new();
+    let mut room = SHOWN_DTAB;
+    for dentry in dtab.dentries().iter().rev() {
+        let line = format!("  {} => {}", dentry.prefix, dentry.dst);
+        let line = cut(&line, SHOWN_PART).into_owned();
+        let Some(left) = room.checked_sub(line.len()) else { break };
+        room = left;
+        shown.push(line);
     }
-    if dtab.dentries().len() > SHOWN_DENTRIES {
-        let _ = writeln!(text, "  ... and {} more", dtab.dentries().len() - SHOWN_DENTRIES);
+    let more = dtab.dentries().len() - shown.len();
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} entries before these");
     }
+    for line in shown.iter().rev() {
+        let _ = writeln!(text, "{line}");
+    }
+}
+
+/// At most `bytes` bytes of a text; what is cut ends in three dots.
+pub(crate) fn cut(text: &str, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
+        return Cow::Borrowed(text);
+    }
+    let mut end = bytes.saturating_sub(3);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", &text[..end]))
 }

@@ -34,12 +34,16 @@ pub struct ServerStats {
     pub idle: Arc<Counter>,
     /// `lifetime`: connections closed for their age.
     pub lifetime: Arc<Counter>,
+    /// `upgrades`: tunnels opened.
+    pub upgrades: Arc<Counter>,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
     /// `transit_latency_ms` and `admission_control/deadline/*`.
     pub deadlines: DeadlineStats,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
+    tunnels: Arc<AtomicI64>,
+    _tunnels: GaugeGuard,
     _connections: GaugeGuard,
 }
 
@@ -97,6 +101,24 @@ pub struct Permit(Arc<Counts>);
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of the tunnels that upgrades opened: counts it as long as it lives.
+pub struct OpenTunnel<'a>(&'a ServerStats);
+
+impl<'a> OpenTunnel<'a> {
+    /// Counts one more.
+    pub fn new(stats: &'a ServerStats) -> OpenTunnel<'a> {
+        stats.upgrades.incr();
+        stats.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(stats)
+    }
+}
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -182,7 +204,8 @@ fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) -> Vec<Gaug
 impl ServerStats {
     fn new(scope: &Scope) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
-        let open = connections.clone();
+        let tunnels = Arc::new(AtomicI64::new(0));
+        let (open, open_tunnels) = (connections.clone(), tunnels.clone());
         ServerStats {
             requests: RequestStats::new(scope),
             status: StatusStats::new(scope),
@@ -192,6 +215,9 @@ impl ServerStats {
             nacks: scope.counter("nacks"),
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
+            upgrades: scope.counter("upgrades"),
+            tunnels,
+            _tunnels: scope.gauge("tunnels", move || open_tunnels.load(Ordering::Relaxed) as f64),
             dtab_size: scope.stat("dtab/size"),
             deadlines: DeadlineStats::new(scope),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),

@@ -23,6 +23,19 @@ impl Stream {
         }
     }
 
+    /// `http`, or `https` where the connection is encrypted.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Stream::Plain(_) => "http",
+        }
+    }
+
+    /// Makes the coming close a reset: the peer must not take what it has for all there is.
+    pub fn abort_on_close(&self) {
+        // Without the option the close is an ordinary one.
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// True when the peer has neither sent anything nor closed, as far as the runtime knows; costs no system call then.
     pub fn is_quiet(&self) -> bool {
         self.tcp().try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)

@@ -57,8 +57,8 @@ pub struct WorkerServer {
     override_memo: RefCell<HashMap<Vec<u8>, Memo>>,
 }
 
-/// A remembered service, and the path segments to remove.
-type Memo = (Weak<PathService>, usize);
+/// A remembered service, the path segments to remove, and the identifier.
+type Memo = (Weak<PathService>, usize, usize);
 
 /// Header maps that are used again and again; connections that wait for a request hold none.
 #[derive(Default)]
@@ -91,15 +91,17 @@ pub struct Remembered {
     pub service: Arc<PathService>,
     /// Path segments to remove from the target.
     pub consume: usize,
+    /// The identifier that gave the name, counted from 0.
+    pub identifier: usize,
 }
 
 impl WorkerServer {
     /// What was identified under `key` before; `plain` without an override.
     pub fn recall(&self, key: &[u8], plain: bool) -> Option<Remembered> {
         let memo = self.memo_for(plain).borrow();
-        let (service, consume) = memo.get(key)?;
+        let (service, consume, identifier) = memo.get(key)?;
         let service = service.upgrade().filter(|service| !service.is_closed())?;
-        Some(Remembered { service, consume: *consume })
+        Some(Remembered { service, consume: *consume, identifier: *identifier })
     }
 
     fn memo_for(&self, plain: bool) -> &RefCell<HashMap<Vec<u8>, Memo>> {
@@ -115,12 +117,12 @@ impl WorkerServer {
         if memo.len() >= MEMO_ENTRIES {
             memo.clear();
         }
-        memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume));
+        memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume, entry.identifier));
     }
 
     fn forget_closed(&self) {
         for memo in [&self.memo, &self.override_memo] {
-            memo.borrow_mut().retain(|_, (service, _)| service.strong_count() > 0);
+            memo.borrow_mut().retain(|_, (service, ..)| service.strong_count() > 0);
         }
     }
 }

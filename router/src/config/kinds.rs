@@ -114,6 +114,13 @@ pub(super) const IDENTIFIERS: Kinds = Kinds {
     ..NONE
 };
 
+/// Labelers of `addForwardedHeader` (config reference §5.1).
+pub(super) const LABELERS: Kinds = Kinds {
+    noun: "a labeler",
+    built: &["ip", "ip:port", "requestRandom", "connectionRandom", "router", "static"],
+    ..NONE
+};
+
 /// Telemeters (config reference §14.1).
 pub(super) const TELEMETERS: Kinds = Kinds {
     noun: "a telemeter",

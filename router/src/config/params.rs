@@ -3,6 +3,8 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::forwarded::ForwardedParams;
+use super::limits::LimitParams;
 use super::overrides::{OverrideParams, OverrideSets};
 use super::settings::{ClientSettings, Sections, ServiceSettings};
 use super::transformer::TransformerParams;
@@ -154,6 +156,8 @@ pub struct RouterParams {
     pub dtab: Dtab,
     /// Applied in this order to what its interpreter binds. Default none.
     pub transformers: Vec<TransformerParams>,
+    /// Where its entries stand.
+    pub dtab_source: DtabSource,
     /// Tried in this order; never empty. Default: the token in `Host`.
     pub identifiers: Vec<IdentifierParams>,
     /// Listeners; never empty.
@@ -180,6 +184,17 @@ pub struct RouterParams {
     pub max_line_bytes: usize,
     /// Most bytes of a body that the router itself writes for an error. Default 5120 KiB.
     pub max_err_response_bytes: usize,
+    /// Limits that Linkerd 1 does not have.
+    pub limits: LimitParams,
+}
+
+/// Where the entries of a dtab stand in the file, for the texts of errors.
+#[derive(Debug, Clone, Default)]
+pub struct DtabSource {
+    /// The file as it was named to `load`.
+    pub file: String,
+    /// The line of every entry, from 1, in their order.
+    pub lines: Vec<u32>,
 }
 
 /// Limits of the caches of bound names (config reference §4.1).
@@ -278,6 +293,9 @@ pub struct ServerParams {
     pub max_connections_per_source: usize,
     /// A connection idle for so long is closed. Default 10 min (Linkerd: never).
     pub idle_time: Duration,
+    /// A tunnel in which nothing moves for so long is closed. Default never: what `serverSession.idleTimeMs` says, if it
+    /// is written.
+    pub tunnel_idle_time: Option<Duration>,
     /// A connection of that age is closed. Default never.
     pub life_time: Option<Duration>,
     /// Header to add with the milliseconds since the epoch, as written. Default none.
@@ -292,6 +310,10 @@ pub struct ServerParams {
     pub stall_timeout: Duration,
     /// Whether a request ends when the deadline that it carries is over. Default false.
     pub enforce_deadlines: bool,
+    /// `addForwardedHeader`. Default none.
+    pub forwarded: Option<ForwardedParams>,
+    /// Pass `Upgrade` on and open tunnels. Default true. Linkerd 1 has no such key and opens none.
+    pub upgrades: bool,
 }
 
 /// A telemeter (config reference §14.1).

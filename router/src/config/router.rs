@@ -6,13 +6,14 @@ use super::clash::{Claim, Claims};
 use super::client::client;
 use super::identifier::identifiers;
 use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS};
+use super::limits::limits;
 use super::moved::Place;
 use super::objects::none_of;
 use super::overrides::sets;
-use super::params::{BindingCacheParams, RouterParams, ServerParams};
+use super::params::{BindingCacheParams, DtabSource, RouterParams, ServerParams};
 use super::policy;
 use super::reader::{Bad, Item, Reader};
-use super::scalar::{boolean, dtab, int, millis, path, seconds, size, string};
+use super::scalar::{boolean, dtab, dtab_lines, int, millis, path, seconds, size, string};
 use super::server::server;
 use super::service::service;
 use super::transformer::{TransformerParams, transformers};
@@ -52,13 +53,18 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     let transformers = interpreter(&mut reader);
     plug_ins(&mut reader);
     streaming(&mut reader);
+    let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
+    let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);
+    let lines = reader.take("dtab").map_or_else(Vec::new, |item| dtab_lines(source, &item));
     let router = RouterParams {
+        dtab_source: DtabSource { file: reader.context.file.to_owned(), lines },
+        servers: servers(&mut reader, claims, &label),
+        limits: limits(&mut reader, max_headers_bytes, max_line_bytes),
         label,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
         transformers,
         identifiers: identifiers(&mut reader),
-        servers: servers(&mut reader, claims),
         client: client(&mut reader),
         service: service(&mut reader),
         binding_timeout: reader.get("bindingTimeoutMs", millis(1)).unwrap_or(DEFAULT_BINDING_TIMEOUT),
@@ -67,8 +73,8 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         max_idle_per_worker: reader.get("maxIdleConnectionsPerWorker", size(0)).unwrap_or(DEFAULT_MAX_IDLE),
         override_sets: sets(&mut reader),
         originator: reader.get("originator", boolean).unwrap_or(false),
-        max_headers_bytes: kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB),
-        max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
+        max_headers_bytes,
+        max_line_bytes,
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
     };
     policy::check(&reader, &router);
@@ -100,7 +106,7 @@ fn label(reader: &mut Reader<'_>, claims: &mut Claims) -> String {
     label
 }
 
-fn servers(reader: &mut Reader<'_>, claims: &mut Claims) -> Vec<ServerParams> {
+fn servers(reader: &mut Reader<'_>, claims: &mut Claims, label: &str) -> Vec<ServerParams> {
     let list = reader.take("servers");
     let empty = list.as_ref().is_none_or(|list| list.shape() == "a list" && list.elements(reader.context).is_empty());
     if empty {
@@ -110,7 +116,7 @@ fn servers(reader: &mut Reader<'_>, claims: &mut Claims) -> Vec<ServerParams> {
     }
     let mut servers = Vec::new();
     for item in reader.list("servers") {
-        if let Some((server, at)) = self::server(reader, item) {
+        if let Some((server, at)) = self::server(reader, item, label) {
             let holder = format!("{} in line {}", at.path, at.pos.line);
             let claim = Claim::new(holder, server.ip, server.port, server.socket.reuse_port);
             claims.socket(reader.context, &at, claim);

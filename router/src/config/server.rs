@@ -2,6 +2,7 @@
 //!
 //! For: the reader of routers. Not for: clashes of addresses (see `clash`).
 
+use super::forwarded::forwarded;
 use super::moved::Place;
 use super::objects::{session, socket};
 use super::overrides::overrides;
@@ -20,8 +21,8 @@ const DEFAULT_IDLE: Duration = Duration::from_secs(600);
 const DEFAULT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A listener, and where its port is written.
-pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerParams, Item<'a>)> {
+/// A listener of the router called `label`, and where its port is written.
+pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>, label: &str) -> Option<(ServerParams, Item<'a>)> {
     let mut reader = Reader::open(router.context, item, Place::Server)?;
     let ip = reader.get("ip", ip).unwrap_or(LOOPBACK);
     let at = reader.take("port").unwrap_or_else(|| reader.item.clone());
@@ -39,6 +40,7 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(DEFAULT_CONNECTIONS),
         max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(DEFAULT_OF_SOURCE),
         idle_time: session.idle.unwrap_or(DEFAULT_IDLE),
+        tunnel_idle_time: session.idle,
         life_time: session.life,
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
@@ -46,10 +48,12 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         header_timeout: reader.get("headerTimeoutMs", millis(1)).unwrap_or(DEFAULT_HEADER_TIMEOUT),
         stall_timeout: reader.get("stallTimeoutMs", millis(1)).unwrap_or(DEFAULT_STALL_TIMEOUT),
         enforce_deadlines: reader.get("enforceDeadlines", boolean).unwrap_or(false),
+        forwarded: forwarded(&mut reader, label),
+        upgrades: reader.get("upgrades", boolean).unwrap_or(true),
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);
-    for key in ["tls", "announce", "addForwardedHeader"] {
+    for key in ["tls", "announce"] {
         reader.not_yet(key);
     }
     reader.finish();

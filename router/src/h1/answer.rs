@@ -38,10 +38,10 @@ pub(crate) async fn respond(
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, lease, leaf, at } = answer;
+    let Answer { mut head, body: begun, lease, leaf, at } = answer;
     let success = classify::is_success(service.params.classifier, head.status);
     record.responded(head.status, success, at);
-    let clear = session.is_secretive();
+    let clear = !session.trusts_caller();
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
@@ -49,6 +49,9 @@ pub(crate) async fn respond(
     let mut fields = BytesMut::with_capacity(96);
     headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
     if clear {
+        if secret {
+            head.headers.remove("proxy-status");
+        }
         remove_l5d(&mut head.headers);
     } else {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
@@ -68,9 +71,8 @@ pub(crate) async fn respond(
     if secret {
         return session.finish(keep && request.body.read).await;
     }
-    let lengths = (head.body, body);
     let limits = (&*session.slot, &Stalls::new(&session.cx.server.params, &leaf.client.params));
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, limits).await;
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, (begun, body), limits).await;
     session.slot.set(NEVER);
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {

@@ -8,24 +8,26 @@ use super::acquire::acquire;
 use super::egress;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
-use super::relay::{SendError, append_fields};
+use super::relay::{Begun, SendError, append_fields};
 use super::stall::Stalls;
+use super::upgrade;
 use crate::classify;
 use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
-use crate::context::Deadline;
-use crate::context::remove_l5d;
+use crate::context::{Deadline, remove_l5d};
 use crate::error::{Kind, RouteError};
 use crate::headers;
 use crate::pool::{Expiry, Upstream};
+use crate::proxy_status::ProxyError;
 use crate::route::{Leaf, PathService};
+use crate::router::Router;
 use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
 use bytes::BytesMut;
 use http::{StatusCode, Version};
-use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
+use http1::{BodyError, BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,10 +40,13 @@ const MAX_CONNECTS: u32 = 25;
 const MAX_REQUEUES: u32 = 3;
 /// Interim responses passed on for one request (attack H1-12, flood of 1xx).
 const MAX_INTERIM: u32 = 16;
+/// What is wrong with a 1xx that nobody asked for.
+const UNEXPECTED: &str = "unexpected-1xx";
 
 /// A final response head, and what to settle when its body is done.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
+    pub(crate) body: Begun,
     pub(crate) lease: Lease,
     pub(crate) leaf: Arc<Leaf>,
     /// When the head was there.
@@ -156,11 +161,11 @@ pub(crate) async fn run(
     loop {
         let mut lease = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
         let failure = match once(session, request, service, leaf, &mut lease).await {
-            Ok((head, upstream, at)) => {
+            Ok((head, body, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
                     leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, lease, leaf: leaf.clone(), at }, upstream));
+                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at }, upstream));
             }
             Err(failure) => failure,
         };
@@ -207,6 +212,10 @@ impl Drop for Requeued<'_> {
     }
 }
 
+fn unavailable(error: RouteError) -> RouteError {
+    error.because(ProxyError::DestinationUnavailable)
+}
+
 fn has_open_endpoint(client: &Client) -> bool {
     let state = client.replicas.load();
     let open = matches!(&**state, ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0);
@@ -243,7 +252,7 @@ async fn pick(
         }
         ReplicaState::Neg => Some(no_hosts("discovery says that this cluster does not exist")),
         ReplicaState::Bound(replicas) => match replicas.pick(clock::now(), random) {
-            None => Some(no_hosts("its address set is empty")),
+            None => Some(no_hosts("its address set is empty").map_err(unavailable)),
             Some(pick) => {
                 if pick.max_effort_exhausted {
                     client.stats.max_effort_exhausted.incr();
@@ -325,7 +334,7 @@ async fn once(
     service: &PathService,
     leaf: &Leaf,
     lease: &mut Lease,
-) -> Result<(ResponseHead, Upstream, u64), Failure> {
+) -> Result<(ResponseHead, Begun, Upstream, u64), Failure> {
     let client = &leaf.client;
     let mut upstream = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream, session.cx.server.gate.baggage_key());
@@ -338,7 +347,7 @@ async fn once(
     session.slot.set(due);
     let outcome = receive(session, request, &mut upstream, (due, &stalls)).await;
     match outcome {
-        Ok(head) => {
+        Ok((head, body)) => {
             let success = classify::is_success(service.params.classifier, head.status);
             let now = clock::now();
             lease.judge(success, now);
@@ -348,10 +357,10 @@ async fn once(
                 client.stats.failures.record(SYNTHETIC);
                 leaf.failures.record(SYNTHETIC);
             }
-            Ok((head, upstream, now))
+            Ok((head, body, upstream, now))
         }
         Err(error) => {
-            let failure = failed(request, leaf, &upstream, error, (due, &stalls));
+            let failure = failed((&session.cx.router, request), leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
@@ -377,27 +386,37 @@ async fn receive(
     request: &mut Request,
     upstream: &mut Upstream,
     (due, stalls): (u64, &Stalls),
-) -> Result<ResponseHead, ReceiveError> {
+) -> Result<(ResponseHead, Begun), ReceiveError> {
     let mut interim = 0;
     loop {
         let mut recycled = session.cx.spare.take();
-        let expected = (&session.cx.router.limits, &request.method, &mut recycled);
+        let expected = (&session.cx.router.response_limits, &request.method, &mut recycled);
         let (down, up) = (&mut session.conn, &mut upstream.conn);
         let waiting = request.body.exchange(down, up, expected, (&session.slot, due, stalls));
         let head = match session.slot.run(waiting).await {
             Ok(head) => head.map_err(ReceiveError::Send)?,
             Err(_) => return Err(ReceiveError::Elapsed),
         };
-        if !head.status.is_informational() {
-            return Ok(head);
+        if !head.status.is_informational() || grants(request, &head) {
+            let limits = &session.cx.router.params.limits;
+            let body = Begun::read(&mut upstream.conn, &head, limits).await.map_err(ReceiveError::Send)?;
+            return Ok((head, body));
         }
         interim += 1;
         // One that announces a body (attack H1-12), asks for another protocol, or is one of a flood.
         if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
-            return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad("unexpected-1xx"))));
+            return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad(UNEXPECTED))));
         }
         pass_interim(session, request.version, head).await?;
     }
+}
+
+/// True for an answer 101 to a request that asked for it and has been sent as a whole.
+fn grants(request: &Request, head: &ResponseHead) -> bool {
+    head.status == StatusCode::SWITCHING_PROTOCOLS
+        && head.keep_alive
+        && request.body.read
+        && request.upgrade.as_ref().is_some_and(|asked| upgrade::granted(asked, &head.headers))
 }
 
 /// Passes 100 and 103 on to a client that knows them (RFC 9110 §15.2).
@@ -407,7 +426,7 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
     let seen = headers::Seen::of(&head.headers);
     headers::strip(&mut head.headers, &seen);
-    if session.is_secretive() {
+    if !session.trusts_caller() {
         remove_l5d(&mut head.headers);
     }
     let out = session.conn.out();
@@ -442,7 +461,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_k
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
 fn failed(
-    request: &Request,
+    (router, request): (&Router, &Request),
     leaf: &Leaf,
     upstream: &Upstream,
     error: ReceiveError,
@@ -463,10 +482,6 @@ fn failed(
             );
             Failure { error: RouteError::new(Kind::AttemptTimeout, text), retryable: true, requeue: Requeue::No }
         }
-        ReceiveError::Send(SendError::Downstream(error)) => Failure::fatal(error),
-        ReceiveError::Send(SendError::ClientGone) => {
-            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
-        }
         ReceiveError::Send(SendError::Closed(reason)) => {
             let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
             let unanswered = !upstream.conn.has_buffered();
@@ -481,11 +496,45 @@ fn failed(
                 },
             }
         }
-        ReceiveError::Send(SendError::Framing(reason)) => {
-            let text = format!(
-                "the response is not legal HTTP: {reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}"
-            );
-            Failure { error: RouteError::new(Kind::UpstreamFraming, text), retryable: true, requeue: Requeue::No }
+        ReceiveError::Send(error) => unusable(router, request, &error, &format!("/{addr}, Downstream label: {id}")),
+    }
+}
+
+/// The failure of an answer that cannot be passed on; `from` says whose it is.
+fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -> Failure {
+    let end = format!("Remote Info: Upstream Address: {from}");
+    let failure = |kind, text: String, cause: Option<ProxyError>| {
+        let error = RouteError { cause, ..RouteError::new(kind, text) };
+        Failure { error, retryable: kind != Kind::ResponseTooLarge, requeue: Requeue::No }
+    };
+    match error {
+        SendError::Framing(reason) => {
+            let limit = router.response_limit_of(reason);
+            let (mut text, mut cause) = (format!("the response is not legal HTTP: {reason}"), None);
+            if let Some((name, limit)) = limit {
+                metrics::counter!("rejected_total", "reason" => name).increment(1);
+                text = format!("{text} ({limit})");
+                cause = Some(ProxyError::HttpResponseHeaderSectionSize);
+            } else if request.upgrade.is_some() && matches!(reason, http1::HeadError::Bad(UNEXPECTED)) {
+                cause = Some(ProxyError::HttpUpgradeFailed);
+            }
+            failure(Kind::UpstreamFraming, format!("{text}. {end}"), cause)
+        }
+        SendError::Body(BodyError::Truncated | BodyError::Io(_)) => {
+            let text = format!("the response broke off after its head. {end}");
+            failure(Kind::UpstreamClosed, text, Some(ProxyError::HttpResponseIncomplete))
+        }
+        SendError::Body(reason) => {
+            failure(Kind::UpstreamFraming, format!("the response is not legal HTTP: {reason}. {end}"), None)
+        }
+        SendError::TooLarge(most) => {
+            let kib = most / 1024;
+            let text = format!("the response announces a body longer than maxResponseBodyKB allows, {kib} KiB. {end}");
+            failure(Kind::ResponseTooLarge, text, None)
+        }
+        SendError::Downstream(error) => Failure::fatal(error.clone()),
+        SendError::ClientGone | SendError::Closed(_) => {
+            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
         }
     }
 }

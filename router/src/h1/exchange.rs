@@ -5,7 +5,8 @@ use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
 use super::discard::discard;
 use super::prepare::{Request, prepare};
 use super::record::Record;
-use super::{After, Session};
+use super::relay::append_fields;
+use super::{After, Session, diagnose, tunnel, why};
 use crate::classify;
 use crate::clock;
 use crate::config::Classifier;
@@ -24,12 +25,20 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     let cx = session.cx.clone();
     let mut record = Record::begin(&cx.server.stats);
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
-    if ends_here(&head) {
+    let ends = ends_here(&head);
+    if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
         record.responded(StatusCode::OK, true, clock::now());
-        return answer_trace(session, keep_alive && head.body.is_empty(), version).await;
+        return answer_trace(session, keep_alive && head.body.is_empty(), version, "").await;
     }
     let bodiless = head.body.is_empty();
+    session.request_id.set(0);
+    session.upgrading.set(false);
     let outcome = match prepare(session, head, record.started()) {
+        Ok((request, service)) if ends => {
+            let text = diagnose::block(&cx.router, &service, request.started, None);
+            record.responded(StatusCode::OK, true, clock::now());
+            Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
+        }
         Ok((request, service)) => {
             service.stats.begin();
             record.service = Some(service.clone());
@@ -45,9 +54,8 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
-            let keep = keep_alive && body_read;
-            let clear = session.is_secretive();
-            let response = respond::response(&error, cx.router.error_limits, clear);
+            let keep = keep_alive && body_read && !session.upgrading.get();
+            let response = respond::response(&error, cx.router.error_limits, session.told());
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
         }
@@ -59,10 +67,14 @@ fn ends_here(head: &RequestHead) -> bool {
     head.method == Method::TRACE && head.headers.get(header::MAX_FORWARDS).is_some_and(|value| value == "0")
 }
 
-async fn answer_trace(session: &mut Session, keep: bool, version: Version) -> After {
+async fn answer_trace(session: &mut Session, keep: bool, version: Version, text: &str) -> After {
     let out = session.conn.out();
-    let empty = HeaderMap::new();
-    encode_response_head(out, StatusCode::OK, None, version, &empty, BodyLength::Length(0), keep, None);
+    let (empty, body) = (HeaderMap::new(), BodyLength::Length(text.len() as u64));
+    encode_response_head(out, StatusCode::OK, None, version, &empty, body, keep, None);
+    if !text.is_empty() {
+        append_fields(out, b"content-type: text/plain\r\nx-content-type-options: nosniff\r\n");
+        out.extend_from_slice(text.as_bytes());
+    }
     session.finish(keep).await
 }
 
@@ -101,8 +113,17 @@ async fn serve(
         }
     };
     service.retries_per_request.add(u64::from(attempts.retries()));
-    let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
+    let (mut answer, mut upstream) = match outcome {
+        Ok(answered) => answered,
+        Err(failure) => return Err((why::explained(session, &request, service, failure.error), request.body.read)),
+    };
     request.body.forget();
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(tunnel::run(session, request, answer, upstream, record).await);
+    }
+    if request.diagnose {
+        answer = diagnose::traced(session, &request, service, answer, &mut upstream).await;
+    }
     Ok(respond(session, request, service, answer, upstream, record).await)
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
-use super::Session;
 use super::relay::{BUFFERED_BYTES, RequestBody};
 use super::replay::Replay;
+use super::upgrade;
+use super::{Session, diagnose};
 use crate::classify;
 use crate::clock;
 use crate::config::OverrideRule;
@@ -45,6 +46,12 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Deadline>,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
+    /// The protocols it asks for instead of HTTP (RFC 9110 §7.8).
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// It asks for what the routers make of it (data-plane reference §17).
+    pub(crate) diagnose: bool,
+    /// The identifier that named it, counted from 0.
+    pub(crate) identifier: usize,
     _permit: Option<Permit>,
 }
 
@@ -68,6 +75,8 @@ pub(crate) fn prepare(
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
     let seen = Seen::of(&headers);
     let params = &server.params;
+    let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();
+    session.upgrading.set(upgrade.is_some());
     if seen.via && headers::call_depth(&headers) > params.max_call_depth {
         let text = format!(
             "Maximum number of calls ({}) has been exceeded. Please check for proxy loops.",
@@ -76,6 +85,9 @@ pub(crate) fn prepare(
         return Err(RouteError::new(Kind::CallDepth, text));
     }
     let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
+    let trace = admitted.context.trace.map_or_else(TraceId::root, TraceId::child);
+    session.request_id.set(trace.request_id());
+    check_length(session, body)?;
     let message = Message { method: &method, target: &target, version, headers: &headers };
     let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
@@ -86,15 +98,20 @@ pub(crate) fn prepare(
     if !service.dst.is_base() {
         server.stats.dtab_size.add(service.dst.override_len() as u64);
     }
+    let diagnose = diagnose::wanted(&method, &headers) && session.trusts_caller();
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
+    write_forwarded(session, &mut headers, &mut fields);
+    if let Some(asked) = &upgrade {
+        upgrade::write(asked.as_bytes(), &mut fields);
+    }
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
     }
     let context_at = fields.len();
-    write_context(&admitted, &mut fields);
+    write_context(&admitted, trace, &mut fields);
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
     let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
@@ -113,7 +130,11 @@ pub(crate) fn prepare(
         target,
         version,
         headers,
-        body: RequestBody::new(body, Replay::new(body, replay, service.params.replay_bytes)),
+        body: RequestBody::new(
+            body,
+            Replay::new(body, replay, service.params.replay_bytes),
+            &session.cx.router.params.limits,
+        ),
         fields,
         context_at,
         rule: admitted.rule.map(|(_, rule)| rule),
@@ -121,11 +142,38 @@ pub(crate) fn prepare(
         due,
         due_kind,
         deadline: outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout),
-        keep_alive,
+        keep_alive: keep_alive && upgrade.is_none(),
         expects_continue: expect_continue,
+        upgrade,
+        diagnose,
+        identifier: found.identifier,
         _permit: permit,
     };
     Ok((request, service))
+}
+
+/// A body that is longer than it may be is refused before anything of it is sent on (requirements P8.3).
+fn check_length(session: &Session, body: BodyLength) -> Result<(), RouteError> {
+    match (body, session.cx.router.params.limits.request_body) {
+        (BodyLength::Length(length), Some(most)) if length > most => Err(too_large(most)),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a request body that is longer than `maxRequestBodyKB`.
+pub(crate) fn too_large(most: u64) -> RouteError {
+    let text = format!("the request body is longer than maxRequestBodyKB allows, {} KiB", most / 1024);
+    RouteError::new(Kind::RequestTooLarge, text)
+}
+
+/// The line of `addForwardedHeader`. Those of trusted callers stay before it (RFC 7239 §4).
+fn write_forwarded(session: &Session, headers: &mut HeaderMap, fields: &mut BytesMut) {
+    let Some(labels) = session.labels() else { return };
+    if !session.trusts_caller() {
+        headers.remove(header::FORWARDED);
+    }
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    labels.write(host, session.conn.io().scheme(), fields);
 }
 
 fn due(now: u64, server: Option<std::time::Duration>, service: Option<std::time::Duration>) -> (u64, Kind) {
@@ -194,7 +242,7 @@ fn find_service(session: &Session, message: &Message<'_>, admitted: &Admitted) -
     let dst = Dst { path: identified.dst, local, sets: admitted.sets.clone() };
     cx.server.gate.check_table(&session.caller, admitted, &dst)?;
     let (service, kept) = cx.router.service(&dst, session.caller.ip);
-    let found = Remembered { service, consume: identified.consume };
+    let found = Remembered { service, consume: identified.consume, identifier: identified.identifier };
     if kept {
         cx.remember(&key, &found, plain);
     }
@@ -235,11 +283,11 @@ fn enforced(session: &Session, context: &Context, now: u64) -> Result<Option<u64
 
 /// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines, the deadline
 /// is written per attempt.
-fn write_context(admitted: &Admitted, fields: &mut BytesMut) {
+fn write_context(admitted: &Admitted, trace: TraceId, fields: &mut BytesMut) {
     if !admitted.carried.is_empty() {
         fields.put_slice(format!("l5d-ctx-override: {}\r\n", admitted.carried).as_bytes());
     }
-    admitted.context.trace.map_or_else(TraceId::root, TraceId::child).write(fields);
+    trace.write(fields);
 }
 
 /// The deadline of the outgoing request: the strictest of the incoming one and of our limits (data-plane reference §12).

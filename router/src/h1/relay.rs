@@ -2,19 +2,21 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
+use super::prepare::too_large;
 use super::replay::Replay;
 use super::stall::{Stalls, from_now};
+use crate::config::LimitParams;
 use crate::error::{Kind, RouteError};
 use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
+use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 /// Bytes that may wait to be written before reading pauses.
-const HIGH_WATER: usize = 64 * 1024;
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
 /// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
 pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
 
@@ -32,6 +34,10 @@ pub(crate) struct RequestBody {
     encoder: BodyEncoder,
     /// What was read so far, for another attempt.
     replay: Replay,
+    /// Bytes read so far.
+    bytes: u64,
+    /// Bytes that it may have.
+    most: u64,
     trailers: Option<HeaderMap>,
     /// All of it was read from the client.
     pub(crate) read: bool,
@@ -52,16 +58,22 @@ pub(crate) enum SendError {
     Closed(String),
     /// The upstream's answer is not HTTP.
     Framing(HeadError),
+    /// The upstream's answer broke off with its head, or its body begins with what is not HTTP.
+    Body(BodyError),
+    /// The upstream's answer announces more bytes than this.
+    TooLarge(u64),
 }
 
 impl RequestBody {
     /// A body of this length, of which `replay` keeps what was read.
-    pub(crate) fn new(length: BodyLength, replay: Replay) -> RequestBody {
+    pub(crate) fn new(length: BodyLength, replay: Replay, limits: &LimitParams) -> RequestBody {
         RequestBody {
             length,
-            decoder: BodyDecoder::new(length),
+            decoder: BodyDecoder::new(length).with_trailer_limit(limits.request_trailers),
             encoder: BodyEncoder::for_request(length),
             replay,
+            bytes: 0,
+            most: limits.request_body.unwrap_or(u64::MAX),
             trailers: None,
             read: length.is_empty(),
             queued: false,
@@ -131,14 +143,14 @@ impl RequestBody {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: Result<Option<BodyFrame>, http1::BodyError>,
-        up: &mut Conn<Stream>,
-    ) -> Result<(), SendError> {
+    fn take(&mut self, frame: Result<Option<BodyFrame>, BodyError>, up: &mut Conn<Stream>) -> Result<(), SendError> {
         let done = match frame {
+            Err(BodyError::Trailers("headers-too-large")) => {
+                let text = "the trailers of the request are longer than maxTrailersKB allows";
+                return Err(SendError::Downstream(RouteError::new(Kind::TrailersTooLarge, text)));
+            }
             Err(error) => {
-                if !matches!(error, http1::BodyError::Io(_) | http1::BodyError::Truncated) {
+                if !matches!(error, BodyError::Io(_) | BodyError::Truncated) {
                     metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
                 }
                 let text = format!("the request body broke off: {error}");
@@ -146,6 +158,10 @@ impl RequestBody {
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
                 self.replay.keep(&chunk);
+                self.bytes += chunk.len() as u64;
+                if self.bytes > self.most {
+                    return Err(SendError::Downstream(too_large(self.most)));
+                }
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
@@ -208,6 +224,66 @@ fn broken(error: http1::EncodeError) -> RouteError {
     RouteError::new(Kind::DownstreamBody, format!("the request body does not fit its length: {error}"))
 }
 
+/// The body of a response, as far as it came with the head: what breaks off at once is an error, not half an answer.
+pub(crate) struct Begun {
+    decoder: BodyDecoder,
+    first: Option<Option<BodyFrame>>,
+    /// Bytes that it may have.
+    most: u64,
+}
+
+impl Begun {
+    /// A body that is known as a whole.
+    pub(crate) fn of(bytes: Bytes) -> Begun {
+        Begun {
+            decoder: BodyDecoder::new(BodyLength::Empty),
+            first: Some(Some(BodyFrame::Data(bytes))),
+            most: u64::MAX,
+        }
+    }
+
+    /// Begins to read the body of `head` without waiting for it.
+    pub(crate) async fn read(
+        up: &mut Conn<Stream>,
+        head: &ResponseHead,
+        limits: &LimitParams,
+    ) -> Result<Begun, SendError> {
+        let most = limits.response_body.unwrap_or(u64::MAX);
+        if matches!(head.body, BodyLength::Length(length) if length > most) {
+            return Err(SendError::TooLarge(most));
+        }
+        let mut decoder = BodyDecoder::new(head.body).with_trailer_limit(limits.response_trailers);
+        if decoder.is_done() {
+            return Ok(Begun { decoder, first: None, most });
+        }
+        let polled = poll_fn(|cx| Poll::Ready(up.poll_body(cx, &mut decoder))).await;
+        match polled {
+            Poll::Ready(Err(error)) => Err(SendError::Body(error)),
+            Poll::Ready(Ok(frame)) => Ok(Begun { decoder, first: Some(frame), most }),
+            Poll::Pending => Ok(Begun { decoder, first: None, most }),
+        }
+    }
+
+    /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
+    pub(crate) fn poll_frame(
+        &mut self,
+        up: &mut Conn<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<BodyFrame>, SendError>> {
+        let frame = match self.first.take() {
+            Some(first) => first,
+            None => std::task::ready!(up.poll_body(cx, &mut self.decoder)).map_err(SendError::Body)?,
+        };
+        if let Some(BodyFrame::Data(chunk)) = &frame {
+            match self.most.checked_sub(chunk.len() as u64) {
+                Some(left) => self.most = left,
+                None => return Poll::Ready(Err(SendError::TooLarge(0))),
+            }
+        }
+        Poll::Ready(Ok(frame))
+    }
+}
+
 /// How the relay of a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relayed {
@@ -227,10 +303,10 @@ pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
-    (from, to): (BodyLength, BodyLength),
+    (begun, to): (Begun, BodyLength),
     (slot, stalls): (&Slot, &Stalls),
 ) -> Relayed {
-    let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
+    let mut response = ResponseBody { begun, encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
@@ -258,7 +334,7 @@ pub(crate) async fn relay(
 
 /// The body of a response on its way down.
 struct ResponseBody {
-    decoder: BodyDecoder,
+    begun: Begun,
     encoder: BodyEncoder,
     /// All of it was read from the upstream.
     read: bool,
@@ -271,9 +347,12 @@ impl ResponseBody {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
             while !self.read && down.pending_out() < HIGH_WATER {
-                match up.poll_body(cx, &mut self.decoder) {
+                match self.begun.poll_frame(up, cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
+                    Poll::Ready(Err(error)) => {
+                        note(&error);
+                        return Poll::Ready(Relayed::UpstreamBroke);
+                    }
                     Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
                         Ok(ended) => self.read = ended,
                         Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
@@ -289,6 +368,19 @@ impl ResponseBody {
             }
         }
     }
+}
+
+/// Counts and logs a limit that cut a response whose head was passed on already.
+fn note(error: &SendError) {
+    let (reason, limit) = match error {
+        SendError::TooLarge(_) => ("response-body-too-large", "maxResponseBodyKB"),
+        SendError::Body(BodyError::Trailers("headers-too-large")) => {
+            ("response-trailers-too-large", "maxResponseTrailersKB")
+        }
+        _ => return,
+    };
+    metrics::counter!("rejected_total", "reason" => reason).increment(1);
+    tracing::debug!(limit, "a response was cut: {reason}");
 }
 
 /// Queues one piece of the response; true at its end.

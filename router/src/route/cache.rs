@@ -69,6 +69,11 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         self
     }
 
+    /// The entry for `key`, if there is one.
+    pub fn peek(&self, key: &K) -> Option<Arc<V>> {
+        self.kept.read().entries.get(key).cloned()
+    }
+
     /// The entry for `key`, made by `make` on first sight. The flag says whether the cache keeps it.
     ///
     /// `make` runs without a lock, so that a name that is dear to bind holds up nobody; of two made at once the first

@@ -61,6 +61,8 @@ pub struct PathService {
     /// What it is bound to.
     pub bound: Arc<Cell<Bound>>,
     owner: Option<IpAddr>,
+    /// How the name resolves, for error texts, and when that was told.
+    pub way: parking_lot::Mutex<(u64, String)>,
     last_used: AtomicU64,
     closed: AtomicBool,
     task: AbortHandle,
@@ -91,6 +93,7 @@ impl PathService {
             attempts_exhausted: scope.counter("retries/attempts_exhausted"),
             budget,
             bound,
+            way: parking_lot::Mutex::default(),
             last_used: AtomicU64::new(clock::now()),
             closed: AtomicBool::new(false),
             dst,

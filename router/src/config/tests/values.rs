@@ -121,11 +121,54 @@ fn servers() {
         ("{enforceDeadlines: 1}", "servers[0].enforceDeadlines: `1` is not a boolean"),
         ("{tls: {certPath: a}}", "servers[0].tls: `tls` is a key of Linkerd 1 that Switchyard does not have yet"),
         ("{announce: [/a]}", "`announce` is a key of Linkerd 1"),
-        ("{addForwardedHeader: {}}", "`addForwardedHeader` is a key of Linkerd 1"),
+        ("{addForwardedHeader: {by: {kind: ipPort}}}", "unknown kind `ipPort`: not a labeler of Linkerd 1"),
+        ("{addForwardedHeader: {for: {kind: static}}}", "required key `label` is missing"),
+        ("{addForwardedHeader: {for: {kind: static, label: 'a b'}}}", "`a b` is not a legal label of a `Forwarded`"),
+        ("{addForwardedHeader: {to: {kind: ip}}}", "unknown key `to`; expected one of: by, for"),
+        ("{upgrades: 1}", "`1` is not a boolean"),
         ("{engine: {kind: netty4}}", "unknown key `engine`: remove it"),
     ] {
         one(&format!("routers: [{{protocol: http, servers: [{entry}]}}]"), part);
     }
+}
+
+#[test]
+fn forwarded() {
+    let read = |text: &str| {
+        let yaml = format!("routers: [{{protocol: http, label: /out, servers: [{{addForwardedHeader: {text}}}]}}]");
+        good(&yaml).routers.remove(0).servers.remove(0).forwarded
+    };
+    assert_eq!(read("null"), None);
+    assert_eq!(read("{}"), Some(ForwardedParams::default()));
+    let fixed = |label: &str| Labeler::Fixed(label.to_owned());
+    let params = |by, client| Some(ForwardedParams { by, client });
+    assert_eq!(read("{by: {kind: ip}, for: {kind: 'ip:port'}}"), params(Labeler::Ip, Labeler::IpPort));
+    assert_eq!(
+        read("{by: {kind: router}, for: {kind: connectionRandom}}"),
+        params(fixed("-out"), Labeler::ConnectionRandom)
+    );
+    assert_eq!(read("{by: {kind: static, label: a}, for: {kind: static, label: _b}}"), params(fixed("a"), fixed("b")));
+}
+
+#[test]
+fn limits_of_switchyard() {
+    let plain = good_router("maxHeadersKB: 3").limits;
+    assert_eq!((plain.request_body, plain.response_body), (None, None));
+    assert_eq!((plain.request_trailers, plain.response_trailers, plain.response_headers), (3072, 3072, 3072));
+    let set =
+        good_router("maxRequestBodyKB: 1\nmaxResponseBodyKB: 2\nmaxTrailersKB: 4\nmaxResponseHeadersKB: 5").limits;
+    assert_eq!((set.request_body, set.response_body), (Some(1024), Some(2048)));
+    assert_eq!((set.request_trailers, set.response_trailers, set.response_headers), (4096, 4096, 5120));
+}
+
+#[test]
+fn lines_of_dtab_entries() {
+    let lines = |text: &str| good(text).routers.remove(0).dtab_source.lines;
+    let block = "routers:\n- protocol: http\n  servers: [{}]\n  dtab: |\n    # why\n    /a => /b ; /c => /d ;\n\n    /e => /f |\n      /g ;\n    /h=>/i\n";
+    assert_eq!(lines(block), [6, 6, 8, 10]);
+    assert_eq!(lines("routers:\n- protocol: http\n  servers: [{}]\n  dtab: /a => /b; /c => /d\n"), [4, 4]);
+    assert_eq!(lines("routers:\n- protocol: http\n  servers: [{}]\n  dtab: >\n    /a => /b;\n    /c => /d\n"), [4, 4]);
+    assert_eq!(lines("routers: [{protocol: http, servers: [{}]}]"), [0; 0]);
 }
 
 #[test]
