@@ -105,6 +105,7 @@ fn key(node: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use std::sync::atomic::AtomicU32;
 
     #[test]
@@ -129,27 +130,39 @@ mod tests {
 
     #[test]
     fn no_change_is_lost_among_threads() {
-        let keys: Vec<AtomicU32> = (0..100).map(|_| AtomicU32::new(1000)).collect();
+        const THREADS: u64 = 4;
+        const LEAVES: usize = 18;
+        let keys: Vec<AtomicU32> = (0..LEAVES).map(|_| AtomicU32::new(1000)).collect();
         let tree = MinTree::new(keys.iter().map(|key| key.load(SeqCst)));
-        for round in 0..20u64 {
-            std::thread::scope(|scope| {
-                for thread in 0..4u64 {
-                    let (keys, tree) = (&keys, &tree);
-                    scope.spawn(move || {
-                        let mut bits = round * 4 + thread + 1;
-                        for _ in 0..2000 {
+        let (together, wrong) = (Barrier::new(THREADS as usize), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (keys, tree, together, wrong) = (&keys, &tree, &together, &wrong);
+                scope.spawn(move || {
+                    let mut bits = thread + 1;
+                    for _ in 0..3000 {
+                        for _ in 0..20 {
                             bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                            let slot = random::below(bits, 100) as usize;
-                            keys[slot].store((bits >> 20) as u32 % 50, SeqCst);
-                            tree.update(slot, || keys[slot].load(SeqCst));
+                            let slot = random::below(bits, LEAVES as u64) as usize;
+                            keys[slot].store((bits >> 20) as u32 % 3, SeqCst);
+                            tree.update(slot, || {
+                                // Others come between reading and swapping in.
+                                let key = keys[slot].load(SeqCst);
+                                std::thread::yield_now();
+                                key
+                            });
                         }
-                    });
-                }
-            });
-            let least = keys.iter().map(|key| key.load(SeqCst)).min();
-            assert_eq!(Some(tree.least()), least);
-            assert_eq!(Some(tree.leaf(tree.find_least(round << 57))), least);
-            assert!((0..100).all(|slot| tree.leaf(slot) == keys[slot].load(SeqCst)));
-        }
+                        together.wait();
+                        // No assertion here: the other threads would wait for ever.
+                        let right = (0..LEAVES).all(|slot| tree.leaf(slot) == keys[slot].load(SeqCst))
+                            && Some(tree.least()) == keys.iter().map(|key| key.load(SeqCst)).min()
+                            && tree.leaf(tree.find_least(bits)) == tree.least();
+                        wrong.fetch_add(u32::from(!right), SeqCst);
+                        together.wait();
+                    }
+                });
+            }
+        });
+        assert_eq!(wrong.load(SeqCst), 0, "rounds after which the tree was stale");
     }
 }
