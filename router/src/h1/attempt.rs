@@ -135,6 +135,9 @@ pub(crate) async fn run(
     let mut acquire_due = None;
     loop {
         let mut lease = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
+        if leaf.client.params.fail_fast && lease.inner.endpoint().is_refused(lease.inner.began()) {
+            return Err(failed_fast(service, &leaf.client, lease.inner.endpoint().addr()));
+        }
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
@@ -165,6 +168,19 @@ pub(crate) async fn run(
         }
         leaf.client.stats.requeues.incr();
     }
+}
+
+/// The failure of a request for which only an address that refused its last connection is left (`failFast: true`;
+/// data-plane reference §10).
+fn failed_fast(service: &PathService, client: &Client, addr: std::net::SocketAddr) -> Failure {
+    client.stats.creation_failures.record("com.twitter.finagle.FailedFastException");
+    let text = format!(
+        "Endpoint {addr} is marked down: the last connection to it failed a moment ago (failFast), and no other address \
+         is open.\n\nservice name: {}\nclient name: {}",
+        service.dst.path, client.id
+    );
+    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    Failure { error, retryable: true, requeue: Requeue::No }
 }
 
 fn has_open_endpoint(client: &Client) -> bool {
