@@ -125,7 +125,7 @@ impl Client {
         keeper.apply(addr.get_ok());
         let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
         let mut gauges = gauges(&scope, &replicas, &balancer, &budget, retired);
-        gauges.extend(balancer_gauges(&scope, &replicas, balancer));
+        gauges.extend(balancer_gauges(&scope, &replicas, balancer, params.fail_fast));
         let task = handle.spawn(keeper.follow(addr)).abort_handle();
         let hosts = Hosts::new(&params, PoolStats::new(&scope));
         Arc::new(Client {
@@ -355,6 +355,7 @@ fn gauges(
         gauge("loadbalancer/size", |replicas| replicas.endpoints().len() as f64),
         gauge("loadbalancer/available", |replicas| replicas.counts(clock::now()).open as f64),
         gauge("loadbalancer/busy", |replicas| replicas.counts(clock::now()).busy as f64),
+        gauge("loadbalancer/closed", |replicas| replicas.endpoints().iter().filter(|e| e.is_closed()).count() as f64),
         gauge("loadbalancer/load", |replicas| replicas.endpoints().iter().map(|e| f64::from(e.load())).sum()),
         gauge("loadbalancer/meanweight", Replicas::mean_weight),
         gauge("loadbalancer/num_weight_classes", |replicas| replicas.weight_classes() as f64),
@@ -364,13 +365,27 @@ fn gauges(
     ]
 }
 
-/// What only a balancer knows (telemetry reference, "Balancer").
-fn balancer_gauges(scope: &Scope, cell: &Arc<Cell<ReplicaState>>, balancer: Arc<Balancer>) -> Vec<GaugeGuard> {
+/// What only a balancer knows (telemetry reference, "Balancer"), and how many addresses fail fast.
+fn balancer_gauges(
+    scope: &Scope,
+    cell: &Arc<Cell<ReplicaState>>,
+    balancer: Arc<Balancer>,
+    fail_fast: bool,
+) -> Vec<GaugeGuard> {
     let is_aperture = matches!(balancer.algorithm(), Algorithm::Aperture { .. });
     let band = balancer.clone();
     let rebuilds = scope.family("loadbalancer", move |emit| emit("rebuilds", balancer.counts().rebuilds));
+    let marked_dead = |replicas: &Replicas| {
+        let now = clock::now();
+        replicas.endpoints().iter().filter(|endpoint| endpoint.is_refused(now)).count() as f64
+    };
+    let marked = fail_fast.then(|| {
+        let cell = cell.clone();
+        scope.gauge("failfast/is_marked_dead", move || read(&cell, marked_dead))
+    });
+    let mut gauges: Vec<GaugeGuard> = marked.into_iter().chain([rebuilds]).collect();
     if !is_aperture {
-        return vec![rebuilds];
+        return gauges;
     }
     let scope = scope.scope("loadbalancer");
     let gauge = |name: &str, reading: fn(&Replicas) -> f64| {
@@ -382,13 +397,13 @@ fn balancer_gauges(scope: &Scope, cell: &Arc<Cell<ReplicaState>>, balancer: Arc<
         emit("widen", counts.widened);
         emit("narrow", counts.narrowed);
     };
-    vec![
-        rebuilds,
+    gauges.extend([
         gauge("logical_aperture", |replicas| replicas.aperture() as f64),
         gauge("physical_aperture", |replicas| replicas.aperture() as f64),
         gauge("loadband/offered_load_ema", Replicas::offered_load),
         scope.family("loadband", steps),
-    ]
+    ]);
+    gauges
 }
 
 /// The clients of one router, by bound id.

@@ -59,6 +59,10 @@ fn f7_a_slow_replica_gets_fewer_requests() {
         assert!(slow * 3 < fast.min(other), "{kind}: {fast} {other}, slow {slow}");
         let metric = format!("{CLIENT}/loadbalancer/algorithm/{name}");
         assert_eq!(switchyard.metric(&metric), Some(1.0), "{metric}");
+        for name in ["logical_aperture", "physical_aperture"] {
+            let size = switchyard.metric(&format!("{CLIENT}/loadbalancer/{name}"));
+            assert_eq!(size, (kind == APERTURE).then_some(3.0), "{kind}");
+        }
     }
 }
 
@@ -157,7 +161,8 @@ fn come_and_go(switchyard: &Switchyard, load: &Load<'_>) {
             load.more(50);
             let before = gone.count();
             load.more(100);
-            assert_eq!(gone.count(), before, "a replica that is gone is not asked");
+            // Otherwise it would be asked some 33 times; on a busy machine requests are under way for long.
+            assert!(gone.count() <= before + CLIENTS, "a replica that is gone is asked");
             let new = replicas.last().expect("it was pushed");
             eventually("the new one is asked", Duration::from_secs(10), || (new.count() > 0).then_some(()));
         }
@@ -206,8 +211,8 @@ fn f12_a_new_replica_is_not_flooded() {
 
 #[test]
 fn probation_keeps_a_replica_that_left_discovery_until_it_fails() {
-    let dead_long =
-        "failureAccrual: { kind: io.l5d.consecutiveFailures, failures: 1, backoff: { kind: constant, ms: 600000 } }";
+    // Dead for ten minutes after one failure.
+    let accrual = "kind: io.l5d.consecutiveFailures, failures: 1, backoff: { kind: constant, ms: 600000 }";
     let switchyard =
         start(&format!("loadBalancer: {{ kind: roundRobin, enableProbation: true }}, failureAccrual: {{ {accrual} }}"));
     let (stays, leaves, comes) = (service(0), service(0), service(0));
@@ -225,4 +230,32 @@ fn probation_keeps_a_replica_that_left_discovery_until_it_fails() {
     updates(3);
     assert_eq!(switchyard.metric(&format!("{CLIENT}/loadbalancer/size")), Some(2.0));
     assert_eq!(switchyard.metric(&format!("{CLIENT}/loadbalancer/removes")), Some(1.0));
+}
+
+#[test]
+fn fail_fast_asks_an_address_that_refused_no_more_until_its_time_is_over() {
+    let switchyard = start("failFast: true, failureAccrual: { kind: none }");
+    let addr = service(0).addr();
+    switchyard.disco().set("web", &[addr]);
+    let mut client = Client::connect(switchyard.addr(0));
+    let (mut tried, mut spared) = (0.0, 0.0);
+    for _ in 0..20 {
+        let answer = client.get("web", "/");
+        let down = answer.text().contains("is marked down");
+        assert!(answer.status == 502 && (down || answer.text().contains("Unable to establish connection")));
+        *(if down { &mut spared } else { &mut tried }) += 1.0;
+    }
+    assert!(tried >= 1.0 && spared >= 10.0, "{tried} and {spared}");
+    let failures = |class: &str| switchyard.metric(&format!("{CLIENT}/service_creation/failures/{class}"));
+    assert_eq!(failures("java.net.ConnectException"), Some(tried), "no connection was tried for the others");
+    assert_eq!(failures("com.twitter.finagle.FailedFastException"), Some(spared));
+    let back = Backend::at(addr, |_| Reply::text("fine"));
+    eventually("it is asked again", Duration::from_secs(10), || (client.get("web", "/").status == 200).then_some(()));
+    assert_eq!(back.count(), 1);
+    // Another address makes the failing one a matter of balance alone.
+    back.kill();
+    let other = service(0);
+    switchyard.disco().set("web", &[addr, other.addr()]);
+    switchyard.await_metric(&format!("{CLIENT}/loadbalancer/size"), 2.0);
+    assert_eq!(ask(&switchyard, 20), [0u16; 0]);
 }

@@ -144,6 +144,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether the last connection to it failed, and it is avoided at `now` for that.
+    pub fn is_refused(&self, now: u64) -> bool {
+        self.refusal.active(now)
+    }
+
     /// Whether a dead period is over and the verdict on a probe is still missing.
     pub fn probing(&self, now: u64) -> bool {
         self.accrual.is_probing(now)

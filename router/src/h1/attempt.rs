@@ -160,6 +160,9 @@ pub(crate) async fn run(
     let mut acquire_due = None;
     loop {
         let mut lease = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
+        if leaf.client.params.fail_fast && lease.inner.endpoint().is_refused(lease.inner.began()) {
+            return Err(failed_fast(service, &leaf.client, lease.inner.endpoint().addr()));
+        }
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, body, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
@@ -214,6 +217,19 @@ impl Drop for Requeued<'_> {
 
 fn unavailable(error: RouteError) -> RouteError {
     error.because(ProxyError::DestinationUnavailable)
+}
+
+/// The failure of a request for which only an address that refused its last connection is left (`failFast: true`;
+/// data-plane reference §10).
+fn failed_fast(service: &PathService, client: &Client, addr: std::net::SocketAddr) -> Failure {
+    client.stats.creation_failures.record("com.twitter.finagle.FailedFastException");
+    let text = format!(
+        "Endpoint {addr} is marked down: the last connection to it failed a moment ago (failFast), and no other address \
+         is open.\n\nservice name: {}\nclient name: {}",
+        service.dst.path, client.id
+    );
+    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    Failure { error, retryable: true, requeue: Requeue::No }
 }
 
 fn has_open_endpoint(client: &Client) -> bool {
