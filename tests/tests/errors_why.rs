@@ -196,8 +196,14 @@ fn p6_3_requests_without_a_name() {
 #[test]
 fn p6_3_a_file_that_is_not_believed_yet() {
     let router = Switchyard::start(&config(DTAB, "\n  bindingTimeoutMs: 1"));
-    router.disco().edit("slow", "");
-    has(&why(&router, &get(router.addr(0), "slow"), 502), &["Exceeded 1.milliseconds binding timeout", "pending"]);
+    // A file may be settled before it is asked for: then another one is tried.
+    let text = (0..50).find_map(|i| {
+        let name = format!("slow{i}");
+        router.disco().edit(&name, "");
+        let text = why(&router, &get(router.addr(0), &name), 502);
+        text.starts_with("Exceeded 1.milliseconds binding timeout").then_some(text)
+    });
+    has(&text.expect("one of many is asked for in time"), &["pending"]);
 }
 
 /// l5d#2201: the text does not grow with the dtab, and neither does what it costs.

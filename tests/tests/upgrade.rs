@@ -218,6 +218,13 @@ fn unasked_101_is_502() {
     assert_eq!(ask("Connection: upgrade\r\nUpgrade: h2c\r\n"), (502, error("http_protocol_error")));
     assert_eq!(ask("Connection: upgrade\r\nUpgrade: other\r\n"), (502, error("http_upgrade_failed")));
     assert_eq!(server(&router, "upgrades"), 0.0);
+    // An error of ours ends the connection as well: what follows may be no request (attack H1-9).
+    for host in ["nope", ""] {
+        let mut client = Client::connect(router.addr(0));
+        let lines = format!("Host: {host}\r\nConnection: upgrade\r\nUpgrade: a\r\n");
+        client.send_raw(format!("GET / HTTP/1.1\r\n{lines}\r\n").as_bytes());
+        assert_eq!(client.read_response(false).expect("an answer").header("connection"), Some("close"));
+    }
 }
 
 /// With a body, in HTTP/1.0, and where the config says so, the request is an ordinary one.
@@ -395,6 +402,7 @@ fn the_handshake_of_the_harness_is_that_of_the_rfc() {
 fn p21_a_web_socket_of_another_make() {
     const SCRIPT: &str = r"
         const ws = new WebSocket(process.argv[1]);
+        setTimeout(() => { console.log('too slow'); process.exit(1); }, 10000);
         const wanted = ['hello', 'x'.repeat(200000), '\u00fcnic\u00f6de'];
         let at = 0;
         ws.onopen = () => ws.send(wanted[0]);

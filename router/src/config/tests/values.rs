@@ -155,6 +155,7 @@ fn limits_of_switchyard() {
     let plain = good_router("maxHeadersKB: 3").limits;
     assert_eq!((plain.request_body, plain.response_body), (None, None));
     assert_eq!((plain.request_trailers, plain.response_trailers, plain.response_headers), (3072, 3072, 3072));
+    assert_eq!((plain.response_line, good_router("maxInitialLineKB: 7").limits.response_line), (4096, 7168));
     let set =
         good_router("maxRequestBodyKB: 1\nmaxResponseBodyKB: 2\nmaxTrailersKB: 4\nmaxResponseHeadersKB: 5").limits;
     assert_eq!((set.request_body, set.response_body), (Some(1024), Some(2048)));
