@@ -29,8 +29,11 @@ routers:
 
 const OVERRIDE: (&str, &str) = ("l5d-dtab", "/svc/web => /$/inet/evil.example/80");
 
-/// The built-in names, and one address for whatever they bind.
-struct Moving(Publisher<Addr>);
+/// The built-in names, and one address for whatever they bind. What `/svc/slow` is without an override comes later.
+struct Moving {
+    address: Publisher<Addr>,
+    slow: Publisher<NameTree<BoundName>>,
+}
 
 struct NoNamers;
 
@@ -42,11 +45,15 @@ impl Lookups for NoNamers {
 
 impl Interpreter for Moving {
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
+        let has_override = dtab.dentries().count() > 2;
+        if path.text(1) == Some("slow") && !has_override {
+            return self.slow.subscribe();
+        }
         Activity::constant(dtab::bind(dtab, path, &mut NoNamers))
     }
 
     fn resolve(&self, _: &Path) -> Activity<Addr> {
-        self.0.subscribe()
+        self.address.subscribe()
     }
 
     fn explain<'a>(&'a self, _: &'a DtabStack, _: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
@@ -58,7 +65,8 @@ impl Interpreter for Moving {
 struct Site {
     router: Arc<Router>,
     addr: SocketAddr,
-    publisher: Publisher<Addr>,
+    address: Publisher<Addr>,
+    slow: Publisher<NameTree<BoundName>>,
     _control: tokio::runtime::Runtime,
     _commands: mpsc::Sender<Command>,
 }
@@ -68,9 +76,9 @@ impl Site {
         let control = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let control = control.expect("a runtime");
         let params = Arc::new(config::load("linkerd.yaml", CONFIG).expect("a good config").routers.remove(0));
-        let (publisher, _) = Activity::channel();
+        let ((address, _), (slow, _)) = (Activity::channel(), Activity::channel());
         let scope = Metrics::new().root();
-        let interpreter = Arc::new(Moving(publisher.clone()));
+        let interpreter = Arc::new(Moving { address: address.clone(), slow: slow.clone() });
         let router = Router::new(params.clone(), interpreter, Scopes::new(scope.clone()), control.handle().clone());
         let router = Arc::new(router);
         let (addr, mut sockets) = server::listen(&params.servers[0], 1).expect("a listener");
@@ -83,14 +91,13 @@ impl Site {
         let (answer, answered) = oneshot::channel();
         assert!(_commands.blocking_send(Command::Serve(vec![listening], answer)).is_ok());
         answered.blocking_recv().expect("the worker serves");
-        Site { router, addr, publisher, _control: control, _commands }
+        Site { router, addr, address, slow, _control: control, _commands }
     }
 
     /// Moves the name, and waits until the router knows.
     fn move_to(&self, addr: SocketAddr) {
-        self.publisher.publish(State::Ok(Addr::bound([addr])));
-        let id = Path::parse("/$/inet/evil.example/80").expect("a path");
-        let client = self.router.clients.get(&id);
+        self.address.publish(State::Ok(Addr::bound([addr])));
+        let client = self.router.clients.get(&evil());
         eventually("the router knows the address", Duration::from_secs(5), || {
             (client.addresses() == [addr]).then_some(())
         });
@@ -99,6 +106,10 @@ impl Site {
     fn ask(&self, host: &str, headers: &[(&str, &str)]) -> Response {
         Client::connect(self.addr).request("GET", host, "/", headers, b"")
     }
+}
+
+fn evil() -> Path {
+    Path::parse("/$/inet/evil.example/80").expect("a path")
 }
 
 /// An address of this machine that is not loopback, if it has one.
@@ -145,4 +156,26 @@ fn o5_a_connection_that_is_there_is_no_way_around() {
     assert_eq!((inside.bytes_seen().len(), inside.connections()), (bytes, 1));
     assert_eq!(site.ask("local", &[OVERRIDE]).text(), "inside", "this name leads there without the override too");
     assert_eq!(inside.connections(), 1);
+}
+
+/// Rule 3: whose choice an address is must be known before it is used, and may change.
+#[test]
+fn the_base_is_waited_for_and_followed() {
+    let (site, inside) = (Site::start(), Backend::text("inside"));
+    let to_evil = ("l5d-dtab", "/svc/slow => /$/inet/evil.example/80");
+    site.move_to(inside.addr());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| site.ask("slow", &[to_evil]).status);
+        e2e::holds_for("the request waits", Duration::from_millis(100), || !waiting.is_finished());
+        site.slow.publish(State::Ok(NameTree::Neg));
+        assert_eq!(waiting.join().expect("an answer"), 403, "without the override the name leads nowhere");
+    });
+    assert_eq!(inside.bytes_seen().len(), 0);
+    let leads_there = NameTree::Leaf(BoundName { id: evil(), residual: Path::empty() });
+    site.slow.publish(State::Ok(leads_there));
+    eventually("the operator leads there as well", Duration::from_secs(5), || {
+        (site.ask("slow", &[to_evil]).text() == "inside").then_some(())
+    });
+    site.slow.publish(State::Ok(NameTree::Neg));
+    eventually("and no longer", Duration::from_secs(5), || (site.ask("slow", &[to_evil]).status == 403).then_some(()));
 }

@@ -182,6 +182,9 @@ fn object(mut reader: Reader<'_>) -> OverrideParams {
         dtab_local: reader.get("dtabLocal", boolean).unwrap_or(false),
         rules: rules(&mut reader),
     };
+    if params.dtab_local && !matches!(mode, OverrideMode::Policy | OverrideMode::Legacy) {
+        reader.refuse("dtabLocal", format!("`{}` reads no tables, and `dtab-local` is one", mode.label()));
+    }
     if mode != OverrideMode::Policy && reader.take("rules").is_some() {
         reader.refuse("rules", format!("`rules` are for the mode `policy`, and this is `{}`", mode.label()));
     }

@@ -13,6 +13,8 @@ const LINES_PER_SECOND: u64 = 10;
 /// Entries of an override that a line shows, and bytes of each.
 const SHOWN: usize = 4;
 const SHOWN_BYTES: usize = 120;
+/// Characters of the text that a line shows; the names in it are printed with escapes already.
+const TEXT_CHARS: usize = 300;
 
 /// What is refused, and why.
 #[derive(Debug)]
@@ -42,7 +44,7 @@ impl Denial<'_> {
                 prefix = self.dst.map(prefixes).as_deref().unwrap_or("-"),
                 leaf = leaf.as_deref().unwrap_or("-"),
                 "override denied: {}",
-                self.text
+                self.text.chars().take(TEXT_CHARS).collect::<String>()
             );
         }
         let text = format!("The override of this request is not allowed: {}", self.text);

@@ -396,3 +396,7 @@ fn as_context(headers: &mut HeaderMap) -> bool {
 fn ignored(reason: &'static str) {
     metrics::counter!("override_ignored_total", "reason" => reason).increment(1);
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -32,6 +32,7 @@ fn modes() {
     bad_server("overrides: policy", "`policy` without rules");
     bad_server("overrides: { mode: policy, rules: [] }", "`policy` without rules");
     bad_server("overrides: { mode: named, rules: [{}] }", "`rules` are for the mode `policy`");
+    bad_server("overrides: { mode: named, dtabLocal: true }", "`named` reads no tables");
     bad_server("overrides: { strict: true }", "required key `mode` is missing");
     bad_server("overrides: { mode: off, stric: true }", "unknown key `stric`");
     let warned = good("routers: [{protocol: http, servers: [{clearContext: true, overrides: legacy}]}]").warnings;
