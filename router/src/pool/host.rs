@@ -349,3 +349,7 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;
