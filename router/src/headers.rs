@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use std::time::Duration;
 
 /// Which headers that the router acts on a message has.
 #[derive(Debug, Default, Clone, Copy)]
@@ -202,6 +203,13 @@ pub fn write_via(headers: &mut HeaderMap, seen: &Seen, version: Version, out: &m
     out.extend_from_slice(if version == Version::HTTP_10 { b"1.0 linkerd\r\n" } else { b"1.1 linkerd\r\n" });
 }
 
+/// How long a service keeps an unused connection, as it says itself (`Keep-Alive: timeout=5`); None when it does not.
+pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse::<u32>().ok().map(|seconds| Duration::from_secs(u64::from(seconds)))
+}
+
 /// Number of hops in the first `Via`.
 pub fn call_depth(headers: &HeaderMap) -> usize {
     headers.get(header::VIA).map_or(0, |via| via.as_bytes().split(|&byte| byte == b',').count())
@@ -246,4 +254,28 @@ fn check_authority(host: &HeaderValue) -> Result<(), String> {
 /// True for methods that may be sent again when it is not known whether they were acted on (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_say_how_long_they_keep_a_connection() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100,timeout = 5", None),
+            ("max=100, timeout=0", Some(0)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999", None),
+            ("soon", None),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static("keep-alive"), HeaderValue::from_static(value))]);
+            assert_eq!(keep_alive_timeout(&headers), seconds.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(keep_alive_timeout(&HeaderMap::new()), None);
+    }
 }

@@ -350,6 +350,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_is_closed_when_descriptors_run_out() {
+        let (pool, endpoint, hosts) = (Pool::new(9), endpoint(), hosts(&ClientParams::default()));
+        let mut far = Vec::new();
+        for _ in 0..5 {
+            let (upstream, peer) = pair(&endpoint, &hosts, &pool).await;
+            pool.put(upstream, unused(u64::MAX));
+            far.push(peer);
+        }
+        let left = [2, 1, 0, 0].map(|_| {
+            pool.make_room();
+            pool.count.get()
+        });
+        assert_eq!(left, [2, 1, 0, 0]);
+    }
+
+    #[tokio::test]
     async fn the_smallest_size_stays_however_long_it_is_unused() {
         let params = ClientParams { pool_min: 1, ..ClientParams::default() };
         let (pool, endpoint, hosts) = (Pool::new(10), endpoint(), hosts(&params));

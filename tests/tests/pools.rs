@@ -185,3 +185,16 @@ fn p11_unused_connections_are_bounded_per_worker() {
     let text = switchyard.page("/admin/metrics/prometheus").text();
     assert!(text.contains("idle_connections_closed_total{reason=\"limit\"}"), "{text}");
 }
+
+/// A service that says when it closes an unused connection does not have the last word: the router closes first.
+#[test]
+fn p15_1_a_connection_is_left_before_the_service_closes_it() {
+    let web = Backend::with(|_| Reply::text("hello").header("keep-alive", "timeout=1, max=100"));
+    let switchyard = start("client: { hostConnectionPool: { minSize: 1 } }", "1", &web);
+    let response = get(switchyard.addr(0), "web");
+    assert_eq!((response.status, response.header("keep-alive")), (200, None));
+    assert_eq!(metric(&switchyard, "pool_size"), 1.0);
+    assert_eq!(get(switchyard.addr(0), "web").status, 200);
+    assert_eq!(web.connections(), 1, "it is used again until then");
+    switchyard.await_metric(&format!("{CLIENT}/pool_size"), 0.0);
+}

@@ -45,6 +45,7 @@ pub(crate) async fn respond(
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
+    let announced = if seen.hop_by_hop { headers::keep_alive_timeout(&head.headers) } else { None };
     headers::strip(&mut head.headers, &seen);
     let mut fields = BytesMut::with_capacity(96);
     headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
@@ -76,7 +77,7 @@ pub(crate) async fn respond(
     session.slot.set(NEVER);
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {
-        let expires = pool_expiry(&upstream, &leaf.client.params);
+        let expires = pool_expiry(&upstream, &leaf.client.params, announced);
         session.cx.pool.put(upstream, expires);
     }
     match ended {

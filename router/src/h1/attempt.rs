@@ -571,12 +571,14 @@ fn stalled(request: &Request, leaf: &Leaf, upstream: &Upstream, stalls: &Stalls)
     Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable, requeue: Requeue::No }
 }
 
-/// When an idle connection to be kept is to be closed.
-pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> Expiry {
+/// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth
+/// before then, so that no request meets the close (requirement P15.1).
+pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams, announced: Option<Duration>) -> Expiry {
     let now = clock::now();
     let after =
         |from: u64, limit: Option<Duration>| limit.map_or(NEVER, |limit| from.saturating_add(clock::nanos(limit)));
     let session = after(now, params.session_idle).min(after(now, params.socket.read_timeout));
+    let session = session.min(after(now, announced.map(|limit| limit * 4 / 5)));
     Expiry {
         unused: after(now, Some(params.pool_idle)),
         session: session.min(after(upstream.created, params.session_life)),

@@ -6,6 +6,7 @@
 use super::Session;
 use super::attempt::{Answer, pool_expiry};
 use super::prepare::Request;
+use crate::headers;
 use crate::pool::{Pool, Upstream};
 use crate::route::Leaf;
 use http1::{BodyDecoder, BodyFrame, BodyLength};
@@ -29,10 +30,11 @@ pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upst
     };
     if head.keep_alive && short && request.body.is_sent(&upstream.conn) {
         let pool = session.cx.pool.clone();
+        let announced = headers::keep_alive_timeout(&head.headers);
         if head.body.is_empty() {
-            return keep(&pool, upstream, &leaf);
+            return keep(&pool, upstream, &leaf, announced);
         }
-        let mut draining = Box::pin(drain(pool, upstream, leaf, head.body));
+        let mut draining = Box::pin(drain(pool, upstream, leaf, (head.body, announced)));
         // Nearly always the body came with the head: then the connection is there for the retry.
         if draining.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(draining);
@@ -40,12 +42,17 @@ pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upst
     }
 }
 
-fn keep(pool: &Pool, upstream: Upstream, leaf: &Leaf) {
-    let expiry = pool_expiry(&upstream, &leaf.client.params);
+fn keep(pool: &Pool, upstream: Upstream, leaf: &Leaf, announced: Option<Duration>) {
+    let expiry = pool_expiry(&upstream, &leaf.client.params, announced);
     pool.put(upstream, expiry);
 }
 
-async fn drain(pool: Rc<Pool>, mut upstream: Upstream, leaf: Arc<Leaf>, body: BodyLength) {
+async fn drain(
+    pool: Rc<Pool>,
+    mut upstream: Upstream,
+    leaf: Arc<Leaf>,
+    (body, announced): (BodyLength, Option<Duration>),
+) {
     let mut decoder = BodyDecoder::new(body);
     let mut left = MOST_BYTES;
     let conn = &mut upstream.conn;
@@ -60,6 +67,6 @@ async fn drain(pool: Rc<Pool>, mut upstream: Upstream, leaf: Arc<Leaf>, body: Bo
         }
     };
     if tokio::time::timeout(MOST_TIME, reading).await == Ok(true) {
-        keep(&pool, upstream, &leaf);
+        keep(&pool, upstream, &leaf, announced);
     }
 }

@@ -94,7 +94,7 @@ pub struct Place {
     held: Option<(Arc<Host>, Arc<Claims>)>,
 }
 
-/// A place in the line; dropped, it leaves the line. Whoever drops it asks [`Ticket::refuse`] first.
+/// A place in the line; dropped, it leaves the line. Whoever drops it asks `refuse` first.
 pub struct Ticket {
     id: u64,
     host: Arc<Host>,
@@ -349,3 +349,7 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;
