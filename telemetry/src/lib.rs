@@ -11,6 +11,7 @@
 //! and namers through [`Scope`]; the two admin pages through [`Metrics::render_json`] and
 //! [`Metrics::render_prometheus`]; one timer, once a minute, through [`Metrics::snapshot`].
 
+pub mod access_log;
 mod control;
 mod counter;
 mod failures;
@@ -19,18 +20,21 @@ mod node;
 mod number;
 mod process;
 mod prometheus;
+mod record;
 mod request;
 mod scope;
 mod stat;
 mod status;
 mod view;
 
+pub use access_log::{AccessLog, AccessLogOptions, LogFormat, RollPolicy};
 pub use control::ControlMetrics;
 pub use counter::Counter;
 pub use failures::Failures;
 pub use json::{JsonError, JsonQuery};
 pub use process::register_process;
 pub use prometheus::PROMETHEUS_CONTENT_TYPE;
+pub use record::RequestRecord;
 pub use request::RequestStats;
 pub use scope::{GaugeGuard, Metrics, Scope};
 pub use stat::{Stat, Summary};
