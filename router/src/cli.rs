@@ -164,8 +164,10 @@ fn serve(config: Config, run: &RunArgs) -> ExitCode {
 /// Serves until asked to end; the exit code.
 async fn until_end(running: Running, shutdown: &Shutdown) -> ExitCode {
     let signals = tokio::spawn(shutdown.clone().on_signals());
+    let others = tokio::spawn(crate::signals::follow());
     let grace = shutdown.begun().await;
     signals.abort();
+    others.abort();
     tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
     if !running.stop(grace).await {
         tracing::warn!("connections were still open after the grace period and are cut");

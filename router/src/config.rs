@@ -16,7 +16,9 @@
 //! 1 problem in linkerd.yaml
 //! ```
 
+mod access_log;
 mod admin;
+mod bodies;
 mod clash;
 mod client;
 mod identifier;
@@ -41,8 +43,8 @@ mod tests;
 mod tree;
 
 pub use params::{
-    AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
-    SocketParams, TelemeterParams,
+    AccessLogParams, AdminParams, BindingCacheParams, Compression, Config, IdentifierParams, NamerParams, RouterParams,
+    SecurityParams, ServerParams, SocketParams, TelemeterParams,
 };
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use settings::{

@@ -1,19 +1,21 @@
 //! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
 //!
 //! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request: `prepare` names
-//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
-//! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `notes`
+//! are for the access log, `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
 mod answer;
 mod attempt;
 mod connect;
 mod exchange;
+mod notes;
 mod prepare;
 mod record;
 mod relay;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::meter::Metered;
 use crate::respond;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
@@ -64,7 +66,7 @@ pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: tokio::net::TcpStream, p
     stats.connections.fetch_add(1, Ordering::Relaxed);
     let mut session = Session {
         cx: cx.clone(),
-        conn: Conn::new(Stream::Plain(socket)),
+        conn: Conn::new(Stream::Plain(socket)).with_meter(Box::new(Metered(stats.transport.connection()))),
         slot,
         peer,
         opened: clock::now(),

@@ -3,7 +3,7 @@
 //! Order of start: namers and interpreters, listening sockets, workers, admin. Order of the end: readiness fails,
 //! workers stop accepting and finish, admin closes.
 
-use crate::config::{Config, NamerParams, RouterParams, TelemeterParams};
+use crate::config::{AccessLogParams, Config, NamerParams, RouterParams, TelemeterParams};
 use crate::pages;
 use crate::router::Router;
 use crate::server::{self, Server};
@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use telemetry::{ControlMetrics, Metrics};
+use telemetry::{AccessLog, ControlMetrics, Metrics};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -25,6 +25,8 @@ use tracing::{info, warn};
 const SNAPSHOT: Duration = Duration::from_secs(60);
 /// Answers of the admin server that are under way have this long at the end.
 const ADMIN_CLOSE: Duration = Duration::from_millis(500);
+/// Access logs have this long at the end to be written.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,19 @@ pub enum StartError {
         prefix: String,
         /// What is wrong.
         reason: String,
+    },
+    /// An access log cannot be written.
+    #[error(
+        "cannot open the access log {} of router `{router}`: {error}. Does the folder exist, and may this process write there?",
+        path.display()
+    )]
+    AccessLog {
+        /// Label of the router.
+        router: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
     },
     /// The system refuses something else.
     #[error("cannot start a worker: {0}")]
@@ -185,6 +200,8 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        // Blocks this task, when nothing else is left to do.
+        telemetry::access_log::flush_all(LOG_FLUSH);
         // The admin server closes last; who asked for the end gets an answer.
         drop(self.admin_task.0);
         _ = tokio::time::timeout(ADMIN_CLOSE, self.admin_task.1).await;
@@ -249,7 +266,8 @@ fn open_routers(
     for params in &config.routers {
         let params: Arc<RouterParams> = Arc::new(params.clone());
         let scope = metrics.root().scope("rt").scope(&params.label);
-        let router = Arc::new(Router::new(params.clone(), interpreter.clone(), scope.clone(), handle.clone()));
+        let router = Router::new(params.clone(), interpreter.clone(), scope.clone(), handle.clone());
+        let router = Arc::new(router.with_access_log(open_access_log(&params)?));
         let mut own = Vec::new();
         for server_params in &params.servers {
             let (address, sockets) = server::listen(server_params, workers).map_err(|error| StartError::Listen {
@@ -268,6 +286,12 @@ fn open_routers(
         routers.push(router);
     }
     Ok((routers, servers, per_worker))
+}
+
+fn open_access_log(params: &RouterParams) -> Result<Option<AccessLog>, StartError> {
+    let Some(AccessLogParams { path, format, options }) = &params.access_log else { return Ok(None) };
+    let failed = |error| StartError::AccessLog { router: params.label.clone(), path: path.clone(), error };
+    AccessLog::open(path, *format, *options).map(Some).map_err(failed)
 }
 
 fn start_workers(per_worker: Vec<Vec<Listening>>) -> Result<Workers, StartError> {

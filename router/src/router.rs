@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
-use telemetry::Scope;
+use telemetry::{AccessLog, Scope};
 use tokio::runtime::Handle;
 
 /// Dentries shown in an error text, at most.
@@ -33,6 +33,8 @@ pub struct Router {
     pub limits: Limits,
     /// Limits of error responses.
     pub error_limits: ErrorLimits,
+    /// Where finished requests are logged.
+    pub access_log: Option<AccessLog>,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: OnceLock<Vec<SocketAddr>>,
@@ -60,6 +62,7 @@ impl Router {
                 header_bytes: params.max_headers_bytes,
             },
             clients: Arc::new(clients),
+            access_log: None,
             params,
             interpreter,
             scopes,
@@ -67,6 +70,12 @@ impl Router {
             listeners: OnceLock::new(),
             handle,
         }
+    }
+
+    /// The router, logging finished requests there.
+    pub fn with_access_log(mut self, log: Option<AccessLog>) -> Router {
+        self.access_log = log;
+        self
     }
 
     /// The service for `dst`; the flag says whether it is kept.

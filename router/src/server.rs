@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
 const BACKLOG: i32 = 4096;
@@ -29,6 +29,10 @@ pub struct ServerStats {
     pub idle: Arc<Counter>,
     /// `lifetime`: connections closed for their age.
     pub lifetime: Arc<Counter>,
+    /// `received_bytes`, `sent_bytes`, `connection_*`.
+    pub transport: Arc<TransportStats>,
+    /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
+    pub bodies: BodyStats,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
     /// `connections`.
@@ -94,6 +98,8 @@ impl ServerStats {
             nacks: scope.counter("nacks"),
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
+            transport: TransportStats::new(scope),
+            bodies: BodyStats::new(scope),
             dtab_size: scope.stat("dtab/size"),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             _concurrency: concurrency,

@@ -5,7 +5,7 @@
 use super::attempt::{Answer, pool_expiry};
 use super::prepare::Request;
 use super::record::Record;
-use super::relay::{Relayed, append_fields, relay};
+use super::relay::{Relayed, ResponseBody, append_fields, is_streamed, relay};
 use super::{After, Session};
 use crate::classify;
 use crate::context::remove_l5d;
@@ -40,6 +40,12 @@ pub(crate) async fn respond(
     let Answer { mut head, lease, leaf, at } = answer;
     let success = classify::is_success(service.params.classifier, head.status);
     record.responded(head.status, success, at);
+    if let Some(notes) = &mut record.notes {
+        notes.endpoint = Some(lease.endpoint.addr());
+        notes.content_length = head.content_length;
+        // What is said if the connection is cut before the end of the body.
+        notes.failure = Some(Kind::ClientGone.class());
+    }
     let clear = session.cx.server.params.clear_context;
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
@@ -65,11 +71,26 @@ pub(crate) async fn respond(
     session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
     if secret {
+        record.relayed(None);
         return session.finish(keep && request.body.read).await;
     }
-    let lengths = (head.body, body);
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, &session.slot).await;
+    let streamed = is_streamed(head.body, session.cx.router.params.buffered_bytes);
+    let stats = [&session.cx.server.stats.bodies, &leaf.client.stats.bodies];
+    let open = stats.map(|stats| streamed.then(|| stats.open_response()));
+    let mut moved = ResponseBody::new(head.body, body);
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, &mut moved, &session.slot).await;
     session.slot.set(NEVER);
+    if matches!(ended, Relayed::Whole | Relayed::ResponseOnly) {
+        open.into_iter().flatten().for_each(telemetry::OpenStream::end);
+    }
+    leaf.client.stats.bodies.request_bytes.add(request.body.received);
+    leaf.client.stats.bodies.response_bytes.add(moved.received);
+    record.bytes = (request.body.received, moved.sent);
+    record.relayed(match ended {
+        Relayed::Whole | Relayed::ResponseOnly => None,
+        Relayed::UpstreamBroke => Some(Kind::UpstreamClosed),
+        Relayed::ClientGone => Some(Kind::ClientGone),
+    });
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {
         let expires = pool_expiry(&upstream, &leaf.client.params);

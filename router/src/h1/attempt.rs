@@ -297,6 +297,7 @@ async fn once(
     };
     write_head(request, leaf, &mut upstream);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
+    request.body.count(&client.stats.bodies);
     let started = if upstream.reused { lease.began } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
+use crate::meter::Metered;
 use crate::pool::Upstream;
 use crate::route::PathService;
 use crate::stream::Stream;
@@ -37,7 +38,9 @@ pub(crate) async fn connect(
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
             set_options(&socket, &client.params);
             let endpoint = lease.endpoint.clone();
-            return Ok(Upstream { conn: Conn::new(Stream::Plain(socket)), endpoint, created: started, reused: false });
+            let meter = Box::new(Metered(client.stats.transport.connection()));
+            let conn = Conn::new(Stream::Plain(socket)).with_meter(meter);
+            return Ok(Upstream { conn, endpoint, created: started, reused: false });
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),

@@ -2,6 +2,7 @@
 
 use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
+use super::notes::Notes;
 use super::prepare::{Request, prepare};
 use super::record::Record;
 use super::{After, Session};
@@ -20,7 +21,7 @@ use std::sync::Arc;
 /// Serves one request. The counters are right whatever happens, cancellation included.
 pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     let cx = session.cx.clone();
-    let mut record = Record::begin(&cx.server.stats);
+    let mut record = Record::begin(&cx.server.stats, Notes::begin(session, &head));
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
     if ends_here(&head) {
         record.responded(StatusCode::OK, true, clock::now());
@@ -46,6 +47,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             let keep = keep_alive && body_read;
             let clear = cx.server.params.clear_context;
             let response = respond::response(&error, cx.router.error_limits, clear);
+            record.wrote(response.body.len(), head_only);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
         }
@@ -76,7 +78,7 @@ async fn serve(
     let mut retries = 0;
     let mut pauses = balance::Schedule::new(service.params.backoff);
     let outcome = loop {
-        let outcome = attempt_leaf(session, &mut request, service).await;
+        let outcome = attempt_leaf(session, &mut request, service, record).await;
         if !wants_retry(&request, service, &outcome) {
             break outcome;
         }
@@ -94,6 +96,10 @@ async fn serve(
         }
     };
     service.retries_per_request.add(retries);
+    if let Some(notes) = &mut record.notes {
+        notes.retries = retries;
+    }
+    record.bytes.0 = request.body.received;
     let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
     request.body.forget();
     Ok(respond(session, request, service, answer, upstream, record).await)
@@ -116,8 +122,12 @@ async fn attempt_leaf(
     session: &mut Session,
     request: &mut Request,
     service: &Arc<PathService>,
+    record: &mut Record<'_>,
 ) -> Result<(Answer, Upstream), Failure> {
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
+    if let Some(notes) = &mut record.notes {
+        notes.leaf = Some(leaf.clone());
+    }
     attempt::run(session, request, service, &leaf).await
 }
 

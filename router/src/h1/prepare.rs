@@ -3,7 +3,7 @@
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
 use super::Session;
-use super::relay::{BUFFERED_BYTES, RequestBody};
+use super::relay::{RequestBody, is_streamed};
 use crate::classify;
 use crate::clock;
 use crate::context::{Context, Deadline, TraceId};
@@ -16,7 +16,7 @@ use crate::timer::NEVER;
 use crate::worker::Remembered;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-use http1::{BodyLength, RequestHead};
+use http1::RequestHead;
 use std::sync::Arc;
 
 /// A request between its head and its end.
@@ -85,15 +85,17 @@ pub(crate) fn prepare(
     }
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
-    let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
-    let replay = small || headers::is_idempotent(&method) || classify::may_retry(class, &method);
+    let buffered = session.cx.router.params.buffered_bytes;
+    let replay = !is_streamed(body, buffered) || headers::is_idempotent(&method) || classify::may_retry(class, &method);
     let (due, due_kind) = due(now, params.timeout, service.params.total_timeout);
+    let mut body = RequestBody::new(body, replay, buffered);
+    body.count(&server.stats.bodies);
     let request = Request {
         method,
         target,
         version,
         headers,
-        body: RequestBody::new(body, replay),
+        body,
         fields,
         started: now,
         due,

@@ -12,17 +12,25 @@ use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Li
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
 const HIGH_WATER: usize = 64 * 1024;
-/// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
-pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
 /// A request body up to this size, in at most [`REPLAY_CHUNKS`] pieces, is kept until the response begins, so that it
 /// can be sent again.
 const REPLAY_BYTES: usize = 64 * 1024;
 const REPLAY_CHUNKS: usize = 64;
 /// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
 pub(crate) const STALL: Duration = Duration::from_secs(60);
+
+/// Whether Linkerd 1 would stream a body: one that is chunked, or larger than `streamAfterContentLengthKB`.
+pub(crate) fn is_streamed(length: BodyLength, buffered: u64) -> bool {
+    match length {
+        BodyLength::Empty => false,
+        BodyLength::Length(bytes) => bytes > buffered,
+        BodyLength::Chunked | BodyLength::UntilClose => true,
+    }
+}
 
 /// Appends raw header lines to a head that `out` ends with.
 pub(crate) fn append_fields(out: &mut BytesMut, fields: &[u8]) {
@@ -46,6 +54,12 @@ pub(crate) struct RequestBody {
     queued: bool,
     /// The upstream takes no more; its answer may still come.
     refused: bool,
+    /// Bytes that were read from the client, without framing.
+    pub(crate) received: u64,
+    /// It is one that Linkerd 1 streams.
+    streamed: bool,
+    /// While a streamed one is under way: who counts that.
+    open: Vec<OpenStream>,
 }
 
 /// Why the request could not be sent or answered.
@@ -62,8 +76,9 @@ pub(crate) enum SendError {
 }
 
 impl RequestBody {
-    /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again.
-    pub(crate) fn new(length: BodyLength, replay: bool) -> RequestBody {
+    /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again. Of those up
+    /// to `buffered` bytes Linkerd 1 would say that they are not streamed.
+    pub(crate) fn new(length: BodyLength, replay: bool, buffered: u64) -> RequestBody {
         RequestBody {
             length,
             decoder: BodyDecoder::new(length),
@@ -74,6 +89,16 @@ impl RequestBody {
             read: length.is_empty(),
             queued: false,
             refused: false,
+            received: 0,
+            streamed: is_streamed(length, buffered),
+            open: Vec::new(),
+        }
+    }
+
+    /// Has a streamed body counted until it is read.
+    pub(crate) fn count(&mut self, stats: &BodyStats) {
+        if self.streamed && !self.read {
+            self.open.push(stats.open_request());
         }
     }
 
@@ -84,7 +109,7 @@ impl RequestBody {
 
     /// True for bodies that Linkerd 1 calls chunked: they are never retried by class (data-plane reference §11.1).
     pub(crate) fn is_streamed(&self) -> bool {
-        !matches!(self.length, BodyLength::Empty | BodyLength::Length(0..=BUFFERED_BYTES))
+        self.streamed
     }
 
     /// Starts an attempt: queues again what was read already.
@@ -96,6 +121,12 @@ impl RequestBody {
             up.queue_body(&mut self.encoder, chunk.clone()).map_err(broken)?;
         }
         if self.read { self.finish(up) } else { Ok(()) }
+    }
+
+    fn finish_reading(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+        self.read = true;
+        self.open.drain(..).for_each(OpenStream::end);
+        self.finish(up)
     }
 
     fn finish(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
@@ -156,18 +187,15 @@ impl RequestBody {
                 return Err(SendError::Downstream(RouteError::new(Kind::DownstreamBody, text)));
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
+                self.received += chunk.len() as u64;
                 self.keep(&chunk);
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
                 self.trailers = Some(trailers);
-                self.read = true;
-                self.finish(up)
+                self.finish_reading(up)
             }
-            Ok(None) => {
-                self.read = true;
-                self.finish(up)
-            }
+            Ok(None) => self.finish_reading(up),
         };
         done.map_err(SendError::Downstream)
     }
@@ -236,10 +264,9 @@ pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
-    (from, to): (BodyLength, BodyLength),
+    response: &mut ResponseBody,
     slot: &Slot,
 ) -> Relayed {
-    let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
@@ -261,14 +288,23 @@ pub(crate) async fn relay(
 }
 
 /// The body of a response on its way down.
-struct ResponseBody {
+pub(crate) struct ResponseBody {
     decoder: BodyDecoder,
     encoder: BodyEncoder,
     /// All of it was read from the upstream.
     read: bool,
+    /// Bytes that were read from the upstream, and that were handed to the client's connection, without framing.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
 }
 
 impl ResponseBody {
+    /// A body that comes with the first length and goes on with the second.
+    pub(crate) fn new(from: BodyLength, to: BodyLength) -> ResponseBody {
+        let (decoder, encoder) = (BodyDecoder::new(from), BodyEncoder::new(to));
+        ResponseBody { decoder, encoder, read: false, received: 0, sent: 0 }
+    }
+
     /// Moves body bytes down as far as they go without waiting; ready at the end.
     fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
         loop {
@@ -278,7 +314,7 @@ impl ResponseBody {
                 match up.poll_body(cx, &mut self.decoder) {
                     Poll::Pending => break,
                     Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
-                    Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
+                    Poll::Ready(Ok(frame)) => match self.take(down, frame) {
                         Ok(ended) => self.read = ended,
                         Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
                     },
@@ -293,17 +329,17 @@ impl ResponseBody {
             }
         }
     }
-}
 
-/// Queues one piece of the response; true at its end.
-fn queue_down(
-    down: &mut Conn<Stream>,
-    encoder: &mut BodyEncoder,
-    frame: Option<BodyFrame>,
-) -> Result<bool, http1::EncodeError> {
-    match frame {
-        Some(BodyFrame::Data(chunk)) => down.queue_body(encoder, chunk).map(|()| false),
-        Some(BodyFrame::Trailers(trailers)) => encoder.finish(Some(&trailers), down.out()).map(|()| true),
-        None => encoder.finish(None, down.out()).map(|()| true),
+    /// Queues one piece of the response; true at its end.
+    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, http1::EncodeError> {
+        match frame {
+            Some(BodyFrame::Data(chunk)) => {
+                self.received += chunk.len() as u64;
+                self.sent += chunk.len() as u64;
+                down.queue_body(&mut self.encoder, chunk).map(|()| false)
+            }
+            Some(BodyFrame::Trailers(trailers)) => self.encoder.finish(Some(&trailers), down.out()).map(|()| true),
+            None => self.encoder.finish(None, down.out()).map(|()| true),
+        }
     }
 }
