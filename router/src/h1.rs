@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod compress;
 mod connect;
 mod exchange;
 mod notes;

@@ -3,6 +3,7 @@
 //! Called by `exchange` once an attempt has an answer. Not for: responses of the router's own (`crate::respond`).
 
 use super::attempt::{Answer, pool_expiry};
+use super::compress;
 use super::prepare::Request;
 use super::record::Record;
 use super::relay::{Relayed, ResponseBody, append_fields, is_streamed, relay};
@@ -12,12 +13,13 @@ use crate::context::remove_l5d;
 use crate::error::Kind;
 use crate::headers::{self, Seen};
 use crate::pool::Upstream;
-use crate::route::PathService;
+use crate::route::{Leaf, PathService};
 use crate::timer::NEVER;
 use bytes::{BufMut, BytesMut};
 use http::Version;
 use http1::{BodyLength, encode_response_head};
 use std::sync::Arc;
+use telemetry::OpenStream;
 
 /// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
 /// can tell a whole body from a broken one.
@@ -58,7 +60,13 @@ pub(crate) async fn respond(
     } else {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
     }
-    let body = if secret { BodyLength::Length(0) } else { framing(head.body, request.version) };
+    let compression = session.cx.router.params.compression.filter(|_| !secret);
+    let compressor = compression.and_then(|what| compress::begin(what, &request.headers, &mut head));
+    let body = match &compressor {
+        _ if secret => BodyLength::Length(0),
+        Some(_) => framing(BodyLength::Chunked, request.version),
+        None => framing(head.body, request.version),
+    };
     let expects_more = request.expects_continue && !request.body.read;
     let ends = session.cx.timers.is_draining() || session.is_aged();
     let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
@@ -74,23 +82,8 @@ pub(crate) async fn respond(
         record.relayed(None);
         return session.finish(keep && request.body.read).await;
     }
-    let streamed = is_streamed(head.body, session.cx.router.params.buffered_bytes);
-    let stats = [&session.cx.server.stats.bodies, &leaf.client.stats.bodies];
-    let open = stats.map(|stats| streamed.then(|| stats.open_response()));
-    let mut moved = ResponseBody::new(head.body, body);
-    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, &mut moved, &session.slot).await;
-    session.slot.set(NEVER);
-    if matches!(ended, Relayed::Whole | Relayed::ResponseOnly) {
-        open.into_iter().flatten().for_each(telemetry::OpenStream::end);
-    }
-    leaf.client.stats.bodies.request_bytes.add(request.body.received);
-    leaf.client.stats.bodies.response_bytes.add(moved.received);
-    record.bytes = (request.body.received, moved.sent);
-    record.relayed(match ended {
-        Relayed::Whole | Relayed::ResponseOnly => None,
-        Relayed::UpstreamBroke => Some(Kind::UpstreamClosed),
-        Relayed::ClientGone => Some(Kind::ClientGone),
-    });
+    let mut moved = ResponseBody::new(head.body, body, compressor);
+    let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {
         let expires = pool_expiry(&upstream, &leaf.client.params);
@@ -107,4 +100,34 @@ pub(crate) async fn respond(
         }
         Relayed::ClientGone => After::Close,
     }
+}
+
+/// Moves both bodies until the response is complete, and counts them.
+async fn pass_body(
+    session: &mut Session,
+    request: &mut Request,
+    upstream: &mut Upstream,
+    leaf: &Leaf,
+    (length, moved): (BodyLength, &mut ResponseBody),
+    record: &mut Record<'_>,
+) -> Relayed {
+    let streamed = is_streamed(length, session.cx.router.params.buffered_bytes);
+    let stats = &leaf.client.stats.bodies;
+    let open = [&session.cx.server.stats.bodies, stats].map(|stats| streamed.then(|| stats.open_response()));
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, moved, &session.slot).await;
+    session.slot.set(NEVER);
+    moved.recycle();
+    let broke = match ended {
+        Relayed::Whole | Relayed::ResponseOnly => None,
+        Relayed::UpstreamBroke => Some(Kind::UpstreamClosed),
+        Relayed::ClientGone => Some(Kind::ClientGone),
+    };
+    if broke.is_none() {
+        open.into_iter().flatten().for_each(OpenStream::end);
+    }
+    stats.request_bytes.add(request.body.received);
+    stats.response_bytes.add(moved.received);
+    record.bytes = (request.body.received, moved.sent);
+    record.relayed(broke);
+    ended
 }

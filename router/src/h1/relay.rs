@@ -2,6 +2,7 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
+use super::compress::Compressor;
 use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::stream::Stream;
@@ -20,6 +21,8 @@ const HIGH_WATER: usize = 64 * 1024;
 /// can be sent again.
 const REPLAY_BYTES: usize = 64 * 1024;
 const REPLAY_CHUNKS: usize = 64;
+/// Bytes that are compressed before others have their turn: a few milliseconds of work.
+const COMPRESS_BYTES: u64 = 128 * 1024;
 /// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
 pub(crate) const STALL: Duration = Duration::from_secs(60);
 
@@ -296,27 +299,42 @@ pub(crate) struct ResponseBody {
     /// Bytes that were read from the upstream, and that were handed to the client's connection, without framing.
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    compressor: Option<Compressor>,
 }
 
+/// The response body does not fit its length, or cannot be compressed.
+struct Broken;
+
 impl ResponseBody {
-    /// A body that comes with the first length and goes on with the second.
-    pub(crate) fn new(from: BodyLength, to: BodyLength) -> ResponseBody {
+    /// A body that comes with the first length and goes on with the second, compressed if there is a compressor.
+    pub(crate) fn new(from: BodyLength, to: BodyLength, compressor: Option<Compressor>) -> ResponseBody {
         let (decoder, encoder) = (BodyDecoder::new(from), BodyEncoder::new(to));
-        ResponseBody { decoder, encoder, read: false, received: 0, sent: 0 }
+        ResponseBody { decoder, encoder, read: false, received: 0, sent: 0, compressor }
+    }
+
+    /// The body is over: its compressor can serve another one.
+    pub(crate) fn recycle(&mut self) {
+        if let Some(compressor) = self.compressor.take() {
+            compressor.give();
+        }
     }
 
     /// Moves body bytes down as far as they go without waiting; ready at the end.
     fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
+        let turn = self.compressor.as_ref().map_or(u64::MAX, |_| self.received + COMPRESS_BYTES);
         loop {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
-            while !self.read && down.pending_out() < HIGH_WATER {
+            while !self.read && down.pending_out() < HIGH_WATER && self.received < turn {
                 match up.poll_body(cx, &mut self.decoder) {
-                    Poll::Pending => break,
+                    Poll::Pending => match self.flush(down) {
+                        Ok(()) => break,
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
+                    },
                     Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
                     Poll::Ready(Ok(frame)) => match self.take(down, frame) {
                         Ok(ended) => self.read = ended,
-                        Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
                     },
                 }
                 moved = true;
@@ -324,6 +342,11 @@ impl ResponseBody {
             match down.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Relayed::ClientGone),
                 Poll::Ready(Ok(())) if self.read => return Poll::Ready(Relayed::Whole),
+                Poll::Ready(Ok(())) if self.received >= turn => {
+                    // Others have their turn; then it goes on.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) if moved => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
@@ -331,15 +354,40 @@ impl ResponseBody {
     }
 
     /// Queues one piece of the response; true at its end.
-    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, http1::EncodeError> {
-        match frame {
+    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, Broken> {
+        let trailers = match frame {
             Some(BodyFrame::Data(chunk)) => {
                 self.received += chunk.len() as u64;
+                if let Some(compressor) = &mut self.compressor {
+                    compressor.write(&chunk).map_err(|_| Broken)?;
+                    return self.pass_compressed(down).map(|()| false);
+                }
                 self.sent += chunk.len() as u64;
-                down.queue_body(&mut self.encoder, chunk).map(|()| false)
+                return down.queue_body(&mut self.encoder, chunk).map(|()| false).map_err(|_| Broken);
             }
-            Some(BodyFrame::Trailers(trailers)) => self.encoder.finish(Some(&trailers), down.out()).map(|()| true),
-            None => self.encoder.finish(None, down.out()).map(|()| true),
+            Some(BodyFrame::Trailers(trailers)) => Some(trailers),
+            None => None,
+        };
+        if let Some(compressor) = &mut self.compressor {
+            compressor.finish().map_err(|_| Broken)?;
+            self.pass_compressed(down)?;
         }
+        self.encoder.finish(trailers.as_ref(), down.out()).map(|()| true).map_err(|_| Broken)
+    }
+
+    /// The upstream pauses: what it has said so far must reach the client.
+    fn flush(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        compressor.flush().map_err(|_| Broken)?;
+        self.pass_compressed(down)
+    }
+
+    /// Queues what has come out of the compressor.
+    fn pass_compressed(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        self.sent += compressor.out.len() as u64;
+        self.encoder.data(&compressor.out, down.out()).map_err(|_| Broken)?;
+        compressor.out.clear();
+        Ok(())
     }
 }
