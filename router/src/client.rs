@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -41,6 +41,10 @@ pub struct ClientStats {
     pub failures: Failures,
     /// `service_creation/failures/<class>`.
     pub creation_failures: Failures,
+    /// `received_bytes`, `sent_bytes`, `connection_*`.
+    pub transport: Arc<TransportStats>,
+    /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
+    pub bodies: BodyStats,
     /// `connects`.
     pub connects: Arc<Counter>,
     /// `connect_latency_ms`.
@@ -300,6 +304,8 @@ impl ClientStats {
             status: StatusStats::new(scope),
             failures: Failures::new(scope),
             creation_failures: Failures::new(&scope.scope("service_creation")),
+            transport: TransportStats::new(scope),
+            bodies: BodyStats::new(scope),
             connects: scope.counter("connects"),
             connect_latency_ms: scope.stat("connect_latency_ms"),
             requeues: scope.counter("retries/requeues"),

@@ -16,8 +16,10 @@
 //! 1 problem in linkerd.yaml
 //! ```
 
+mod access_log;
 mod admin;
 mod balancer;
+mod bodies;
 mod clash;
 mod client;
 mod forwarded;
@@ -53,8 +55,8 @@ pub use forwarded::{ForwardedParams, Labeler};
 pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
-    AdminParams, BindingCacheParams, Config, DtabSource, IdentifierParams, NamerKind, NamerParams, RouterParams,
-    SecurityParams, ServerParams, SocketParams, TelemeterParams,
+    AccessLogParams, AdminParams, BindingCacheParams, Compression, Config, DtabSource, IdentifierParams, NamerKind,
+    NamerParams, RouterParams, SecurityParams, ServerParams, SocketParams, TelemeterParams,
 };
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};

@@ -1,17 +1,19 @@
 //! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
 //!
 //! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request: `prepare` names
-//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
-//! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `notes`
+//! are for the access log, `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
 mod acquire;
 mod answer;
 mod attempt;
+mod compress;
 mod connect;
 mod diagnose;
 mod discard;
 mod egress;
 mod exchange;
+mod notes;
 mod prepare;
 mod record;
 mod relay;
@@ -26,6 +28,7 @@ pub(crate) use connect::is_out_of_descriptors;
 use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::forwarded::Labels;
+use crate::meter::Metered;
 use crate::overrides::CallerIdentity;
 use crate::respond;
 use crate::server::Admission;
@@ -89,7 +92,8 @@ pub(crate) async fn serve(
     admission: Admission,
 ) {
     let cx = home.current();
-    let conn = Conn::new(Stream::Plain(socket));
+    let meter = Box::new(Metered(cx.server.stats.transport.connection()));
+    let conn = Conn::new(Stream::Plain(socket)).with_meter(meter);
     let caller = CallerIdentity::plain(peer);
     let mut session = Session {
         home,

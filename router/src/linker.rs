@@ -30,6 +30,8 @@ use tracing::{info, warn};
 const SNAPSHOT: Duration = Duration::from_secs(60);
 /// Answers of the admin server that are under way have this long at the end.
 const ADMIN_CLOSE: Duration = Duration::from_millis(500);
+/// Access logs have this long at the end to be written.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,19 @@ pub enum StartError {
         prefix: String,
         /// What is wrong.
         reason: String,
+    },
+    /// An access log cannot be written.
+    #[error(
+        "cannot open the access log {} of router `{router}`: {error}. Does the folder exist, and may this process write there?",
+        path.display()
+    )]
+    AccessLog {
+        /// Label of the router.
+        router: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
     },
     /// The system refuses something else.
     #[error("cannot start a worker: {0}")]
@@ -242,6 +257,8 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        // Blocks this task, when nothing else is left to do.
+        telemetry::access_log::flush_all(LOG_FLUSH);
         // The admin server closes last; who asked for the end gets an answer.
         let admin = self.admin_task.lock().take();
         if let Some((close, serving)) = admin {

@@ -4,7 +4,7 @@
 //! whose address did not change, with its sockets and connections. Nothing is in force before all of it is built. Called
 //! by `linker`. Not for: reading configs, or telling the workers.
 
-use crate::config::{Config, RouterParams, ServerParams};
+use crate::config::{AccessLogParams, Config, RouterParams, ServerParams};
 use crate::linker::StartError;
 use crate::naming::{Naming, World};
 use crate::router::Router;
@@ -14,7 +14,7 @@ use crate::worker::Listening;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use telemetry::Metrics;
+use telemetry::{AccessLog, Metrics};
 use tokio::runtime::Handle;
 
 /// See the module.
@@ -146,7 +146,8 @@ impl Maker<'_> {
         let make_scopes = || Scopes::new(root.scope("rt").scope(&params.label));
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
         let interpreter = self.world.interpreter(params, &next.live.naming).await?;
-        Ok(Arc::new(Router::new(Arc::new(params.clone()), interpreter, scopes, self.handle.clone())))
+        let router = Router::new(Arc::new(params.clone()), interpreter, scopes, self.handle.clone());
+        Ok(Arc::new(router.with_access_log(open_access_log(params)?)))
     }
 
     /// Adds a listener to every worker; where it listens.
@@ -185,6 +186,12 @@ impl Maker<'_> {
         next.live.listeners.insert((address, nth), listener);
         Ok(bound)
     }
+}
+
+fn open_access_log(params: &RouterParams) -> Result<Option<AccessLog>, StartError> {
+    let Some(AccessLogParams { path, format, options }) = &params.access_log else { return Ok(None) };
+    let failed = |error| StartError::AccessLog { router: params.label.clone(), path: path.clone(), error };
+    AccessLog::open(path, *format, *options).map(Some).map_err(failed)
 }
 
 impl Live {

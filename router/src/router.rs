@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
-use telemetry::GaugeGuard;
+use telemetry::{AccessLog, GaugeGuard};
 use tokio::runtime::Handle;
 
 /// Bytes of a table that an error text shows, at most.
@@ -40,6 +40,8 @@ pub struct Router {
     pub response_limits: Limits,
     /// Limits of error responses.
     pub error_limits: ErrorLimits,
+    /// Where finished requests are logged.
+    pub access_log: Option<AccessLog>,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: ArcSwap<Vec<SocketAddr>>,
@@ -82,6 +84,7 @@ impl Router {
                 timeouts_are_504: params.timeouts_are_504,
             },
             clients: Arc::new(clients),
+            access_log: None,
             params,
             interpreter,
             scopes,
@@ -91,6 +94,12 @@ impl Router {
             admin: OnceLock::new(),
             handle,
         }
+    }
+
+    /// The router, logging finished requests there.
+    pub fn with_access_log(mut self, log: Option<AccessLog>) -> Router {
+        self.access_log = log;
+        self
     }
 
     /// The service for `dst`; the flag says whether it is kept. One under an override counts for `caller`, who has a

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
 const BACKLOG: i32 = 4096;
@@ -36,6 +36,10 @@ pub struct ServerStats {
     pub lifetime: Arc<Counter>,
     /// `upgrades`: tunnels opened.
     pub upgrades: Arc<Counter>,
+    /// `received_bytes`, `sent_bytes`, `connection_*`.
+    pub transport: Arc<TransportStats>,
+    /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
+    pub bodies: BodyStats,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
     /// `transit_latency_ms` and `admission_control/deadline/*`.
@@ -218,6 +222,8 @@ impl ServerStats {
             upgrades: scope.counter("upgrades"),
             tunnels,
             _tunnels: scope.gauge("tunnels", move || open_tunnels.load(Ordering::Relaxed) as f64),
+            transport: TransportStats::new(scope),
+            bodies: BodyStats::new(scope),
             dtab_size: scope.stat("dtab/size"),
             deadlines: DeadlineStats::new(scope),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),

@@ -61,7 +61,7 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
     for round in 1..=6 {
         let target = if round % 2 == 0 { "one" } else { "two" };
         router.set_config(&with_dtab(&format!("/svc/web => /#/io.l5d.fs/{target} ;")));
-        router.signal("-HUP");
+        router.signal("HUP");
         eventually("the next dtab is in force", SOON, || {
             (Client::connect(router.addr(0)).get("web", "/").text() == target).then_some(())
         });

@@ -13,6 +13,7 @@ use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
+use telemetry::{AccessLogOptions, LogFormat};
 
 /// A whole configuration file (config reference §3).
 #[derive(Debug, Clone, Default)]
@@ -186,6 +187,12 @@ pub struct RouterParams {
     pub max_err_response_bytes: usize,
     /// Limits that Linkerd 1 does not have.
     pub limits: LimitParams,
+    /// Request bodies of known length up to so many bytes may be retried by a classifier. Default 5 KiB.
+    pub buffered_bytes: u64,
+    /// What is compressed on its way to clients. Default nothing.
+    pub compression: Option<Compression>,
+    /// Where finished requests are logged. Default nowhere.
+    pub access_log: Option<AccessLogParams>,
 }
 
 /// Where the entries of a dtab stand in the file, for the texts of errors.
@@ -195,6 +202,26 @@ pub struct DtabSource {
     pub file: String,
     /// The line of every entry, from 1, in their order.
     pub lines: Vec<u32>,
+}
+
+/// Which responses are compressed, if the client asks for it (data-plane reference §6.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Textual types, at level 6.
+    Textual,
+    /// Every type, at this level: 1 to 9.
+    All(u32),
+}
+
+/// An access log (config reference §5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogParams {
+    /// The file; relative to the working directory.
+    pub path: PathBuf,
+    /// The form of its lines. Default that of Linkerd 1.
+    pub format: LogFormat,
+    /// How the file is kept.
+    pub options: AccessLogOptions,
 }
 
 /// Limits of the caches of bound names (config reference §4.1).

@@ -2,6 +2,8 @@
 //!
 //! For: `load`. Not for: what a router and its neighbours have to share (see `clash`).
 
+use super::access_log::access_log;
+use super::bodies::{buffered, compression};
 use super::clash::{Claim, Claims};
 use super::client::client;
 use super::identifier::identifiers;
@@ -52,7 +54,6 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     let label = label(&mut reader, claims);
     let transformers = interpreter(&mut reader);
     plug_ins(&mut reader);
-    streaming(&mut reader);
     let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
     let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);
     let lines = reader.take("dtab").map_or_else(Vec::new, |item| dtab_lines(source, &item));
@@ -76,6 +77,9 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         max_headers_bytes,
         max_line_bytes,
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
+        buffered_bytes: buffered(&mut reader),
+        compression: compression(&mut reader),
+        access_log: access_log(&mut reader, claims),
     };
     policy::check(&reader, &router);
     reader.finish();
@@ -136,42 +140,13 @@ fn interpreter(router: &mut Reader<'_>) -> Vec<TransformerParams> {
     transformers
 }
 
-/// The keys of plug-ins and of the access log.
+/// The keys of plug-ins.
 fn plug_ins(router: &mut Reader<'_>) {
     none_of(router, "announcers", &ANNOUNCERS);
-    for key in ["httpAccessLog", "httpAccessLogRollPolicy", "httpAccessLogAppend", "httpAccessLogRotateCount"] {
-        router.not_yet(key);
-    }
     if let Some(mut reader) = router.sub("tracePropagator", Place::Other)
         && let Found::Built(_) = PROPAGATORS.of(&mut reader)
     {
         reader.finish();
-    }
-}
-
-/// The keys about bodies: Switchyard always streams them and never compresses.
-fn streaming(router: &mut Reader<'_>) {
-    let streams = |item: &Item<'_>| match boolean(item)? {
-        true => Ok(()),
-        false => Err(Bad::new("Switchyard cannot buffer whole bodies yet; bodies always stream").expected("true")),
-    };
-    router.get("streamingEnabled", streams);
-    if let Some(at) = router.take("streamAfterContentLengthKB")
-        && router.get("streamAfterContentLengthKB", size(0)).is_some()
-    {
-        router.context.warn(&at, "no effect: bodies always stream");
-    }
-    let level = |item: &Item<'_>| match int(-1, 9)(item)? {
-        level @ 1.. => {
-            Err(Bad::new(format!("compression (level {level}) is something that Switchyard does not have yet"))
-                .expected("0 or -1"))
-        }
-        level => Ok(level),
-    };
-    if let Some(at) = router.take("compressionLevel")
-        && router.get("compressionLevel", level) == Some(-1)
-    {
-        router.context.warn(&at, "no effect: Switchyard never compresses");
     }
 }
 

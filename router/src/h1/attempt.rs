@@ -355,6 +355,7 @@ async fn once(
     let mut upstream = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream, session.cx.server.gate.baggage_key());
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
+    request.body.count(&client.stats.bodies);
     let started = if upstream.reused { lease.began() } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));

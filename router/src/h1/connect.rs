@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
+use crate::meter::Metered;
 use crate::pool::{Place, Upstream};
 use crate::route::PathService;
 use crate::stream::Stream;
@@ -35,7 +36,8 @@ pub(crate) async fn connect(
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
             set_options(&socket, &client.params);
             let endpoint = lease.endpoint().clone();
-            let conn = Conn::new(Stream::Plain(socket));
+            let meter = Box::new(Metered(client.stats.transport.connection()));
+            let conn = Conn::new(Stream::Plain(socket)).with_meter(meter);
             return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
         }
         Ok(Err(error)) => {

@@ -3,6 +3,7 @@
 use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
 use super::discard::discard;
+use super::notes::Notes;
 use super::prepare::{Request, prepare};
 use super::record::Record;
 use super::relay::append_fields;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 /// Serves one request. The counters are right whatever happens, cancellation included.
 pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     let cx = session.cx.clone();
-    let mut record = Record::begin(&cx.server.stats);
+    let mut record = Record::begin(&cx.server.stats, Notes::begin(session, &head));
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
     let ends = ends_here(&head);
     if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
@@ -56,6 +57,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             }
             let keep = keep_alive && body_read && !session.upgrading.get();
             let response = respond::response(&error, cx.router.error_limits, session.told());
+            record.wrote(response.body.len(), head_only);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
         }
@@ -88,7 +90,7 @@ async fn serve(
 ) -> Result<After, (RouteError, bool)> {
     let mut attempts = Attempts::begin(&service.params, &service.budget, request.started);
     let outcome = loop {
-        let outcome = attempt_leaf(session, &mut request, service).await;
+        let outcome = attempt_leaf(session, &mut request, service, record).await;
         if !wants_retry(&request, service, &outcome) {
             break outcome;
         }
@@ -113,6 +115,10 @@ async fn serve(
         }
     };
     service.retries_per_request.add(u64::from(attempts.retries()));
+    if let Some(notes) = &mut record.notes {
+        notes.retries = u64::from(attempts.retries());
+    }
+    record.bytes.0 = request.body.received;
     let (mut answer, mut upstream) = match outcome {
         Ok(answered) => answered,
         Err(failure) => return Err((why::explained(session, &request, service, failure.error), request.body.read)),
@@ -144,11 +150,15 @@ async fn attempt_leaf(
     session: &mut Session,
     request: &mut Request,
     service: &Arc<PathService>,
+    record: &mut Record<'_>,
 ) -> Result<(Answer, Upstream), Failure> {
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
     let target = (&leaf.client.id, leaf.choice);
     let gate = &session.cx.server.gate;
     gate.check_leaf(&session.caller, request.rule.as_deref(), &service.dst, target).map_err(Failure::fatal)?;
+    if let Some(notes) = &mut record.notes {
+        notes.leaf = Some(leaf.clone());
+    }
     attempt::run(session, request, service, &leaf).await
 }
 

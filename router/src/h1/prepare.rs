@@ -2,7 +2,7 @@
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
-use super::relay::{BUFFERED_BYTES, RequestBody};
+use super::relay::{RequestBody, is_streamed};
 use super::replay::Replay;
 use super::upgrade;
 use super::{Session, diagnose};
@@ -114,8 +114,8 @@ pub(crate) fn prepare(
     write_context(&admitted, trace, &mut fields);
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
-    let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
-    let replay = small
+    let buffered = session.cx.router.params.buffered_bytes;
+    let replay = !is_streamed(body, buffered)
         || service.params.replay_bytes.is_some()
         || headers::is_idempotent(&method)
         || classify::may_retry(class, &method);
@@ -125,16 +125,15 @@ pub(crate) fn prepare(
     {
         (due, due_kind) = (deadline, Kind::DeadlineExceeded);
     }
+    let keep = Replay::new(body, replay, service.params.replay_bytes, buffered);
+    let mut body = RequestBody::new(body, keep, (&session.cx.router.params.limits, buffered));
+    body.count(&server.stats.bodies);
     let request = Request {
         method,
         target,
         version,
         headers,
-        body: RequestBody::new(
-            body,
-            Replay::new(body, replay, service.params.replay_bytes),
-            &session.cx.router.params.limits,
-        ),
+        body,
         fields,
         context_at,
         rule: admitted.rule.map(|(_, rule)| rule),

@@ -2,6 +2,7 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
+use super::compress::Compressor;
 use super::prepare::too_large;
 use super::replay::Replay;
 use super::stall::{Stalls, from_now};
@@ -14,11 +15,21 @@ use http::{HeaderMap, Method};
 use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
-/// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
-pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
+/// Bytes that are compressed before others have their turn: a few milliseconds of work.
+const COMPRESS_BYTES: u64 = 128 * 1024;
+
+/// Whether Linkerd 1 would stream a body: one that is chunked, or larger than `streamAfterContentLengthKB`.
+pub(crate) fn is_streamed(length: BodyLength, buffered: u64) -> bool {
+    match length {
+        BodyLength::Empty => false,
+        BodyLength::Length(bytes) => bytes > buffered,
+        BodyLength::Chunked | BodyLength::UntilClose => true,
+    }
+}
 
 /// Appends raw header lines to a head that `out` ends with.
 pub(crate) fn append_fields(out: &mut BytesMut, fields: &[u8]) {
@@ -34,8 +45,6 @@ pub(crate) struct RequestBody {
     encoder: BodyEncoder,
     /// What was read so far, for another attempt.
     replay: Replay,
-    /// Bytes read so far.
-    bytes: u64,
     /// Bytes that it may have.
     most: u64,
     trailers: Option<HeaderMap>,
@@ -45,6 +54,12 @@ pub(crate) struct RequestBody {
     queued: bool,
     /// The upstream takes no more; its answer may still come.
     refused: bool,
+    /// Bytes that were read from the client, without framing.
+    pub(crate) received: u64,
+    /// It is one that Linkerd 1 streams.
+    streamed: bool,
+    /// While a streamed one is under way: who counts that.
+    open: Vec<OpenStream>,
 }
 
 /// Why the request could not be sent or answered.
@@ -65,19 +80,29 @@ pub(crate) enum SendError {
 }
 
 impl RequestBody {
-    /// A body of this length, of which `replay` keeps what was read.
-    pub(crate) fn new(length: BodyLength, replay: Replay, limits: &LimitParams) -> RequestBody {
+    /// A body of this length, of which `replay` keeps what was read. Up to `buffered` bytes Linkerd 1 would say that it
+    /// is not streamed.
+    pub(crate) fn new(length: BodyLength, replay: Replay, (limits, buffered): (&LimitParams, u64)) -> RequestBody {
         RequestBody {
             length,
             decoder: BodyDecoder::new(length).with_trailer_limit(limits.request_trailers),
             encoder: BodyEncoder::for_request(length),
             replay,
-            bytes: 0,
             most: limits.request_body.unwrap_or(u64::MAX),
             trailers: None,
             read: length.is_empty(),
             queued: false,
             refused: false,
+            received: 0,
+            streamed: is_streamed(length, buffered),
+            open: Vec::new(),
+        }
+    }
+
+    /// Has a streamed body counted until it is read.
+    pub(crate) fn count(&mut self, stats: &BodyStats) {
+        if self.streamed && !self.read {
+            self.open.push(stats.open_request());
         }
     }
 
@@ -105,6 +130,12 @@ impl RequestBody {
             up.queue_body(&mut self.encoder, piece).map_err(broken)?;
         }
         if self.read { self.finish(up) } else { Ok(()) }
+    }
+
+    fn finish_reading(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+        self.read = true;
+        self.open.drain(..).for_each(OpenStream::end);
+        self.finish(up)
     }
 
     fn finish(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
@@ -158,21 +189,17 @@ impl RequestBody {
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
                 self.replay.keep(&chunk);
-                self.bytes += chunk.len() as u64;
-                if self.bytes > self.most {
+                self.received += chunk.len() as u64;
+                if self.received > self.most {
                     return Err(SendError::Downstream(too_large(self.most)));
                 }
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
                 self.trailers = Some(trailers);
-                self.read = true;
-                self.finish(up)
+                self.finish_reading(up)
             }
-            Ok(None) => {
-                self.read = true;
-                self.finish(up)
-            }
+            Ok(None) => self.finish_reading(up),
         };
         done.map_err(SendError::Downstream)
     }
@@ -303,10 +330,9 @@ pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
-    (begun, to): (Begun, BodyLength),
+    response: &mut ResponseBody,
     (slot, stalls): (&Slot, &Stalls),
 ) -> Relayed {
-    let mut response = ResponseBody { begun, encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
@@ -333,29 +359,52 @@ pub(crate) async fn relay(
 }
 
 /// The body of a response on its way down.
-struct ResponseBody {
+pub(crate) struct ResponseBody {
     begun: Begun,
     encoder: BodyEncoder,
     /// All of it was read from the upstream.
     read: bool,
+    /// Bytes that were read from the upstream, and that were handed to the client's connection, without framing.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    compressor: Option<Compressor>,
 }
 
+/// The response body does not fit its length, or cannot be compressed.
+struct Broken;
+
 impl ResponseBody {
+    /// A body that goes on with this length, compressed if there is a compressor.
+    pub(crate) fn new(begun: Begun, to: BodyLength, compressor: Option<Compressor>) -> ResponseBody {
+        ResponseBody { begun, encoder: BodyEncoder::new(to), read: false, received: 0, sent: 0, compressor }
+    }
+
+    /// The body is over: its compressor can serve another one.
+    pub(crate) fn recycle(&mut self) {
+        if let Some(compressor) = self.compressor.take() {
+            compressor.give();
+        }
+    }
+
     /// Moves body bytes down as far as they go without waiting; ready at the end.
     fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
+        let turn = self.compressor.as_ref().map_or(u64::MAX, |_| self.received + COMPRESS_BYTES);
         loop {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
-            while !self.read && down.pending_out() < HIGH_WATER {
+            while !self.read && down.pending_out() < HIGH_WATER && self.received < turn {
                 match self.begun.poll_frame(up, cx) {
-                    Poll::Pending => break,
+                    Poll::Pending => match self.flush(down) {
+                        Ok(()) => break,
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
+                    },
                     Poll::Ready(Err(error)) => {
                         note(&error);
                         return Poll::Ready(Relayed::UpstreamBroke);
                     }
-                    Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
+                    Poll::Ready(Ok(frame)) => match self.take(down, frame) {
                         Ok(ended) => self.read = ended,
-                        Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
                     },
                 }
                 moved = true;
@@ -363,10 +412,53 @@ impl ResponseBody {
             match down.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Relayed::ClientGone),
                 Poll::Ready(Ok(())) if self.read => return Poll::Ready(Relayed::Whole),
+                Poll::Ready(Ok(())) if self.received >= turn => {
+                    // Others have their turn; then it goes on.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) if moved => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Queues one piece of the response; true at its end.
+    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, Broken> {
+        let trailers = match frame {
+            Some(BodyFrame::Data(chunk)) => {
+                self.received += chunk.len() as u64;
+                if let Some(compressor) = &mut self.compressor {
+                    compressor.write(&chunk).map_err(|_| Broken)?;
+                    return self.pass_compressed(down).map(|()| false);
+                }
+                self.sent += chunk.len() as u64;
+                return down.queue_body(&mut self.encoder, chunk).map(|()| false).map_err(|_| Broken);
+            }
+            Some(BodyFrame::Trailers(trailers)) => Some(trailers),
+            None => None,
+        };
+        if let Some(compressor) = &mut self.compressor {
+            compressor.finish().map_err(|_| Broken)?;
+            self.pass_compressed(down)?;
+        }
+        self.encoder.finish(trailers.as_ref(), down.out()).map(|()| true).map_err(|_| Broken)
+    }
+
+    /// The upstream pauses: what it has said so far must reach the client.
+    fn flush(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        compressor.flush().map_err(|_| Broken)?;
+        self.pass_compressed(down)
+    }
+
+    /// Queues what has come out of the compressor.
+    fn pass_compressed(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        self.sent += compressor.out.len() as u64;
+        self.encoder.data(&compressor.out, down.out()).map_err(|_| Broken)?;
+        compressor.out.clear();
+        Ok(())
     }
 }
 
@@ -381,17 +473,4 @@ fn note(error: &SendError) {
     };
     metrics::counter!("rejected_total", "reason" => reason).increment(1);
     tracing::debug!(limit, "a response was cut: {reason}");
-}
-
-/// Queues one piece of the response; true at its end.
-fn queue_down(
-    down: &mut Conn<Stream>,
-    encoder: &mut BodyEncoder,
-    frame: Option<BodyFrame>,
-) -> Result<bool, http1::EncodeError> {
-    match frame {
-        Some(BodyFrame::Data(chunk)) => down.queue_body(encoder, chunk).map(|()| false),
-        Some(BodyFrame::Trailers(trailers)) => encoder.finish(Some(&trailers), down.out()).map(|()| true),
-        None => encoder.finish(None, down.out()).map(|()| true),
-    }
 }

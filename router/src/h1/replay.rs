@@ -3,7 +3,7 @@
 //! Called by `relay`, which reads the body once and asks here for what it has to send again. Not for: deciding whether
 //! there is another attempt (`exchange`, `attempt`).
 
-use super::relay::BUFFERED_BYTES;
+use super::relay::is_streamed;
 use bytes::{Bytes, BytesMut};
 use http1::BodyLength;
 
@@ -24,15 +24,16 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// For a body of this length; it is kept only if `wanted`. `bound` is `retries.replayBufferKB` in bytes.
-    pub(crate) fn new(length: BodyLength, wanted: bool, bound: Option<usize>) -> Replay {
+    /// For a body of this length; it is kept only if `wanted`. `bound` is `retries.replayBufferKB` in bytes, `buffered`
+    /// is `streamAfterContentLengthKB`.
+    pub(crate) fn new(length: BodyLength, wanted: bool, bound: Option<usize>, buffered: u64) -> Replay {
         let most = bound.unwrap_or(DEFAULT_BYTES);
         let fits = match length {
             BodyLength::Empty => true,
             BodyLength::Length(bytes) => bytes <= most as u64,
             BodyLength::Chunked | BodyLength::UntilClose => most > 0,
         };
-        let by_class = bound.is_some() || !is_streamed(length);
+        let by_class = bound.is_some() || !is_streamed(length, buffered);
         let wanted = wanted || length.is_empty();
         Replay { kept: (wanted && fits).then(Vec::new), tail: BytesMut::new(), bytes: 0, bound: most, by_class }
     }
@@ -74,11 +75,6 @@ impl Replay {
     }
 }
 
-/// True for bodies that Linkerd 1 calls chunked.
-fn is_streamed(length: BodyLength) -> bool {
-    !matches!(length, BodyLength::Empty | BodyLength::Length(0..=BUFFERED_BYTES))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +85,7 @@ mod tests {
 
     #[test]
     fn many_pieces_are_kept_in_order_up_to_the_bound() {
-        let mut replay = Replay::new(BodyLength::Chunked, true, Some(1000));
+        let mut replay = Replay::new(BodyLength::Chunked, true, Some(1000), 5120);
         let bytes: Vec<u8> = (0..1000_u32).map(|i| (i % 251) as u8).collect();
         bytes.chunks(3).for_each(|piece| replay.keep(&Bytes::copy_from_slice(piece)));
         assert!(replay.may_retry());
@@ -107,17 +103,17 @@ mod tests {
             (BodyLength::Length(5 * 1024 + 1), false),
             (BodyLength::Chunked, false),
         ] {
-            let replay = Replay::new(length, true, None);
+            let replay = Replay::new(length, true, None, 5120);
             assert_eq!((replay.may_retry(), replay.is_whole()), (retried, true), "{length:?}");
-            assert!(Replay::new(length, true, Some(8192)).may_retry(), "{length:?}: the key is the only bound");
+            assert!(Replay::new(length, true, Some(8192), 5120).may_retry(), "{length:?}: the key is the only bound");
         }
-        assert!(!Replay::new(BodyLength::Length(8193), true, Some(8192)).is_whole(), "not even begun");
+        assert!(!Replay::new(BodyLength::Length(8193), true, Some(8192), 5120).is_whole(), "not even begun");
     }
 
     #[test]
     fn a_bound_of_zero_keeps_no_body() {
-        assert!(Replay::new(BodyLength::Empty, false, Some(0)).may_retry(), "there is nothing to keep");
-        assert!(!Replay::new(BodyLength::Length(1), true, Some(0)).is_whole());
-        assert!(!Replay::new(BodyLength::Chunked, true, Some(0)).is_whole());
+        assert!(Replay::new(BodyLength::Empty, false, Some(0), 5120).may_retry(), "there is nothing to keep");
+        assert!(!Replay::new(BodyLength::Length(1), true, Some(0), 5120).is_whole());
+        assert!(!Replay::new(BodyLength::Chunked, true, Some(0), 5120).is_whole());
     }
 }

@@ -452,14 +452,12 @@ fn routers() {
         ("dstPrefix: svc", "did you mean `/svc`?"),
         ("dstPrefix: /svc/", "is not a path"),
         ("dtab: [a]", "a list where a dtab belongs"),
-        ("streamingEnabled: false", "cannot buffer whole bodies yet"),
-        ("compressionLevel: 6", "Switchyard does not have yet"),
+        ("streamingEnabled: false", "Switchyard does not collect whole bodies"),
+        ("compressionLevel: -2", "-2 is out of range"),
         ("compressionLevel: 10", "10 is out of range"),
         ("maxHeadersKB: 0", "0 is out of range"),
         ("bindingCache: {idleTtlSecs: 0}", "0 is out of range"),
         ("bindingCache: {paths: -1}", "-1 is out of range"),
-        ("httpAccessLog: a.log", "`httpAccessLog` is a key of Linkerd 1"),
-        ("httpAccessLogRotateCount: 1", "`httpAccessLogRotateCount` is a key of Linkerd 1"),
         (
             "interpreter: {transformers: []}",
             "interpreter.kind: required key `kind` is missing; expected one of: default",
@@ -482,15 +480,18 @@ fn routers() {
 
 #[test]
 fn what_has_no_effect_is_warned_about() {
-    let text =
-        format!("{}admin: {{workerThreads: 4}}\n", router("streamAfterContentLengthKB: 5\ncompressionLevel: -1"));
+    let text = format!(
+        "{}admin: {{workerThreads: 4}}\n",
+        router("streamAfterContentLengthKB: 65\nhttpAccessLogAppend: false")
+    );
     let text = format!("{text}  # c\n");
     assert_eq!(
         good(&text).warnings,
         [
             "linkerd.yaml:7:8: admin: `workerThreads` has no effect",
-            "linkerd.yaml:5:31: routers[0].streamAfterContentLengthKB: no effect: bodies always stream",
-            "linkerd.yaml:6:21: routers[0].compressionLevel: no effect: Switchyard never compresses",
+            "linkerd.yaml:5:31: routers[0].streamAfterContentLengthKB: request bodies above 64 KiB are never sent again; all \
+             bodies stream",
+            "linkerd.yaml:6:24: routers[0].httpAccessLogAppend: no effect without `httpAccessLog`",
         ]
     );
 }
