@@ -9,24 +9,35 @@
 
 mod addresses;
 mod binder;
+mod deny;
 mod dns;
 mod dns_query;
 mod folders;
 mod fs;
 mod fs_file;
 mod fs_list;
+mod gate;
 mod host;
 mod local;
 mod rewrite;
+mod snapshot;
+mod snapshot_file;
+mod supervise;
 mod system;
 mod update;
 mod watch;
+mod watched;
+mod watches;
 pub mod wire;
 
+pub use crate::deny::{DenyList, Net};
 pub use crate::dns::{DnsOptions, DnsResolver, HostIps};
 pub use crate::fs::{FsError, FsNamer};
 pub use crate::host::{Host, parse_ipv4};
 pub use crate::local::LocalInterpreter;
 pub use crate::rewrite::{RewriteError, RewriteNamer};
+pub use crate::snapshot::{Snapshot, SnapshotOptions, SnapshotReport};
 pub use crate::system::SystemNamer;
 pub use crate::watch::{Key, Source, SourceError, Val, WatchOptions, WatchReport, WatchTable, Watched};
+pub use crate::watched::WatchSums;
+pub use crate::watches::{Discovery, TableReport, WatchList, Watches};
