@@ -1,8 +1,8 @@
 //! Configuration: the text of a `linkerd.yaml` to resolved parameters, or every problem at once.
 //!
 //! For: `switchyard` at start and at reload, and `switchyard check`. Not for: building anything from the parameters, and
-//! not for opening sockets or asking the network. The only thing looked at outside the text is whether the directory of
-//! an `io.l5d.fs` namer exists.
+//! not for opening sockets or asking the network. The only things looked at outside the text are whether the directory of
+//! an `io.l5d.fs` namer exists, and whether `stateDir` is a folder.
 //!
 //! Two layers. `tree` gives the file as written, each value with its place. The readers of the objects walk it, apply the
 //! defaults and note every problem with its place. Each object has one file and its keys stand in it in one place. What
@@ -19,6 +19,7 @@
 mod admin;
 mod clash;
 mod client;
+mod discovery;
 mod identifier;
 mod json;
 mod kinds;
@@ -40,6 +41,7 @@ mod telemetry;
 mod tests;
 mod tree;
 
+pub use discovery::DiscoveryParams;
 pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
     SocketParams, TelemeterParams,
@@ -88,6 +90,7 @@ pub fn load(file_name: &str, text: &str) -> Result<Config, Problems> {
 fn resolve(context: Context<'_>, root: &Node) -> Result<Config, Problems> {
     let mut config = Config {
         admin: AdminParams::default(),
+        discovery: DiscoveryParams::default(),
         namers: Vec::new(),
         routers: Vec::new(),
         telemetry: Vec::new(),
@@ -114,7 +117,8 @@ fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {
     config.admin = admin::admin(&mut reader);
     claims.admin(&config.admin);
     config.routers = router::routers(&mut reader, &mut claims);
-    config.namers = namer::namers(&mut reader);
+    config.discovery = discovery::discovery(&mut reader);
+    config.namers = namer::namers(&mut reader, config.discovery.state_dir.is_some());
     config.telemetry = telemetry::telemetry(&mut reader);
     telemetry::usage(&mut reader);
     reader.finish();

@@ -3,7 +3,7 @@
 //! Order of start: namers and interpreters, listening sockets, workers, admin. Order of the end: readiness fails,
 //! workers stop accepting and finish, admin closes.
 
-use crate::config::{Config, NamerParams, RouterParams, TelemeterParams};
+use crate::config::{Config, DiscoveryParams, NamerParams, RouterParams, TelemeterParams};
 use crate::pages;
 use crate::router::Router;
 use crate::server::{self, Server};
@@ -11,8 +11,11 @@ use crate::shutdown::Shutdown;
 use crate::worker::{self, Command, Listening};
 use admin::{HostCheck, PathMatcher, Security};
 use dtab::{Interpreter, Namer};
-use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
+use namers::{
+    Discovery, DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, Snapshot, SnapshotOptions, SystemNamer,
+};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +30,8 @@ const SNAPSHOT: Duration = Duration::from_secs(60);
 const ADMIN_CLOSE: Duration = Duration::from_millis(500);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Gauges of discovery are set this often.
+const SHOW: Duration = Duration::from_secs(1);
 
 /// Why a start failed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +78,7 @@ pub struct Running {
     /// Where the servers listen: router label and address, in the order of the config.
     pub servers: Vec<(String, SocketAddr)>,
     workers: Workers,
+    snapshot: Option<Arc<Snapshot>>,
     admin_task: (oneshot::Sender<()>, tokio::task::JoinHandle<()>),
 }
 
@@ -141,9 +147,10 @@ pub async fn start(
             }
         });
     }
-    let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
+    let discovery = discovery(&config.discovery, handle);
+    let dns = resolver(&config.discovery, &discovery);
     let system = SystemNamer::new(dns.clone(), handle.clone());
-    let built = build_namers(&config.namers, &dns, handle)?;
+    let built = build_namers(&config.namers, &dns, &discovery)?;
     let in_preference: Vec<Arc<dyn Namer>> = built.iter().rev().map(|built| built.namer.clone()).collect();
     let interpreter = |namers: Vec<Arc<dyn Namer>>| -> Arc<dyn Interpreter> {
         Arc::new(LocalInterpreter::new(namers, None, system.clone(), handle.clone()))
@@ -158,6 +165,7 @@ pub async fn start(
         routers: routers.clone(),
         bare: interpreter(Vec::new()),
         fs: built.iter().filter_map(|built| built.fs.clone()).collect(),
+        discovery: discovery.clone(),
         config: Arc::new(config.as_json.to_string()),
         workers: workers.clone(),
         shutdown: shutdown.clone(),
@@ -170,8 +178,16 @@ pub async fn start(
     let closing = async move { _ = admin_closing.await };
     let admin_task = handle.spawn(admin::serve(admin_socket, Arc::new(pages), security, hosts, closing));
     handle.spawn(upkeep(metrics, routers.clone()));
+    handle.spawn(show_discovery(discovery.clone()));
     info!(address = %admin, "admin server listening");
-    Ok(Running { routers, admin, servers, workers, admin_task: (close_admin, admin_task) })
+    Ok(Running {
+        routers,
+        admin,
+        servers,
+        workers,
+        snapshot: discovery.snapshot,
+        admin_task: (close_admin, admin_task),
+    })
 }
 
 impl Running {
@@ -184,6 +200,10 @@ impl Running {
                 // A worker that panicked has said so already.
                 let _ = thread.join();
             }
+        }
+        if let Some(snapshot) = self.snapshot {
+            // Should it not work, it has said so.
+            let _ = tokio::task::spawn_blocking(move || snapshot.flush()).await;
         }
         // The admin server closes last; who asked for the end gets an answer.
         drop(self.admin_task.0);
@@ -205,14 +225,42 @@ async fn upkeep(metrics: Metrics, routers: Vec<Arc<Router>>) {
     }
 }
 
+/// What all namers share.
+fn discovery(params: &DiscoveryParams, handle: &Handle) -> Discovery {
+    let open = |folder: &PathBuf| Snapshot::open(folder.clone(), SnapshotOptions::default(), handle);
+    let snapshot = params.state_dir.as_ref().map(open);
+    Discovery { watch: params.watch(), snapshot, ..Discovery::new(handle.clone()) }
+}
+
+fn resolver(params: &DiscoveryParams, discovery: &Discovery) -> Arc<DnsResolver> {
+    let options = DnsOptions {
+        new_names_per_sec: params.new_names_per_sec,
+        deny: params.deny.clone(),
+        watch: params.watch(),
+        ..DnsOptions::default()
+    };
+    DnsResolver::within(discovery, &params.dns_servers, options)
+}
+
+/// Keeps the gauges of discovery up to date.
+async fn show_discovery(discovery: Discovery) {
+    loop {
+        discovery.watches.publish_metrics();
+        if let Some(snapshot) = &discovery.snapshot {
+            snapshot.publish_metrics();
+        }
+        tokio::time::sleep(SHOW).await;
+    }
+}
+
 fn build_namers(
     params: &[NamerParams],
     dns: &Arc<DnsResolver>,
-    handle: &Handle,
+    discovery: &Discovery,
 ) -> Result<Vec<BuiltNamer>, StartError> {
     let build = |params: &NamerParams| match params {
         NamerParams::Fs { prefix, root_dir } => {
-            let fs = FsNamer::new(prefix.clone(), root_dir.clone(), dns.clone(), handle.clone())
+            let fs = FsNamer::within(discovery, prefix.clone(), root_dir.clone(), dns.clone())
                 .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
             let fs = Arc::new(fs);
             Ok(BuiltNamer { namer: fs.clone(), fs: Some(fs) })

@@ -1,6 +1,7 @@
 //! The router's pages on the admin server (telemetry reference §17): health, metrics, config, names, logging, shutdown.
 
 mod names;
+mod watches;
 
 use crate::linker::Workers;
 use crate::logging;
@@ -9,7 +10,7 @@ use crate::shutdown::{Shutdown, parse_duration};
 use admin::{Pages, Request, Response};
 use dtab::Interpreter;
 use http::StatusCode;
-use namers::FsNamer;
+use namers::{Discovery, FsNamer};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct State {
     pub bare: Arc<dyn Interpreter>,
     /// The file-system namers.
     pub fs: Vec<Arc<FsNamer>>,
+    /// What the namers share.
+    pub discovery: Discovery,
     /// The config as JSON text, secrets redacted.
     pub config: Arc<String>,
     /// The workers.
@@ -70,7 +73,7 @@ pub fn pages(state: &Arc<State>, prometheus: &[(String, String)]) -> Pages {
         async move { Response::json(text) }
     });
     pages = logging_pages(pages);
-    names::add(pages, state)
+    names::add(watches::add(pages, state), state)
 }
 
 fn logging_pages(mut pages: Pages) -> Pages {

@@ -3,6 +3,7 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::discovery::DiscoveryParams;
 use super::settings::{ClientSettings, Sections, ServiceSettings};
 use dtab::{Dtab, Path, Pattern};
 use regex::Regex;
@@ -15,6 +16,8 @@ use std::time::Duration;
 pub struct Config {
     /// The administrative server.
     pub admin: AdminParams,
+    /// How discovery outlives outages and floods.
+    pub discovery: DiscoveryParams,
     /// The namers in file order; a later one is asked first. Default none.
     pub namers: Vec<NamerParams>,
     /// The routers in file order; never empty.
@@ -106,7 +109,7 @@ pub enum NamerParams {
     Fs {
         /// With the leading `/#`. Default `/#/io.l5d.fs`.
         prefix: Path,
-        /// Existed at load; relative to the working directory.
+        /// Existed at load, or may appear later when there is a `stateDir`; relative to the working directory.
         root_dir: PathBuf,
     },
     /// `io.l5d.rewrite`: another name instead (config reference §11.2).

@@ -1,7 +1,8 @@
 //! A bounded cache of things that are dear to make: path services and clients (config reference §4.1).
 //!
 //! Full: the least worthy, most idle entry that nobody uses goes; when all are in use, the caller gets a one-shot entry that is not
-//! kept. Entries idle for longer than the TTL are swept; the least idle one always stays.
+//! kept. Entries idle for longer than the TTL are swept; the least idle one always stays. Those that serve nobody are swept
+//! after 30 s, so that a flood of names does not keep its watches (requirements P11.5).
 
 use crate::clock;
 use parking_lot::RwLock;
@@ -9,6 +10,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use telemetry::{Counter, Scope};
+
+/// What serves nobody is kept for so long after its last use.
+const WORTHLESS_TTL_NS: u64 = 30_000_000_000;
 
 /// What the cache asks of its entries.
 pub trait Entry {
@@ -84,13 +88,14 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         true
     }
 
-    /// Throws out what has been idle for longer than the TTL.
+    /// Throws out what has been idle for longer than the TTL, and sooner what serves nobody.
     pub fn sweep(&self) {
         let now = clock::now();
         let mut entries = self.entries.write();
         let newest = entries.values().map(|entry| entry.last_used()).max().unwrap_or_default();
         entries.retain(|_, entry| {
-            let expired = now.saturating_sub(entry.last_used()) > self.ttl_ns && entry.last_used() < newest;
+            let idle = now.saturating_sub(entry.last_used());
+            let expired = idle > self.ttl_of(entry) && entry.last_used() < newest;
             let goes = expired && !entry.in_use();
             if goes {
                 entry.evicted();
@@ -98,6 +103,10 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
             }
             !goes
         });
+    }
+
+    fn ttl_of(&self, entry: &V) -> u64 {
+        if entry.worth() == 0 { self.ttl_ns.min(WORTHLESS_TTL_NS) } else { self.ttl_ns }
     }
 
     /// All entries.
@@ -161,6 +170,16 @@ mod tests {
             cache.get_or_make(&scanned, || thing(u64::from(scanned), false));
         }
         assert!(!worthy.gone.load(Ordering::Relaxed), "older than all, and worth more");
+    }
+
+    #[test]
+    fn what_serves_nobody_is_kept_for_less_long() {
+        let metrics = telemetry::Metrics::new();
+        let worthy = Thing { worth: 1, ..Thing::default() };
+        for (ttl, worthless) in [(600_000_000_000, WORTHLESS_TTL_NS), (1_000_000_000, 1_000_000_000)] {
+            let cache: Cache<u32, Thing> = Cache::new(2, ttl, &metrics.root());
+            assert_eq!((cache.ttl_of(&worthy), cache.ttl_of(&Thing::default())), (ttl, worthless));
+        }
     }
 
     #[test]
