@@ -174,15 +174,15 @@ discovery:
     #[test]
     fn wrong_values() {
         for (lines, part) in [
-            ("stateDir: /etc/passwd", "f:1:11: stateDir: \"/etc/passwd\" is not a folder"),
+            ("stateDir: /etc/passwd", "f:1:11: stateDir: `/etc/passwd` is not a folder"),
             ("stateDir: /etc/passwd/state", "is not a folder; expected a folder that exists or can be made"),
             ("stateDir: ''", "`stateDir` is empty"),
             ("discovery: { relistMs: 5 }", "f:1:24: discovery.relistMs: 5 is too short"),
             ("discovery: { silentAfterMs: -1 }", "out of range"),
             ("discovery: { maxWatches: 0 }", "out of range"),
-            ("discovery: { dnsServers: [web] }", "discovery.dnsServers[0]: \"web\" is not a literal address"),
+            ("discovery: { dnsServers: [web] }", "discovery.dnsServers[0]: `web` is not a literal address"),
             ("discovery: { denyAddresses: [10.0.0.1/8] }", "is not an address or a net such as 10.0.0.0/8"),
-            ("discovery: { stateDir: x }", "unknown key \"stateDir\""),
+            ("discovery: { stateDir: x }", "unknown key `stateDir`"),
         ] {
             one(&format!("{lines}\n{}", router("")), part);
         }
