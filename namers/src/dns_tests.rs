@@ -241,6 +241,26 @@ async fn a_flood_of_unknown_names_costs_few_queries_and_little_memory() {
     eventually("nothing of it stays", || dns.report().len() == 1).await;
 }
 
+/// Attack N4: the rate of new names, and that a refused name has its turn.
+#[tokio::test]
+async fn new_names_beyond_the_rate_are_refused_and_have_their_turn_later() {
+    let server = Server::start().await;
+    let watch = WatchOptions { max_keys: 1000, ..WatchOptions::default() };
+    let options = DnsOptions { new_names_per_sec: 20, watch, ..server.options() };
+    let dns = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    let names: Vec<_> = (0..70).map(|i| format!("n{i}.test")).collect();
+    names.iter().for_each(|name| server.set(name, Zone::A(vec![[10, 0, 0, 1]], 60)));
+    let mut readers: Vec<_> = names.iter().map(|text| dns.lookup(&name(text))).collect();
+    let refused = || dns.report().iter().filter(|watch| watch.state.contains("too many unknown names")).count();
+    eventually("most are refused", || refused() >= 20).await;
+    // What a registry lists is not limited.
+    until(&mut dns.lookup_listed(&name("n69.test")), |s| *s == ips(&["10.0.0.1"])).await;
+    assert!(refused() > 0, "the others still wait");
+    for reader in &mut readers {
+        until(reader, |s| *s == ips(&["10.0.0.1"])).await;
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_does_not_exist_is_not_asked_for_twice_within_its_time() {
     let server = Server::start().await;
