@@ -2,6 +2,7 @@
 //!
 //! - [`Switchyard`]: one running process of the router, from YAML text.
 //! - [`Disco`]: the discovery folder of an `io.l5d.fs` namer.
+//! - [`NameServer`]: a DNS server that says what it is told.
 //! - [`Backend`]: a scripted HTTP/1 server that remembers what it was asked.
 //! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given.
 //!
@@ -16,6 +17,7 @@
 mod backend;
 mod client;
 mod disco;
+mod dns;
 pub mod fuzz;
 mod message;
 mod process;
@@ -24,6 +26,7 @@ mod wait;
 pub use backend::{Backend, Received, Reply};
 pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
+pub use dns::NameServer;
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{eventually, holds_for};
 
