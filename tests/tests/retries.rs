@@ -175,13 +175,17 @@ fn a_slow_attempt_of_a_read_is_tried_again() {
 fn a_name_that_is_not_bound_in_time_is_given_up() {
     let web = Backend::text("hello");
     let switchyard = Switchyard::start(&with("bindingTimeoutMs: 1"));
-    // A file that is being written: it is not believed to be empty yet.
-    switchyard.disco().edit("web", "");
-    let response = get(switchyard.addr(0), "web");
-    assert_eq!(response.status, 502);
-    let text = response.text();
-    assert!(text.starts_with("Exceeded 1.milliseconds binding timeout while "), "{text}");
-    assert!(text.ends_with(" name: /svc/web"), "{text}");
+    // A file that is being written is not believed to be empty yet. A busy machine can miss that moment.
+    let found = (0..40).map(|i| format!("being-written-{i}")).find(|name| {
+        switchyard.disco().edit(name, "");
+        let response = get(switchyard.addr(0), name);
+        assert_eq!(response.status, 502);
+        let text = response.text();
+        let late = text.starts_with("Exceeded 1.milliseconds binding timeout while ");
+        assert!(!late || text.ends_with(&format!(" name: /svc/{name}")), "{text}");
+        late
+    });
+    assert!(found.is_some(), "all names were bound within a millisecond");
     switchyard.disco().set("web", &[web.addr()]);
     e2e::eventually("it is bound", Duration::from_secs(2), || {
         (get(switchyard.addr(0), "web").status == 200).then_some(())
