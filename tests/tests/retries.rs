@@ -113,7 +113,7 @@ fn the_budget_ends_retries() {
 
 #[test]
 fn the_total_timeout_is_a_wall_over_all_attempts() {
-    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(60)));
+    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(40)));
     let switchyard = start(&format!("service: {{ totalTimeoutMs: 200, {RETRY_READS} }}"), &web);
     let asked = Instant::now();
     let response = get(switchyard.addr(0), "web");
