@@ -83,17 +83,24 @@ pub(crate) struct Lease {
     began: u64,
     decay_ns: u64,
     judged: bool,
+    /// How long the answer took, where what follows it says nothing about the endpoint.
+    latency: Option<u64>,
 }
 
 impl Lease {
     fn new(endpoint: Arc<Endpoint>, decay_ns: u64, began: u64) -> Lease {
         endpoint.begin(began);
-        Lease { endpoint, began, decay_ns, judged: false }
+        Lease { endpoint, began, decay_ns, judged: false, latency: None }
     }
 
     fn judge(&mut self, success: bool, now: u64) {
         self.judged = true;
         if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
+    }
+
+    /// Notes that the answer was there at `at`: a tunnel that lasts for hours is not a slow endpoint.
+    pub(crate) fn answered(&mut self, at: u64) {
+        self.latency = Some(at.saturating_sub(self.began));
     }
 
     pub(crate) fn connect_failed(&mut self) {
@@ -112,7 +119,8 @@ impl Drop for Lease {
         if !self.judged {
             self.endpoint.on_ignored(now);
         }
-        self.endpoint.end(now, self.began, self.decay_ns);
+        let began = self.latency.map_or(self.began, |latency| now.saturating_sub(latency));
+        self.endpoint.end(now, began, self.decay_ns);
     }
 }
 
