@@ -18,6 +18,6 @@ mod server;
 pub use decode::{escape_html, parse_query};
 pub use hosts::HostCheck;
 pub use message::{Request, Response};
-pub use pages::Pages;
+pub use pages::{LivePages, Pages};
 pub use security::{Category, PathMatcher, Security};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, serve};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::Method;
 
@@ -25,6 +25,26 @@ pub(crate) type Handler = Arc<dyn Fn(Request) -> Reply + Send + Sync>;
 #[derive(Default)]
 pub struct Pages {
     pages: BTreeMap<String, Page>,
+}
+
+/// The pages in force; they can be replaced while the server runs.
+#[derive(Default)]
+pub struct LivePages(RwLock<Arc<Pages>>);
+
+impl LivePages {
+    /// Starts with `pages`.
+    pub fn new(pages: Pages) -> Self {
+        Self(RwLock::new(Arc::new(pages)))
+    }
+
+    /// Serves `pages` from the next request on.
+    pub fn replace(&self, pages: Pages) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pages);
+    }
+
+    pub(crate) fn current(&self) -> Arc<Pages> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 struct Page {

@@ -1,6 +1,6 @@
 //! Connections: accept, bound, answer.
 //!
-//! What it is for: running [`Pages`] on a listener with limits on everything a client can hold: connections, header time,
+//! What it is for: running [`crate::Pages`] on a listener with limits on everything a client can hold: connections, header time,
 //! body size and time, life of a connection (attack A8). What it is not: TLS or routing. Called by: the binaries' start-up.
 
 use std::convert::Infallible;
@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::decode::normal_path;
 use crate::pages::{Found, Handler};
-use crate::{HostCheck, Pages, Request, Response, Security};
+use crate::{HostCheck, LivePages, Request, Response, Security};
 
 /// Largest request body in bytes; more is answered with 413.
 pub const MAX_BODY: usize = 1 << 20;
@@ -49,7 +49,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything a request needs.
 struct Site {
-    pages: Arc<Pages>,
+    pages: Arc<LivePages>,
     security: Security,
     hosts: HostCheck,
 }
@@ -58,7 +58,7 @@ struct Site {
 /// errors of single connections are logged at debug level. Must run on a tokio runtime with IO and time.
 pub async fn serve(
     listener: TcpListener,
-    pages: Arc<Pages>,
+    pages: Arc<LivePages>,
     security: Security,
     allowed_hosts: HostCheck,
     shutdown: impl Future<Output = ()>,
@@ -149,7 +149,7 @@ impl Site {
         if !self.security.allows(&path) {
             return Ok(Response::not_found());
         }
-        let handler = match self.pages.find(&path, &head.method) {
+        let handler = match self.pages.current().find(&path, &head.method) {
             Found::Handler(handler) => handler,
             Found::Answer(response) => return Ok(response),
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use admin::{HostCheck, MAX_BODY, Pages, Request, Response, Security, serve};
+use admin::{HostCheck, LivePages, MAX_BODY, Pages, Request, Response, Security, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
@@ -21,9 +21,15 @@ async fn start(pages: Pages, security: Security) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let done = tokio::spawn(serve(listener, Arc::new(pages), security, HostCheck::new(["admin.test"]), async move {
-        let _ = stopped.await;
-    }));
+    let done = tokio::spawn(serve(
+        listener,
+        Arc::new(LivePages::new(pages)),
+        security,
+        HostCheck::new(["admin.test"]),
+        async move {
+            let _ = stopped.await;
+        },
+    ));
     Running { addr, stop: Some(stop), done }
 }
 

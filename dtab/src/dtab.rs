@@ -4,6 +4,7 @@
 use crate::index::Index;
 use crate::path::Path;
 use crate::tree::NameTree;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -54,12 +55,11 @@ pub struct Dentry {
 }
 
 /// An ordered table; later entries win (naming reference §3). Cloning is a reference count.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Dtab {
     inner: Arc<Compiled>,
 }
 
-#[derive(Debug)]
 struct Compiled {
     dentries: Vec<Dentry>,
     index: Index,
@@ -126,6 +126,13 @@ impl Dtab {
 impl Default for Dtab {
     fn default() -> Dtab {
         Dtab::empty()
+    }
+}
+
+/// The entries, exact weights included: equal tables print alike.
+impl fmt::Debug for Dtab {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.inner.dentries).finish()
     }
 }
 

@@ -2,12 +2,14 @@
 
 use crate::config::{self, Config};
 use crate::linker::{self, Options, Running};
+use crate::reload::Reloader;
 use crate::shutdown::Shutdown;
-use crate::{demo, logging};
+use crate::{demo, logging, panics};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A per-host router for service traffic, configured in the language of Linkerd 1.
@@ -57,6 +59,9 @@ struct RunArgs {
     /// Data workers. Default: one per core.
     #[arg(long)]
     workers: Option<usize>,
+    /// Reload the config on SIGHUP only, not when its file changes.
+    #[arg(long)]
+    no_config_watch: bool,
 }
 
 fn parse_grace(text: &str) -> Result<Duration, String> {
@@ -70,8 +75,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Cli { command: Some(Command::Check { config }), .. } => check(&config),
         Cli { command: Some(Command::Demo { port_offset, run }), .. } => run_demo(port_offset, &run),
         Cli { config: Some(config), validate: true, .. } => check(&config),
-        Cli { config: Some(config), run, .. } => match load(&config) {
-            Ok(config) => serve(config, &run),
+        Cli { config: Some(name), run, .. } => match load(&name) {
+            Ok((config, text)) => serve(&name, config, text, &run),
             Err(code) => code,
         },
         Cli { config: None, .. } => fail("which config? Give a file, or `-` for stdin; `switchyard --help` says more"),
@@ -92,13 +97,14 @@ fn fail(text: impl std::fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn load(name: &str) -> Result<Config, ExitCode> {
+fn load(name: &str) -> Result<(Config, String), ExitCode> {
     let text = read(name).map_err(fail)?;
     let shown = if name == "-" { "<stdin>" } else { name };
-    config::load(shown, &text).map_err(|problems| {
+    let config = config::load(shown, &text).map_err(|problems| {
         eprintln!("{problems}");
         ExitCode::FAILURE
-    })
+    })?;
+    Ok((config, text))
 }
 
 fn read(name: &str) -> Result<String, String> {
@@ -116,7 +122,7 @@ fn read(name: &str) -> Result<String, String> {
 
 fn check(name: &str) -> ExitCode {
     match load(name) {
-        Ok(config) => {
+        Ok((config, _)) => {
             config.warnings.iter().for_each(|warning| eprintln!("{name}: warning: {warning}"));
             println!("{name}: ok: {} router(s), {} namer(s)", config.routers.len(), config.namers.len());
             ExitCode::SUCCESS
@@ -140,10 +146,11 @@ fn options(run: &RunArgs) -> Options {
     Options { workers: run.workers.unwrap_or(cores).max(1) }
 }
 
-fn serve(config: Config, run: &RunArgs) -> ExitCode {
+fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
     if let Err(text) = logging::init(run.log_level.as_deref().unwrap_or("INFO"), run.log_json) {
         return fail(text);
     }
+    panics::install();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}")),
@@ -151,8 +158,13 @@ fn serve(config: Config, run: &RunArgs) -> ExitCode {
     let shutdown = Shutdown::new(run.grace.unwrap_or(config.admin.shutdown_grace));
     let handle = runtime.handle().clone();
     let outcome = runtime.block_on(async {
-        let running = linker::start(config, &options(run), &shutdown, &handle).await?;
-        Ok::<_, linker::StartError>(until_end(running, &shutdown).await)
+        let running = Arc::new(linker::start(config, &options(run), &shutdown, &handle).await?);
+        // What came by stdin cannot be read again.
+        let reloading = (name != "-").then(|| {
+            let reloader = Reloader::new(name, !run.no_config_watch);
+            tokio::spawn(reloader.run(running.clone(), text))
+        });
+        Ok::<_, linker::StartError>(until_end(running, &shutdown, reloading).await)
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
@@ -161,11 +173,18 @@ fn serve(config: Config, run: &RunArgs) -> ExitCode {
     }
 }
 
+type Reloading = tokio::task::JoinHandle<std::io::Result<()>>;
+
 /// Serves until asked to end; the exit code.
-async fn until_end(running: Running, shutdown: &Shutdown) -> ExitCode {
+async fn until_end(running: Arc<Running>, shutdown: &Shutdown, reloading: Option<Reloading>) -> ExitCode {
     let signals = tokio::spawn(shutdown.clone().on_signals());
     let grace = shutdown.begun().await;
     signals.abort();
+    if let Some(reloading) = reloading {
+        reloading.abort();
+        // However it ended: a reload that was under way is over now.
+        let _ = reloading.await;
+    }
     tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
     if !running.stop(grace).await {
         tracing::warn!("connections were still open after the grace period and are cut");
@@ -186,7 +205,7 @@ fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
     let outcome = runtime.block_on(async {
         let (demo, running) = demo::start(port_offset, &options(run), &shutdown, &handle).await?;
         println!("{}", demo.instructions());
-        let code = until_end(running, &shutdown).await;
+        let code = until_end(Arc::new(running), &shutdown, None).await;
         drop(demo);
         Ok::<_, demo::DemoError>(code)
     });

@@ -349,6 +349,11 @@ impl Clients {
         self.cache.sweep();
     }
 
+    /// Throws out all clients; who uses one keeps it.
+    pub fn clear(&self) {
+        self.cache.clear();
+    }
+
     /// All clients in the cache.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.cache.all().into_iter().map(|(_, client)| client).collect()

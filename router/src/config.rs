@@ -26,6 +26,7 @@ mod moved;
 mod namer;
 mod objects;
 mod params;
+mod probe;
 mod problem;
 mod reader;
 mod router;
@@ -44,6 +45,7 @@ pub use params::{
     AdminParams, BindingCacheParams, Config, IdentifierParams, NamerParams, RouterParams, SecurityParams, ServerParams,
     SocketParams, TelemeterParams,
 };
+pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use settings::{
     BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
@@ -86,14 +88,7 @@ pub fn load(file_name: &str, text: &str) -> Result<Config, Problems> {
 
 /// Walks the tree. Problems found before, or an empty tree, end as problems.
 fn resolve(context: Context<'_>, root: &Node) -> Result<Config, Problems> {
-    let mut config = Config {
-        admin: AdminParams::default(),
-        namers: Vec::new(),
-        routers: Vec::new(),
-        telemetry: Vec::new(),
-        warnings: Vec::new(),
-        as_json: serde_json::Value::Null,
-    };
+    let mut config = Config::default();
     if !context.is_clean() {
         // There is no tree to walk.
     } else if let Value::Null = root.value {
@@ -106,6 +101,11 @@ fn resolve(context: Context<'_>, root: &Node) -> Result<Config, Problems> {
     config.warnings = context.end()?;
     config.as_json = json::json(root);
     Ok(config)
+}
+
+/// Runs all readers in a context that only learns which keys they know.
+fn probe_top<'a>(context: Context<'a>, item: Item<'a>) {
+    top(&context, item, &mut Config::default());
 }
 
 fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {

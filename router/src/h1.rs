@@ -1,26 +1,31 @@
 //! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
 //!
-//! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request; `attempt`
-//! sends it once; `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+//! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request: `prepare` names
+//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
+//! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
+mod answer;
 mod attempt;
+mod connect;
 mod exchange;
+mod prepare;
+mod record;
 mod relay;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::respond;
+use crate::server::Admission;
+use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
-use crate::worker::WorkerServer;
+use crate::worker::{Home, WorkerServer};
 use http::{HeaderMap, StatusCode, Version};
 use http1::{BodyLength, Conn, HeadError, RequestHead, encode_response_head};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tracing::debug;
 
 /// A request head must be there within this time from its first byte (attack H1-16).
@@ -32,8 +37,11 @@ const LINGER_BYTES: usize = 256 * 1024;
 
 /// A client's connection.
 pub(crate) struct Session {
+    /// What is in force on the listener that accepted it.
+    home: Rc<Home>,
+    /// What was in force when the request at hand began.
     pub(crate) cx: Rc<WorkerServer>,
-    pub(crate) conn: Conn<TcpStream>,
+    pub(crate) conn: Conn<Stream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
     opened: u64,
@@ -53,23 +61,29 @@ pub(crate) enum After {
 }
 
 /// Serves one connection until it ends.
-pub(crate) async fn serve(cx: Rc<WorkerServer>, socket: TcpStream, peer: SocketAddr, slot: Rc<Slot>) {
-    let stats = &cx.server.stats;
-    stats.connects.incr();
-    stats.connections.fetch_add(1, Ordering::Relaxed);
-    let mut session =
-        Session { cx: cx.clone(), conn: Conn::new(socket), slot, peer, opened: clock::now(), served: false };
+pub(crate) async fn serve(
+    home: Rc<Home>,
+    socket: tokio::net::TcpStream,
+    peer: SocketAddr,
+    slot: Rc<Slot>,
+    admission: Admission,
+) {
+    let cx = home.current();
+    let conn = Conn::new(Stream::Plain(socket));
+    let mut session = Session { home, cx, conn, slot, peer, opened: clock::now(), served: false };
     session.run().await;
-    stats.closes.incr();
-    stats.connections.fetch_sub(1, Ordering::Relaxed);
+    // Counted until here, also when the task is dropped or panics.
+    drop(admission);
 }
 
 impl Session {
     async fn run(&mut self) {
         // What a connection that waits for a request holds is this small future; a request lives in a box of its own.
         while self.wait().await {
+            // A reload between two requests is in force from the next one on.
+            self.cx = self.home.current();
             match Box::pin(self.one_request()).await {
-                After::Keep if !self.cx.timers.is_draining() => {}
+                After::Keep if !self.slot.is_ending() => {}
                 // Pipelined bytes that nobody reads would turn the close into a reset, and the answer with it.
                 After::Keep if self.conn.has_buffered() => return Box::pin(self.linger()).await,
                 After::Keep | After::Close => return,
@@ -151,7 +165,7 @@ impl Session {
     pub(crate) fn abort_if(&self, needed: bool) {
         if needed {
             // Without the option the close is an ordinary one.
-            let _ = socket2::SockRef::from(self.conn.io()).set_linger(Some(Duration::ZERO));
+            let _ = socket2::SockRef::from(self.conn.io().tcp()).set_linger(Some(Duration::ZERO));
         }
     }
 

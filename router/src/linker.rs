@@ -1,24 +1,27 @@
 //! Builds everything from a config and runs it: the only place of the router that does.
 //!
 //! Order of start: namers and interpreters, listening sockets, workers, admin. Order of the end: readiness fails,
-//! workers stop accepting and finish, admin closes.
+//! workers stop accepting and finish, admin closes. A reload builds the next [`Live`] beside the one in force and then
+//! turns all workers to it.
 
-use crate::config::{Config, NamerParams, RouterParams, TelemeterParams};
+use crate::config::{Config, TelemeterParams};
+use crate::live::{Changes, Live, Maker, Next};
+use crate::naming::World;
 use crate::pages;
-use crate::router::Router;
-use crate::server::{self, Server};
+use crate::scopes::Scopes;
+use crate::server;
 use crate::shutdown::Shutdown;
 use crate::worker::{self, Command, Listening};
-use admin::{HostCheck, PathMatcher, Security};
-use dtab::{Interpreter, Namer};
-use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
+use admin::{HostCheck, LivePages, PathMatcher, Security};
+use arc_swap::ArcSwap;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use telemetry::{ControlMetrics, Metrics};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{info, warn};
 
 /// Histograms are summarised this often (telemetry reference §2).
@@ -56,24 +59,27 @@ pub enum StartError {
     Worker(#[from] std::io::Error),
 }
 
-/// A namer of the config, with what the admin pages need of it.
-pub struct BuiltNamer {
-    /// The namer.
-    pub namer: Arc<dyn Namer>,
-    /// The file-system namer, if it is one.
-    pub fs: Option<Arc<FsNamer>>,
-}
-
 /// Everything that runs.
 pub struct Running {
-    /// The routers, in the order of the config.
-    pub routers: Vec<Arc<Router>>,
+    /// What is in force.
+    pub live: Arc<ArcSwap<Live>>,
     /// Where the admin server listens.
     pub admin: SocketAddr,
-    /// Where the servers listen: router label and address, in the order of the config.
-    pub servers: Vec<(String, SocketAddr)>,
+    linked: Mutex<Linked>,
     workers: Workers,
-    admin_task: (oneshot::Sender<()>, tokio::task::JoinHandle<()>),
+    admin_task: parking_lot::Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
+}
+
+/// What a reload works with; one at a time.
+struct Linked {
+    /// The config in force.
+    config: Config,
+    world: World,
+    metrics: Metrics,
+    scopes: HashMap<String, Arc<Scopes>>,
+    pages: Arc<LivePages>,
+    state: Arc<pages::State>,
+    handle: Handle,
 }
 
 /// The worker threads.
@@ -94,6 +100,21 @@ impl Workers {
             }
         }
         true
+    }
+
+    /// Turns all workers to these listeners, and waits until they have.
+    async fn serve(&self, per_worker: Vec<Vec<Listening>>) {
+        let mut waiting = Vec::new();
+        for (commands, listeners) in self.commands.iter().zip(per_worker) {
+            let (answer, answered) = oneshot::channel();
+            if commands.send(Command::Serve(listeners, answer)).await.is_ok() {
+                waiting.push(answered);
+            }
+        }
+        for answered in waiting {
+            // A worker that is gone has said so already.
+            let _ = answered.await;
+        }
     }
 
     /// Drains all workers; true when all finished within `grace`.
@@ -130,6 +151,36 @@ pub async fn start(
     handle: &Handle,
 ) -> Result<Running, StartError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
+    let metrics = new_metrics(handle);
+    let (world, mut scopes) = (World::new(handle), HashMap::new());
+    let admin_socket = listen_admin(&config)?;
+    let admin = admin_socket.local_addr()?;
+    let workers = start_workers(options.workers.max(1))?;
+    let mut maker =
+        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), handle };
+    let Next { live, per_worker, .. } = maker.make(&config, None)?;
+    workers.serve(per_worker).await;
+    let live = Arc::new(ArcSwap::from_pointee(live));
+    let state = Arc::new(pages::State {
+        metrics: metrics.clone(),
+        live: live.clone(),
+        workers: workers.clone(),
+        shutdown: shutdown.clone(),
+    });
+    let pages = Arc::new(LivePages::new(pages::pages(&state, &prometheus_pages(&config))));
+    // A loopback admin must not be reachable by way of a browser; one that was opened is asked for by any name.
+    let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
+    let (close_admin, admin_closing) = oneshot::channel::<()>();
+    let closing = async move { _ = admin_closing.await };
+    let admin_task = handle.spawn(admin::serve(admin_socket, pages.clone(), security(&config), hosts, closing));
+    handle.spawn(upkeep(metrics.clone(), live.clone()));
+    info!(address = %admin, "admin server listening");
+    let handle = handle.clone();
+    let linked = Mutex::new(Linked { config, world, metrics, scopes, pages, state, handle });
+    Ok(Running { live, admin, linked, workers, admin_task: parking_lot::Mutex::new(Some((close_admin, admin_task))) })
+}
+
+fn new_metrics(handle: &Handle) -> Metrics {
     let metrics = Metrics::new();
     telemetry::register_process(&metrics);
     if let Some(control) = ControlMetrics::install() {
@@ -141,42 +192,37 @@ pub async fn start(
             }
         });
     }
-    let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
-    let system = SystemNamer::new(dns.clone(), handle.clone());
-    let built = build_namers(&config.namers, &dns, handle)?;
-    let in_preference: Vec<Arc<dyn Namer>> = built.iter().rev().map(|built| built.namer.clone()).collect();
-    let interpreter = |namers: Vec<Arc<dyn Namer>>| -> Arc<dyn Interpreter> {
-        Arc::new(LocalInterpreter::new(namers, None, system.clone(), handle.clone()))
-    };
-    let shared = interpreter(in_preference);
-    let admin_socket = listen_admin(&config)?;
-    let admin = admin_socket.local_addr()?;
-    let (routers, servers, per_worker) = open_routers(&config, &shared, &metrics, options, handle)?;
-    let workers = start_workers(per_worker)?;
-    let state = pages::State {
-        metrics: metrics.clone(),
-        routers: routers.clone(),
-        bare: interpreter(Vec::new()),
-        fs: built.iter().filter_map(|built| built.fs.clone()).collect(),
-        config: Arc::new(config.as_json.to_string()),
-        workers: workers.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let pages = pages::pages(&Arc::new(state), &prometheus_pages(&config));
-    let security = security(&config);
-    // A loopback admin must not be reachable by way of a browser; one that was opened is asked for by any name.
-    let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
-    let (close_admin, admin_closing) = oneshot::channel::<()>();
-    let closing = async move { _ = admin_closing.await };
-    let admin_task = handle.spawn(admin::serve(admin_socket, Arc::new(pages), security, hosts, closing));
-    handle.spawn(upkeep(metrics, routers.clone()));
-    info!(address = %admin, "admin server listening");
-    Ok(Running { routers, admin, servers, workers, admin_task: (close_admin, admin_task) })
+    metrics
 }
 
 impl Running {
+    /// Puts `config` in force without dropping a connection. On an error what was in force stays so. Tells what changed,
+    /// and which keys need a restart.
+    pub async fn reload(&self, config: Config) -> Result<(Changes, Vec<&'static str>), StartError> {
+        let mut linked = self.linked.lock().await;
+        let linked = &mut *linked;
+        let before = self.live.load_full();
+        let mut maker = Maker {
+            world: &linked.world,
+            metrics: &linked.metrics,
+            scopes: &mut linked.scopes,
+            workers: self.workers.commands.len(),
+            handle: &linked.handle,
+        };
+        let Next { live, per_worker, changes } = maker.make(&config, Some(&before))?;
+        config.warnings.iter().for_each(|warning| warn!("{warning}"));
+        self.workers.serve(per_worker).await;
+        let live = Arc::new(live);
+        self.live.store(live.clone());
+        before.retire(&live, &linked.metrics, &mut linked.scopes);
+        linked.pages.replace(pages::pages(&linked.state, &prometheus_pages(&config)));
+        let restart = needs_restart(&linked.config, &config);
+        linked.config = config;
+        Ok((changes, restart))
+    }
+
     /// Stops accepting, finishes what is in flight, at most for `grace`. True when nothing had to be cut.
-    pub async fn stop(self, grace: Duration) -> bool {
+    pub async fn stop(&self, grace: Duration) -> bool {
         let clean = self.workers.drain(grace).await;
         if clean {
             let threads = std::mem::take(&mut *self.workers.threads.lock());
@@ -186,44 +232,43 @@ impl Running {
             }
         }
         // The admin server closes last; who asked for the end gets an answer.
-        drop(self.admin_task.0);
-        _ = tokio::time::timeout(ADMIN_CLOSE, self.admin_task.1).await;
+        let admin = self.admin_task.lock().take();
+        if let Some((close, serving)) = admin {
+            drop(close);
+            _ = tokio::time::timeout(ADMIN_CLOSE, serving).await;
+        }
         clean
     }
 }
 
-async fn upkeep(metrics: Metrics, routers: Vec<Arc<Router>>) {
+/// The keys that differ and that only a start reads.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut differ = |key: &'static str, differs: bool| keys.extend(differs.then_some(key));
+    differ("admin", format!("{:?}", old.admin) != format!("{:?}", new.admin));
+    let sockets = |config: &Config| -> Vec<_> {
+        let servers = config.routers.iter().flat_map(|router| &router.servers);
+        servers.map(|server| ((server.ip, server.port), (server.socket.backlog, server.socket.reuse_port))).collect()
+    };
+    let (old_sockets, new_sockets) = (sockets(old), sockets(new));
+    let changed = |(address, options): &((std::net::IpAddr, u16), (Option<u32>, bool))| {
+        old_sockets.iter().any(|(known, before)| known == address && before != options)
+    };
+    differ("servers.socketOptions.backlog, reusePort", new_sockets.iter().any(changed));
+    keys
+}
+
+async fn upkeep(metrics: Metrics, live: Arc<ArcSwap<Live>>) {
     let mut elapsed = Duration::ZERO;
     loop {
         tokio::time::sleep(UPKEEP).await;
         elapsed += UPKEEP;
-        routers.iter().for_each(|router| router.sweep());
+        live.load().routers.iter().for_each(|router| router.sweep());
         if elapsed >= SNAPSHOT {
             elapsed = Duration::ZERO;
             metrics.snapshot();
         }
     }
-}
-
-fn build_namers(
-    params: &[NamerParams],
-    dns: &Arc<DnsResolver>,
-    handle: &Handle,
-) -> Result<Vec<BuiltNamer>, StartError> {
-    let build = |params: &NamerParams| match params {
-        NamerParams::Fs { prefix, root_dir } => {
-            let fs = FsNamer::new(prefix.clone(), root_dir.clone(), dns.clone(), handle.clone())
-                .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
-            let fs = Arc::new(fs);
-            Ok(BuiltNamer { namer: fs.clone(), fs: Some(fs) })
-        }
-        NamerParams::Rewrite { prefix, pattern, name } => {
-            let rewrite = RewriteNamer::new(prefix.clone(), pattern.text(), name)
-                .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
-            Ok(BuiltNamer { namer: Arc::new(rewrite), fs: None })
-        }
-    };
-    params.iter().map(build).collect()
 }
 
 fn listen_admin(config: &Config) -> Result<tokio::net::TcpListener, StartError> {
@@ -233,49 +278,13 @@ fn listen_admin(config: &Config) -> Result<tokio::net::TcpListener, StartError> 
         .map_err(|error| StartError::Listen { address, what: "the admin server".to_owned(), error })
 }
 
-type Opened = (Vec<Arc<Router>>, Vec<(String, SocketAddr)>, Vec<Vec<Listening>>);
-
-/// Makes the routers and their listening sockets, one socket per worker and server.
-fn open_routers(
-    config: &Config,
-    interpreter: &Arc<dyn Interpreter>,
-    metrics: &Metrics,
-    options: &Options,
-    handle: &Handle,
-) -> Result<Opened, StartError> {
-    let workers = options.workers.max(1);
-    let mut per_worker: Vec<Vec<Listening>> = (0..workers).map(|_| Vec::new()).collect();
-    let (mut routers, mut servers) = (Vec::new(), Vec::new());
-    for params in &config.routers {
-        let params: Arc<RouterParams> = Arc::new(params.clone());
-        let scope = metrics.root().scope("rt").scope(&params.label);
-        let router = Arc::new(Router::new(params.clone(), interpreter.clone(), scope.clone(), handle.clone()));
-        let mut own = Vec::new();
-        for server_params in &params.servers {
-            let (address, sockets) = server::listen(server_params, workers).map_err(|error| StartError::Listen {
-                address: SocketAddr::new(server_params.ip, server_params.port),
-                what: format!("router `{}`", params.label),
-                error,
-            })?;
-            let server = Arc::new(Server::new(server_params.clone(), address, &params, &scope));
-            for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                worker.push(Listening { socket, server: server.clone(), router: router.clone() });
-            }
-            own.push(address);
-            servers.push((params.label.clone(), address));
-        }
-        router.set_listeners(own);
-        routers.push(router);
-    }
-    Ok((routers, servers, per_worker))
-}
-
-fn start_workers(per_worker: Vec<Vec<Listening>>) -> Result<Workers, StartError> {
+/// Starts the worker threads; they serve nothing yet.
+fn start_workers(count: usize) -> Result<Workers, StartError> {
     let (mut commands, mut threads) = (Vec::new(), Vec::new());
-    for (i, listening) in per_worker.into_iter().enumerate() {
+    for i in 0..count {
         let (sender, receiver) = mpsc::channel(8);
         let run = move || {
-            if let Err(error) = worker::run(listening, receiver) {
+            if let Err(error) = worker::run(receiver) {
                 tracing::error!(%error, "a worker could not start");
             }
         };

@@ -3,13 +3,12 @@
 mod names;
 
 use crate::linker::Workers;
+use crate::live::Live;
 use crate::logging;
-use crate::router::Router;
 use crate::shutdown::{Shutdown, parse_duration};
 use admin::{Pages, Request, Response};
-use dtab::Interpreter;
+use arc_swap::ArcSwap;
 use http::StatusCode;
-use namers::FsNamer;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +21,8 @@ const READY_WITHIN: Duration = Duration::from_secs(1);
 pub struct State {
     /// All metrics.
     pub metrics: Metrics,
-    /// All routers.
-    pub routers: Vec<Arc<Router>>,
-    /// An interpreter without configured namers, for `/delegator.json` without a namespace.
-    pub bare: Arc<dyn Interpreter>,
-    /// The file-system namers.
-    pub fs: Vec<Arc<FsNamer>>,
-    /// The config as JSON text, secrets redacted.
-    pub config: Arc<String>,
+    /// What is in force.
+    pub live: Arc<ArcSwap<Live>>,
     /// The workers.
     pub workers: Workers,
     /// The way to end the process.
@@ -64,9 +57,9 @@ pub fn pages(state: &Arc<State>, prometheus: &[(String, String)]) -> Pages {
             async move { Response::new(PROMETHEUS_CONTENT_TYPE, text) }
         });
     }
-    let config = state.config.clone();
-    pages = pages.get("/config.json", "the config", move |_| {
-        let text = config.as_str().to_owned();
+    let s = with(state);
+    pages = pages.get("/config.json", "the config in force", move |_| {
+        let text = s.live.load().config.clone();
         async move { Response::json(text) }
     });
     pages = logging_pages(pages);

@@ -2,17 +2,17 @@
 //!
 //! Connections never move between workers. Not for: connecting (`h1::attempt`) or load (`balance`).
 
+use crate::stream::Stream;
 use balance::Endpoint;
 use http1::Conn;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// A connection to an endpoint.
 pub struct Upstream {
     /// The connection.
-    pub conn: Conn<TcpStream>,
+    pub conn: Conn<Stream>,
     /// Where it leads.
     pub endpoint: Arc<Endpoint>,
     /// When it was made, in nanoseconds of the process clock.
@@ -35,9 +35,8 @@ pub struct Pool {
 
 /// True when nothing has arrived on an idle connection and it is open, as far as the runtime knows; costs no system
 /// call then.
-fn is_alive(conn: &Conn<TcpStream>) -> bool {
-    let nothing = conn.io().try_read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-    nothing && !conn.is_eof() && !conn.has_buffered()
+fn is_alive(conn: &Conn<Stream>) -> bool {
+    conn.io().is_quiet() && !conn.is_eof() && !conn.has_buffered()
 }
 
 impl Pool {
@@ -84,13 +83,13 @@ mod tests {
     use super::*;
     use balance::AccrualConfig;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     async fn pair(endpoint: &Arc<Endpoint>) -> (Upstream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let far = listener.accept().await.expect("a connection").0;
-        (Upstream { conn: Conn::new(near), endpoint: endpoint.clone(), created: 0, reused: false }, far)
+        (Upstream { conn: Conn::new(Stream::Plain(near)), endpoint: endpoint.clone(), created: 0, reused: false }, far)
     }
 
     fn endpoint() -> Arc<Endpoint> {
@@ -118,7 +117,7 @@ mod tests {
             } else {
                 far.write_all(b"HTTP/1.1 408 late\r\n\r\n").await.expect("written");
             }
-            upstream.conn.io().readable().await.expect("it has happened");
+            upstream.conn.io().tcp().readable().await.expect("it has happened");
             pool.put(upstream, u64::MAX);
             assert!(pool.take(&endpoint, 0).is_none(), "close: {close}");
         }

@@ -8,14 +8,15 @@ use crate::respond::ErrorLimits;
 use crate::route::cache::Cache;
 use crate::route::{Dst, PathService, PathServiceParts};
 use crate::scopes::Scopes;
+use arc_swap::ArcSwap;
 use dtab::{DtabStack, Interpreter};
 use http1::Limits;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::{Arc, OnceLock};
-use telemetry::Scope;
+use std::sync::Arc;
+use telemetry::GaugeGuard;
 use tokio::runtime::Handle;
 
 /// Dentries shown in an error text, at most.
@@ -35,21 +36,25 @@ pub struct Router {
     pub error_limits: ErrorLimits,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
-    listeners: OnceLock<Vec<SocketAddr>>,
+    listeners: ArcSwap<Vec<SocketAddr>>,
     handle: Handle,
+    _originator: Option<GaugeGuard>,
 }
 
 impl Router {
-    /// A router that binds with `interpreter`; its tasks run on `handle`.
-    pub fn new(params: Arc<RouterParams>, interpreter: Arc<dyn Interpreter>, scope: Scope, handle: Handle) -> Router {
-        let scopes = Scopes::new(scope.clone());
+    /// A router that binds with `interpreter` and counts in `scopes`; its tasks run on `handle`.
+    pub fn new(
+        params: Arc<RouterParams>,
+        interpreter: Arc<dyn Interpreter>,
+        scopes: Arc<Scopes>,
+        handle: Handle,
+    ) -> Router {
+        let scope = scopes.root().clone();
         let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
         let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
-        if params.originator {
-            scope.gauge("originator", || 1.0).keep();
-        }
         Router {
+            _originator: params.originator.then(|| scope.gauge("originator", || 1.0)),
             limits: Limits {
                 max_line_bytes: params.max_line_bytes,
                 max_head_bytes: params.max_headers_bytes,
@@ -64,7 +69,7 @@ impl Router {
             interpreter,
             scopes,
             paths,
-            listeners: OnceLock::new(),
+            listeners: ArcSwap::default(),
             handle,
         }
     }
@@ -84,15 +89,20 @@ impl Router {
         })
     }
 
-    /// Notes where the router listens, once it does.
+    /// Notes where the router listens.
     pub fn set_listeners(&self, listeners: Vec<SocketAddr>) {
-        // A second call would change nothing that is in force.
-        let _ = self.listeners.set(listeners);
+        self.listeners.store(Arc::new(listeners));
+    }
+
+    /// Lets go of everything that is cached: a reload has replaced this router. Requests in flight hold what they need.
+    pub fn retire(&self) {
+        self.paths.clear();
+        self.clients.clear();
     }
 
     /// True when `addr` is a listener of this very router: a request sent there would come back (attack P23).
     pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
-        let own = self.listeners.get().map_or(&[][..], Vec::as_slice);
+        let own = self.listeners.load();
         own.iter().any(|own| own.port() == addr.port() && (own.ip() == addr.ip() || covers(own.ip(), addr.ip())))
     }
 

@@ -28,6 +28,11 @@ impl Scopes {
         Arc::new(Scopes { root, live: Mutex::default() })
     }
 
+    /// The scope above them.
+    pub fn root(&self) -> &Scope {
+        &self.root
+    }
+
     /// A lease on the scope at `path`, shared with everybody who counts there.
     pub fn lease(self: &Arc<Scopes>, path: &[&str]) -> Arc<ScopeLease> {
         let path: Vec<String> = path.iter().map(|&element| element.to_owned()).collect();

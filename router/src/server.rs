@@ -1,11 +1,14 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
 use crate::config::{RouterParams, ServerParams, SocketParams};
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
@@ -34,7 +37,6 @@ pub struct ServerStats {
     /// `connections`.
     pub connections: Arc<AtomicI64>,
     _connections: GaugeGuard,
-    _concurrency: Option<GaugeGuard>,
 }
 
 /// See the module.
@@ -43,48 +45,119 @@ pub struct Server {
     pub params: ServerParams,
     /// `<ip>/<port>`, as configured.
     pub label: String,
-    /// Counters.
-    pub stats: ServerStats,
-    concurrent: Arc<AtomicUsize>,
+    /// Counters; those of the server that a reload replaced with this one.
+    pub stats: Arc<ServerStats>,
+    gate: Arc<Gate>,
+}
+
+/// What is counted against the limits of a server; a reload hands it on.
+#[derive(Default)]
+struct Gate {
+    requests: AtomicUsize,
+    /// `request_concurrency`, once `maxConcurrentRequests` is given.
+    gauge: OnceLock<GaugeGuard>,
+    /// Open connections, all and by source.
+    connections: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// An open connection: one of those that `maxConnections` and `maxConnectionsPerSource` allow.
+pub struct Admission {
+    gate: Arc<Gate>,
+    stats: Arc<ServerStats>,
+    source: IpAddr,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut connections = self.gate.connections.lock();
+        connections.0 = connections.0.saturating_sub(1);
+        if let Entry::Occupied(mut of_source) = connections.1.entry(self.source) {
+            *of_source.get_mut() = of_source.get().saturating_sub(1);
+            if *of_source.get() == 0 {
+                of_source.remove();
+            }
+        }
+        drop(connections);
+        self.stats.closes.incr();
+        self.stats.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One of the requests that `maxConcurrentRequests` allows.
-pub struct Permit(Arc<AtomicUsize>);
+pub struct Permit(Arc<Gate>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Server {
-    /// The server of `params` in the router's scope.
-    pub fn new(params: ServerParams, bound: SocketAddr, router: &RouterParams, scope: &Scope) -> Server {
+    /// The server of `params` in the router's scope. With the server that it replaces on the same listener of the same
+    /// router, it goes on with that one's counts.
+    pub fn new(
+        params: ServerParams,
+        bound: SocketAddr,
+        router: &RouterParams,
+        scope: &Scope,
+        before: Option<&Server>,
+    ) -> Server {
         let label = format!("{}/{}", bound.ip(), bound.port());
-        tracing::info!(router = %router.label, address = %bound, "listening");
-        let scope = scope.scope("server").scope(&label);
-        let concurrent = Arc::new(AtomicUsize::new(0));
-        let stats = ServerStats::new(&scope, &concurrent, params.max_concurrent_requests.is_some());
-        Server { params, label, stats, concurrent }
+        let (gate, stats) = match before {
+            Some(before) => (before.gate.clone(), before.stats.clone()),
+            None => {
+                tracing::info!(router = %router.label, address = %bound, "listening");
+                let gate = Arc::new(Gate::default());
+                let stats = Arc::new(ServerStats::new(&scope.scope("server").scope(&label)));
+                (gate, stats)
+            }
+        };
+        if params.max_concurrent_requests.is_some() {
+            let running = Arc::downgrade(&gate);
+            let read = move || running.upgrade().map_or(0, |gate| gate.requests.load(Ordering::Relaxed)) as f64;
+            gate.gauge.get_or_init(|| scope.scope("server").scope(&label).gauge("request_concurrency", read));
+        }
+        Server { params, label, stats, gate }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
     pub fn permit(&self) -> Option<Option<Permit>> {
         let Some(most) = self.params.max_concurrent_requests else { return Some(None) };
-        let permit = Permit(self.concurrent.clone());
-        if self.concurrent.fetch_add(1, Ordering::Relaxed) < most {
+        let permit = Permit(self.gate.clone());
+        if self.gate.requests.fetch_add(1, Ordering::Relaxed) < most {
             return Some(Some(permit));
         }
         None
     }
+
+    /// Counts one more connection; None, counted in `rejected_total`, when it would be one too many, of all or of its
+    /// source (attacks H1-16, M1).
+    pub fn admit(&self, source: IpAddr) -> Option<Admission> {
+        let mut connections = self.gate.connections.lock();
+        let of_source = connections.1.get(&source).copied().unwrap_or(0);
+        let reason = match () {
+            () if connections.0 >= self.params.max_connections => Some("too-many-connections"),
+            () if of_source >= self.params.max_connections_per_source => Some("too-many-connections-of-source"),
+            () => None,
+        };
+        if let Some(reason) = reason {
+            drop(connections);
+            metrics::counter!("rejected_total", "reason" => reason).increment(1);
+            return None;
+        }
+        connections.0 += 1;
+        connections.1.insert(source, of_source + 1);
+        drop(connections);
+        self.stats.connects.incr();
+        self.stats.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Admission { gate: self.gate.clone(), stats: self.stats.clone(), source })
+    }
 }
 
 impl ServerStats {
-    fn new(scope: &Scope, concurrent: &Arc<AtomicUsize>, limited: bool) -> ServerStats {
+    fn new(scope: &Scope) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
-        let (open, running) = (connections.clone(), concurrent.clone());
-        let concurrency =
-            limited.then(|| scope.gauge("request_concurrency", move || running.load(Ordering::Relaxed) as f64));
+        let open = connections.clone();
         ServerStats {
             requests: RequestStats::new(scope),
             status: StatusStats::new(scope),
@@ -96,7 +169,6 @@ impl ServerStats {
             lifetime: scope.counter("lifetime"),
             dtab_size: scope.stat("dtab/size"),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
-            _concurrency: concurrency,
             connections,
         }
     }

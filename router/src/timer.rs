@@ -31,6 +31,9 @@ pub enum Elapsed {
 pub struct Slot {
     due: Cell<u64>,
     idle: Cell<bool>,
+    /// Whose connection this is: that of a listener, by its number.
+    group: u64,
+    ended: Cell<bool>,
     elapsed: Cell<Option<Elapsed>>,
     waker: RefCell<Option<Waker>>,
     timers: Rc<Timers>,
@@ -46,11 +49,13 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// A new slot without a deadline.
-    pub fn slot(self: &Rc<Timers>) -> Rc<Slot> {
+    /// A new slot without a deadline, for a connection of the listener `group`.
+    pub fn slot(self: &Rc<Timers>, group: u64) -> Rc<Slot> {
         let slot = Rc::new(Slot {
             due: Cell::new(NEVER),
             idle: Cell::new(false),
+            group,
+            ended: Cell::new(false),
             elapsed: Cell::new(None),
             waker: RefCell::new(None),
             timers: self.clone(),
@@ -70,9 +75,13 @@ impl Timers {
         self.live.get()
     }
 
-    /// True once [`Timers::drain`] was called.
-    pub fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// Ends every wait for a request on connections of the listener `group`, now and from now on.
+    pub fn end(&self, group: u64) {
+        self.fire(|slot| {
+            let ends = slot.group == group;
+            slot.ended.set(slot.ended.get() || ends);
+            (ends && slot.idle.get()).then_some(Elapsed::Drained)
+        });
     }
 
     /// Ends every wait for a request, now and from now on.
@@ -143,9 +152,14 @@ impl Slot {
         .await
     }
 
+    /// True when no further request is wanted on this connection: the worker drains, or its listener is gone.
+    pub fn is_ending(&self) -> bool {
+        self.ended.get() || self.timers.draining.get()
+    }
+
     /// As [`Slot::run`], for a wait that a drain ends.
     pub async fn run_idle<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
-        if self.timers.is_draining() {
+        if self.is_ending() {
             return Err(Elapsed::Drained);
         }
         self.idle.set(true);
@@ -177,7 +191,7 @@ mod tests {
             let timers = Rc::new(Timers::default());
             let ticking = timers.clone();
             tokio::task::spawn_local(async move { ticking.run().await });
-            let slot = timers.slot();
+            let slot = timers.slot(0);
             slot.set(clock::now() + 1_000_000);
             assert_eq!(slot.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
             assert_eq!(slot.run(async { 7 }).await, Ok(7));
@@ -192,7 +206,7 @@ mod tests {
             let timers = Rc::new(Timers::default());
             let ticking = timers.clone();
             tokio::task::spawn_local(async move { ticking.run().await });
-            let slot = timers.slot();
+            let slot = timers.slot(0);
             let stalled = poll_fn(|_| {
                 slot.set(clock::now() + 1_000_000);
                 Poll::<()>::Pending
@@ -202,10 +216,23 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_listener_is_for_its_connections() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let (mine, other) = (timers.slot(1), timers.slot(2));
+            let ending = timers.clone();
+            tokio::task::spawn_local(async move { ending.end(1) });
+            assert_eq!(mine.run_idle(std::future::pending::<()>()).await, Err(Elapsed::Drained));
+            assert!(mine.is_ending() && !other.is_ending());
+            assert_eq!(other.run_idle(async { 1 }).await, Ok(1));
+        });
+    }
+
+    #[test]
     fn a_drain_ends_idle_waits_only() {
         local(async {
             let timers = Rc::new(Timers::default());
-            let slot = timers.slot();
+            let slot = timers.slot(0);
             let drainer = timers.clone();
             tokio::task::spawn_local(async move { drainer.drain() });
             assert_eq!(slot.run_idle(std::future::pending::<()>()).await, Err(Elapsed::Drained));

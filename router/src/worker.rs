@@ -1,6 +1,7 @@
 //! A data worker: one thread, one single-threaded runtime, its own listening sockets, its own upstream connections.
 //!
-//! What workers share is in [`Router`] and [`Server`]: snapshots and atomics. A request never leaves its worker.
+//! What workers share is in [`Router`] and [`Server`]: snapshots and atomics. A request never leaves its worker. A reload
+//! gives a worker another set of listeners: those that stay keep their sockets and connections ([`Home`]).
 
 use crate::clock;
 use crate::h1;
@@ -11,13 +12,13 @@ use crate::server::Server;
 use crate::timer::Timers;
 use http::HeaderMap;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// A worker remembers this many identified names per server.
 const MEMO_ENTRIES: usize = 4096;
@@ -30,6 +31,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub enum Command {
     /// Answer, to prove that the worker serves.
     Ping(oneshot::Sender<()>),
+    /// Serve exactly these listeners from now on, then answer. One that is not among them stops accepting; its
+    /// connections end after the request at hand.
+    Serve(Vec<Listening>, oneshot::Sender<()>),
     /// Stop accepting, finish what is in flight, then answer. Connections still open at the deadline are cut by the
     /// end of the runtime.
     Drain(oneshot::Sender<()>),
@@ -43,8 +47,6 @@ pub struct WorkerServer {
     pub router: Arc<Router>,
     /// The worker's connections.
     pub pool: Rc<Pool>,
-    /// The worker's deadlines.
-    pub timers: Rc<Timers>,
     /// The worker's spare header maps.
     pub spare: Rc<Spare>,
     /// Room for the key of the request at hand.
@@ -115,49 +117,68 @@ impl WorkerServer {
     }
 }
 
-/// One listening socket of a worker and whose it is.
+/// What is in force on one listener of a worker. Connections look it up for every request.
+pub struct Home {
+    current: RefCell<Rc<WorkerServer>>,
+    timers: Rc<Timers>,
+    /// The listener's number, by which its connections are ended.
+    group: u64,
+}
+
+impl Home {
+    /// What is in force now.
+    pub fn current(&self) -> Rc<WorkerServer> {
+        self.current.borrow().clone()
+    }
+}
+
+/// One listener of a worker: whose it is, and its socket when it is new.
 pub struct Listening {
-    /// The socket, not yet in a runtime.
-    pub socket: std::net::TcpListener,
+    /// The number of the listener; the same one for all workers, and after a reload that keeps it.
+    pub id: u64,
+    /// The socket, not yet in a runtime; None for a listener that the worker has already.
+    pub socket: Option<std::net::TcpListener>,
     /// Its server.
     pub server: Arc<Server>,
     /// Its router.
     pub router: Arc<Router>,
 }
 
+/// A listener that accepts.
+struct Accepting {
+    home: Rc<Home>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// A worker's own things.
+#[derive(Default)]
+struct Worker {
+    pool: Rc<Pool>,
+    timers: Rc<Timers>,
+    spare: Rc<Spare>,
+    accepting: Rc<RefCell<HashMap<u64, Accepting>>>,
+}
+
 /// Runs a worker on the calling thread until it is drained. Errors when the runtime cannot be made.
-pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
+pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let (pool, timers) = (Rc::new(Pool::default()), Rc::new(Timers::default()));
-        let spare = Rc::new(Spare::default());
-        let ticking = timers.clone();
+        let worker = Worker::default();
+        let ticking = worker.timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
-        let mut accepting = Vec::new();
-        let mut servers = Vec::new();
-        for listening in listening {
-            let served = Rc::new(WorkerServer {
-                server: listening.server,
-                router: listening.router,
-                pool: pool.clone(),
-                timers: timers.clone(),
-                spare: spare.clone(),
-                key: RefCell::default(),
-                memo: RefCell::default(),
-            });
-            servers.push(served.clone());
-            let listener = TcpListener::from_std(listening.socket)?;
-            let (stop, stopped) = oneshot::channel();
-            accepting.push((stop, tokio::task::spawn_local(accept(listener, served, stopped))));
-        }
-        tokio::task::spawn_local(sweep(pool.clone(), servers));
+        tokio::task::spawn_local(sweep(worker.pool.clone(), worker.accepting.clone()));
         while let Some(command) = commands.recv().await {
             match command {
                 // Whoever asked may have given up.
                 Command::Ping(answer) => _ = answer.send(()),
+                Command::Serve(listeners, answer) => {
+                    worker.serve(listeners);
+                    _ = answer.send(());
+                }
                 Command::Drain(answer) => {
-                    drain(accepting, &pool, &timers).await;
+                    worker.drain().await;
                     _ = answer.send(());
                     break;
                 }
@@ -167,44 +188,85 @@ pub fn run(listening: Vec<Listening>, mut commands: mpsc::Receiver<Command>) -> 
     })
 }
 
-async fn sweep(pool: Rc<Pool>, servers: Vec<Rc<WorkerServer>>) {
+impl Worker {
+    /// Puts this set of listeners in force.
+    fn serve(&self, listeners: Vec<Listening>) {
+        let mut accepting = self.accepting.borrow_mut();
+        let wanted: HashSet<u64> = listeners.iter().map(|listening| listening.id).collect();
+        accepting.retain(|id, _| {
+            let stays = wanted.contains(id);
+            if !stays {
+                // Dropping its entry stops the accepting.
+                self.timers.end(*id);
+            }
+            stays
+        });
+        for Listening { id, socket, server, router } in listeners {
+            let label = server.label.clone();
+            let served = Rc::new(WorkerServer {
+                server,
+                router,
+                pool: self.pool.clone(),
+                spare: self.spare.clone(),
+                key: RefCell::default(),
+                memo: RefCell::default(),
+            });
+            match (accepting.get(&id), socket.map(TcpListener::from_std)) {
+                (Some(known), _) => *known.home.current.borrow_mut() = served,
+                (None, Some(Ok(listener))) => _ = accepting.insert(id, self.accept(id, listener, served)),
+                (None, Some(Err(error))) => error!(listener = %label, %error, "a socket cannot be served"),
+                (None, None) => error!(listener = %label, "a listener without a socket"),
+            }
+        }
+    }
+
+    fn accept(&self, id: u64, listener: TcpListener, served: Rc<WorkerServer>) -> Accepting {
+        let home = Rc::new(Home { current: RefCell::new(served), timers: self.timers.clone(), group: id });
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::task::spawn_local(accept(listener, home.clone(), stopped));
+        Accepting { home, stop, task }
+    }
+
+    /// Stops accepting, then waits for the connections. What waits in the accept queue is taken first.
+    async fn drain(&self) {
+        let accepting: Vec<Accepting> = self.accepting.borrow_mut().drain().map(|(_, accepting)| accepting).collect();
+        for Accepting { stop, task, .. } in accepting {
+            drop(stop);
+            // A task that panicked accepts no more either.
+            let _ = task.await;
+        }
+        self.timers.drain();
+        while self.timers.live() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.pool.clear();
+    }
+}
+
+async fn sweep(pool: Rc<Pool>, accepting: Rc<RefCell<HashMap<u64, Accepting>>>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         pool.sweep(clock::now());
-        servers.iter().for_each(|server| server.forget_closed());
+        accepting.borrow().values().for_each(|accepting| accepting.home.current().forget_closed());
     }
 }
 
-/// Stops accepting, then waits for the connections. What waits in the accept queue is taken first.
-async fn drain(accepting: Vec<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>, pool: &Pool, timers: &Timers) {
-    let mut tasks = Vec::new();
-    for (stop, task) in accepting {
-        drop(stop);
-        tasks.push(task);
-    }
-    for task in tasks {
-        // A task that panicked accepts no more either.
-        let _ = task.await;
-    }
-    timers.drain();
-    while timers.live() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    pool.clear();
-}
-
-async fn accept(listener: TcpListener, served: Rc<WorkerServer>, mut stopped: oneshot::Receiver<()>) {
+async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Receiver<()>) {
     loop {
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
-            _ = &mut stopped => return take_queued(listener, &served),
+            _ = &mut stopped => {
+                take_queued(listener, &home);
+                // Those too: no request after the next one.
+                return home.timers.end(home.group);
+            }
         };
         match accepted {
-            Ok((socket, peer)) => start(&served, socket, peer),
+            Ok((socket, peer)) => start(&home, socket, peer),
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
-                warn!(listener = %served.server.label, %error, "cannot accept a connection");
+                warn!(listener = %home.current().server.label, %error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -212,18 +274,19 @@ async fn accept(listener: TcpListener, served: Rc<WorkerServer>, mut stopped: on
 }
 
 /// Serves the connections that are already in the accept queue, then closes the socket.
-fn take_queued(listener: TcpListener, served: &Rc<WorkerServer>) {
+fn take_queued(listener: TcpListener, home: &Rc<Home>) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((socket, peer)) = listener.accept() {
         if socket.set_nonblocking(true).is_ok()
             && let Ok(socket) = tokio::net::TcpStream::from_std(socket)
         {
-            start(served, socket, peer);
+            start(home, socket, peer);
         }
     }
 }
 
-fn start(served: &Rc<WorkerServer>, socket: tokio::net::TcpStream, peer: std::net::SocketAddr) {
+fn start(home: &Rc<Home>, socket: tokio::net::TcpStream, peer: std::net::SocketAddr) {
+    let served = home.current();
     let options = &served.server.params.socket;
     if let Err(error) = socket.set_nodelay(options.no_delay) {
         debug!(%peer, %error, "connection closed before it was served");
@@ -233,6 +296,10 @@ fn start(served: &Rc<WorkerServer>, socket: tokio::net::TcpStream, peer: std::ne
         // An option that the system refuses is no reason to refuse the connection.
         let _ = socket2::SockRef::from(&socket).set_keepalive(keep_alive);
     }
-    let slot = served.timers.slot();
-    tokio::task::spawn_local(h1::serve(served.clone(), socket, peer, slot));
+    let Some(admission) = served.server.admit(peer.ip()) else {
+        // Closing at once is all the answer that costs nothing.
+        return debug!(%peer, listener = %served.server.label, "too many connections: closed");
+    };
+    let slot = home.timers.slot(home.group);
+    tokio::task::spawn_local(h1::serve(home.clone(), socket, peer, slot, admission));
 }

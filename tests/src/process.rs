@@ -54,6 +54,16 @@ fn binary() -> PathBuf {
     path
 }
 
+/// The text of a config with the ports and the folder of one process.
+fn filled(yaml: &str, disco: &Disco, admin: u16, ports: &[u16]) -> String {
+    let mut text = yaml.replace("@ADMIN@", &admin.to_string());
+    text = text.replace("@DISCO@", &disco.path().display().to_string());
+    for (i, port) in ports.iter().enumerate() {
+        text = text.replace(&format!("@P{i}@"), &port.to_string());
+    }
+    text
+}
+
 impl Switchyard {
     /// Starts the router with this config and waits until it is ready.
     ///
@@ -81,11 +91,7 @@ impl Switchyard {
         let disco = Disco::new(folder.path());
         let mut ports = free_ports(PORTS + 1);
         let admin = ports.pop().expect("one more port");
-        let mut text = yaml.replace("@ADMIN@", &admin.to_string());
-        text = text.replace("@DISCO@", &disco.path().display().to_string());
-        for (i, port) in ports.iter().enumerate() {
-            text = text.replace(&format!("@P{i}@"), &port.to_string());
-        }
+        let text = filled(yaml, &disco, admin, &ports);
         let (config, log) = (folder.path().join("linkerd.yaml"), folder.path().join("log"));
         std::fs::write(&config, text).expect("the config can be written");
         let stderr = File::create(&log).expect("the log can be made");
@@ -175,8 +181,28 @@ impl Switchyard {
 
     /// Sends SIGTERM.
     pub fn signal_term(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        self.signal("-TERM");
+    }
+
+    /// Sends this signal, written as for `kill`.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "the process can be signalled");
+    }
+
+    /// Writes another config into the file of the process; placeholders as at the start.
+    pub fn set_config(&self, yaml: &str) {
+        let text = filled(yaml, &self.disco, self.admin, &self.ports);
+        let (new, file) = (self.folder.path().join("new.yaml"), self.folder.path().join("linkerd.yaml"));
+        std::fs::write(&new, text).expect("the config can be written");
+        std::fs::rename(&new, &file).expect("the config can be renamed");
+    }
+
+    /// The value of a series without labels, or with exactly these, on the page for Prometheus.
+    pub fn series(&self, name: &str) -> Option<f64> {
+        let text = self.page("/admin/metrics/prometheus").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse().ok())
     }
 
     /// True while the process runs.

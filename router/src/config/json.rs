@@ -12,7 +12,7 @@ const REDACTED: &str = "<redacted>";
 /// A node as JSON.
 pub(super) fn json(node: &Node) -> Json {
     match &node.value {
-        Value::Null => Json::Null,
+        Value::Null | Value::Probe => Json::Null,
         Value::Scalar { text, quoted: true } => Json::String(text.clone()),
         Value::Scalar { text, quoted: false } => plain(text),
         Value::List(nodes) => Json::Array(nodes.iter().map(json).collect()),

@@ -191,6 +191,9 @@ pub(super) enum Found {
 impl Kinds {
     /// Reads the kind of the object of `reader`. Anything but a built one has been reported on return.
     pub(super) fn of(&self, reader: &mut Reader<'_>) -> Found {
+        if let Some(probe) = reader.context.probe {
+            return probe.kind(self, &mut reader.item.path).map_or(Found::Refused, Found::Built);
+        }
         if reader.take(self.key).is_none() {
             let path = super::reader::key_path(&reader.item.path, self.key);
             let bad = Bad::new(format!("required key `{}` is missing", self.key)).expected(self.expected());

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A whole configuration file (config reference §3).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// The administrative server.
     pub admin: AdminParams,
@@ -227,6 +227,10 @@ pub struct ServerParams {
     pub clear_context: bool,
     /// Requests at one time, at least 1; more are rejected at once. Default unlimited.
     pub max_concurrent_requests: Option<usize>,
+    /// Connections at one time; more are closed at once. Default 40,000. Switchyard only.
+    pub max_connections: usize,
+    /// Connections of one address at one time; more are closed at once. Default 20,000. Switchyard only.
+    pub max_connections_per_source: usize,
     /// A connection idle for so long is closed. Default never.
     pub idle_time: Option<Duration>,
     /// A connection of that age is closed. Default never.

@@ -4,6 +4,7 @@
 //! kind (`kinds`). A reader never stops at a problem: it notes it in [`Context`] and answers as if the key were absent.
 
 use super::moved::{Place, moved};
+use super::probe::Probe;
 use super::problem::{MAX_PROBLEMS, Problem, Problems, nearest, quote};
 use super::source::{Pos, Source};
 use super::tree::{Key, Node, Value};
@@ -47,15 +48,26 @@ pub(super) struct Context<'a> {
     problems: RefCell<Vec<Problem>>,
     more: Cell<usize>,
     warnings: RefCell<Vec<String>>,
+    /// What is learnt of the readers, when that is what they run for.
+    pub(super) probe: Option<&'a Probe>,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(file: &'a str, source: &'a Source<'a>) -> Context<'a> {
-        Context { file, source, problems: RefCell::default(), more: Cell::new(0), warnings: RefCell::default() }
+        let (problems, warnings) = (RefCell::default(), RefCell::default());
+        Context { file, source, problems, more: Cell::new(0), warnings, probe: None }
+    }
+
+    /// A context in which the readers tell `probe` which keys they know.
+    pub(super) fn probing(source: &'a Source<'a>, probe: &'a Probe) -> Context<'a> {
+        Context { probe: Some(probe), ..Context::new("", source) }
     }
 
     /// Notes a problem.
     pub(super) fn bad(&self, pos: Pos, key_path: &str, bad: Bad) {
+        if self.probe.is_some() {
+            return;
+        }
         if self.is_full() {
             return self.more.set(self.more.get() + 1);
         }
@@ -144,6 +156,7 @@ impl<'a> Item<'a> {
             Value::Scalar { .. } => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a map",
+            Value::Probe => "any value",
         }
     }
 
@@ -151,6 +164,7 @@ impl<'a> Item<'a> {
     pub(super) fn elements(&self, context: &Context<'_>) -> Vec<Item<'a>> {
         match &self.node.value {
             Value::Null => Vec::new(),
+            Value::Probe => vec![self.child(self.node, format!("{}[]", self.path))],
             Value::List(nodes) => {
                 let item = |(i, node)| self.child(node, format!("{}[{i}]", self.path));
                 nodes.iter().enumerate().map(item).collect()
@@ -187,6 +201,7 @@ impl<'a> Reader<'a> {
             Value::Map(entries) => {
                 Some(Reader { context, entries, place, item, known: Vec::new(), absent: Vec::new() })
             }
+            Value::Probe => Some(Reader { context, entries: &[], place, item, known: Vec::new(), absent: Vec::new() }),
             _ => {
                 let message = format!("{} where a map belongs", item.shape());
                 context.bad(item.pos, &item.path, Bad::new(message).expected("a map"));
@@ -204,7 +219,10 @@ impl<'a> Reader<'a> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
-        let (_, node) = self.find(key)?;
+        let node = match self.item.node.value {
+            Value::Probe => self.item.node,
+            _ => &self.find(key)?.1,
+        };
         let item = self.item.entry(key, node);
         (!item.is_null()).then_some(item)
     }
@@ -223,7 +241,10 @@ impl<'a> Reader<'a> {
     /// The value of a required key.
     pub(super) fn need<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
         match self.take(key) {
-            Some(item) => self.read(&item, read),
+            Some(item) => {
+                self.context.probe.inspect(|probe| probe.required(&item.path));
+                self.read(&item, read)
+            }
             None => {
                 self.missing(key);
                 None
@@ -240,6 +261,10 @@ impl<'a> Reader<'a> {
     fn read<T>(&self, item: &Item<'a>, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
         match read(item) {
             Ok(value) => Some(value),
+            Err(bad) if self.context.probe.is_some() => {
+                self.context.probe.inspect(|probe| probe.key(&item.path, bad.expected.as_deref()));
+                None
+            }
             Err(bad) => {
                 self.context.bad(bad.at.unwrap_or(item.pos), &item.path, bad);
                 None
@@ -261,7 +286,9 @@ impl<'a> Reader<'a> {
     /// A key that Linkerd 1 has and this release has not: a problem unless null or an empty list.
     pub(super) fn not_yet(&mut self, key: &'static str) {
         let empty = |item: &Item<'_>| matches!(&item.node.value, Value::List(list) if list.is_empty());
-        if self.take(key).is_some_and(|item| !empty(&item)) {
+        if let Some(probe) = self.context.probe {
+            probe.refused(&key_path(&self.item.path, key));
+        } else if self.take(key).is_some_and(|item| !empty(&item)) {
             self.refuse(key, format!("`{key}` is a key of Linkerd 1 that Switchyard does not have yet"));
         }
         self.known.retain(|known| *known != key);
@@ -313,6 +340,6 @@ pub(super) fn duplicates(context: &Context<'_>, item: &Item<'_>) {
                 duplicates(context, &inner);
             }
         }
-        Value::Null | Value::Scalar { .. } => {}
+        Value::Null | Value::Scalar { .. } | Value::Probe => {}
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn plain_int(text: &str) -> Option<i64> {
 /// An integer from `min` to `max`; a quoted number is refused.
 pub(super) fn int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
     move |item| {
-        let (text, quoted) = scalar(item, "a whole number")?;
+        let (text, quoted) = scalar(item, &range(min, max))?;
         match (plain_int(text), quoted) {
             (Some(value), false) => in_range(value, min, max),
             (Some(_), true) => {
@@ -74,7 +74,7 @@ pub(super) fn int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> 
 /// As [`int`], for the keys that also accept quoted numbers and cut fractions off.
 pub(super) fn loose_int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
     move |item| {
-        let (text, _) = scalar(item, "a whole number")?;
+        let (text, _) = scalar(item, &range(min, max))?;
         let cut = || text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).map(|value| value as i64);
         match plain_int(text.trim()).or_else(cut) {
             Some(value) => in_range(value, min, max),
@@ -136,7 +136,7 @@ fn from_millis(value: i64) -> Duration {
 pub(super) fn double(min: f64, max: f64) -> impl Fn(&Item<'_>) -> Result<f64, Bad> {
     move |item| {
         let expected = format!("a number from {min} to {max}");
-        let (text, _) = scalar(item, "a number")?;
+        let (text, _) = scalar(item, &expected)?;
         let value = plain_int(text).map(|value| value as f64).or_else(|| text.trim().parse().ok());
         match value {
             Some(value) if (min..=max).contains(&value) => Ok(value),

@@ -11,6 +11,8 @@ use super::settings::limit;
 
 const DEFAULT_PORT: u16 = 4140;
 const DEFAULT_CALL_DEPTH: usize = 1000;
+const DEFAULT_CONNECTIONS: usize = 40_000;
+const DEFAULT_OF_SOURCE: usize = 20_000;
 
 /// A listener, and where its port is written.
 pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerParams, Item<'a>)> {
@@ -25,6 +27,8 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         socket: socket(&mut reader).unwrap_or_default(),
         clear_context: reader.get("clearContext", boolean).unwrap_or(false),
         max_concurrent_requests: reader.get("maxConcurrentRequests", size(1)),
+        max_connections: reader.get("maxConnections", size(1)).unwrap_or(DEFAULT_CONNECTIONS),
+        max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(DEFAULT_OF_SOURCE),
         idle_time: session.idle,
         life_time: session.life,
         timestamp_header: reader.get("timestampHeader", header),

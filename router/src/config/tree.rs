@@ -41,6 +41,8 @@ pub(super) enum Value {
     },
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
+    /// Stands for any value while the readers are asked which keys they know (see `probe`).
+    Probe,
 }
 
 /// The key of a map entry with its place.

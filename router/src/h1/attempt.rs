@@ -4,7 +4,9 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::Session;
-use super::exchange::{Request, SYNTHETIC, show_duration};
+use super::connect::connect;
+use super::prepare::{Request, show_duration};
+use super::record::SYNTHETIC;
 use super::relay::{SendError, append_fields};
 use crate::classify;
 use crate::client::{Client, ReplicaState};
@@ -14,6 +16,7 @@ use crate::error::{Kind, RouteError};
 use crate::headers;
 use crate::pool::Upstream;
 use crate::route::{Leaf, PathService};
+use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
 use http::{StatusCode, Version};
@@ -22,10 +25,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use telemetry::RequestStats;
-use tokio::net::TcpStream;
 
-/// A connection must be made within this time (data-plane reference §12: fixed in Linkerd 1).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Endpoints tried for one connection, without spending budget.
 const MAX_CONNECTS: u32 = 25;
 /// Requeues of a request that was sent and not answered by a single byte; each spends budget. A fresh connection that
@@ -49,11 +49,12 @@ pub(crate) struct Failure {
     /// A classifier may call it retryable (data-plane reference §11.1, the footnote).
     pub(crate) retryable: bool,
     /// Another endpoint may be tried at once: how.
-    requeue: Requeue,
+    pub(crate) requeue: Requeue,
 }
 
+/// Whether and how another endpoint may be tried at once.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Requeue {
+pub(crate) enum Requeue {
     No,
     /// No connection was made.
     Connect,
@@ -72,7 +73,7 @@ impl Failure {
 
 /// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
 pub(crate) struct Lease {
-    endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Arc<Endpoint>,
     began: u64,
     decay_ns: u64,
     judged: bool,
@@ -89,7 +90,7 @@ impl Lease {
         if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
     }
 
-    fn connect_failed(&mut self) {
+    pub(crate) fn connect_failed(&mut self) {
         self.judged = true;
         self.endpoint.connect_failed(clock::now(), &mut random);
     }
@@ -264,7 +265,7 @@ pub(crate) async fn bound_in_time<T>(
 
 /// Runs `waiting` until it is ready or the client hangs up. What a client that still sends its body wants is known.
 pub(crate) async fn while_client_waits<F: Future>(
-    conn: &mut Conn<TcpStream>,
+    conn: &mut Conn<Stream>,
     body_read: bool,
     waiting: F,
 ) -> Result<F::Output, RouteError> {
@@ -388,52 +389,6 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
     encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
-}
-
-/// A new connection to the endpoint of `lease`.
-async fn connect(
-    session: &Session,
-    request: &Request,
-    service: &PathService,
-    client: &Client,
-    lease: &mut Lease,
-) -> Result<Upstream, Failure> {
-    let addr = lease.endpoint.addr();
-    let started = clock::now();
-    session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
-    let reason = match session.slot.run(TcpStream::connect(addr)).await {
-        Ok(Ok(socket)) => {
-            lease.endpoint.connected();
-            client.stats.connects.incr();
-            client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
-            set_options(&socket, &client.params);
-            let endpoint = lease.endpoint.clone();
-            return Ok(Upstream { conn: Conn::new(socket), endpoint, created: started, reused: false });
-        }
-        Ok(Err(error)) => error.to_string(),
-        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
-        Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
-    };
-    lease.connect_failed();
-    client.stats.creation_failures.record("java.net.ConnectException");
-    let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
-    let text = format!(
-        "Unable to establish connection to {addr}: {reason}.\n\nservice name: {}\nclient name: {}\naddresses: [{}]\n\
-         selected address: {addr}",
-        service.dst.path,
-        client.id,
-        addresses.join(", ")
-    );
-    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
-    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
-}
-
-fn set_options(socket: &TcpStream, params: &ClientParams) {
-    // A connection without these options still works.
-    let _ = socket.set_nodelay(params.socket.no_delay);
-    if let Some(keep_alive) = params.socket.keep_alive {
-        let _ = socket2::SockRef::from(socket).set_keepalive(keep_alive);
-    }
 }
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.

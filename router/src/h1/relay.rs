@@ -4,6 +4,7 @@
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
@@ -11,7 +12,6 @@ use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Li
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Bytes that may wait to be written before reading pauses.
 const HIGH_WATER: usize = 64 * 1024;
@@ -88,7 +88,7 @@ impl RequestBody {
     }
 
     /// Starts an attempt: queues again what was read already.
-    pub(crate) fn begin(&mut self, up: &mut Conn<TcpStream>) -> Result<(), RouteError> {
+    pub(crate) fn begin(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
         self.encoder = BodyEncoder::for_request(self.length);
         self.queued = false;
         self.refused = false;
@@ -98,7 +98,7 @@ impl RequestBody {
         if self.read { self.finish(up) } else { Ok(()) }
     }
 
-    fn finish(&mut self, up: &mut Conn<TcpStream>) -> Result<(), RouteError> {
+    fn finish(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
         self.queued = true;
         self.encoder.finish(self.trailers.as_ref(), up.out()).map_err(broken)
     }
@@ -119,8 +119,8 @@ impl RequestBody {
     /// Moves body bytes up as far as they go without waiting.
     fn poll_up(
         &mut self,
-        down: &mut Conn<TcpStream>,
-        up: &mut Conn<TcpStream>,
+        down: &mut Conn<Stream>,
+        up: &mut Conn<Stream>,
         cx: &mut Context<'_>,
     ) -> Result<(), SendError> {
         while !self.refused {
@@ -145,7 +145,7 @@ impl RequestBody {
     fn take(
         &mut self,
         frame: Result<Option<BodyFrame>, http1::BodyError>,
-        up: &mut Conn<TcpStream>,
+        up: &mut Conn<Stream>,
     ) -> Result<(), SendError> {
         let done = match frame {
             Err(error) => {
@@ -176,8 +176,8 @@ impl RequestBody {
     /// the request body is under way, a peer that stalls makes `slot` due earlier.
     pub(crate) async fn exchange(
         &mut self,
-        down: &mut Conn<TcpStream>,
-        up: &mut Conn<TcpStream>,
+        down: &mut Conn<Stream>,
+        up: &mut Conn<Stream>,
         expected: (&Limits, &Method, &mut HeaderMap),
         (slot, due): (&Slot, u64),
     ) -> Result<ResponseHead, SendError> {
@@ -233,8 +233,8 @@ pub(crate) enum Relayed {
 /// Moves the response body down, and what is left of the request body up, until the response is complete. A client
 /// that takes nothing makes `slot` due.
 pub(crate) async fn relay(
-    down: &mut Conn<TcpStream>,
-    up: &mut Conn<TcpStream>,
+    down: &mut Conn<Stream>,
+    up: &mut Conn<Stream>,
     request: &mut RequestBody,
     (from, to): (BodyLength, BodyLength),
     slot: &Slot,
@@ -270,12 +270,7 @@ struct ResponseBody {
 
 impl ResponseBody {
     /// Moves body bytes down as far as they go without waiting; ready at the end.
-    fn poll_down(
-        &mut self,
-        down: &mut Conn<TcpStream>,
-        up: &mut Conn<TcpStream>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Relayed> {
+    fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
         loop {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
@@ -302,7 +297,7 @@ impl ResponseBody {
 
 /// Queues one piece of the response; true at its end.
 fn queue_down(
-    down: &mut Conn<TcpStream>,
+    down: &mut Conn<Stream>,
     encoder: &mut BodyEncoder,
     frame: Option<BodyFrame>,
 ) -> Result<bool, http1::EncodeError> {

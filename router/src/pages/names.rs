@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::client::{Client, ReplicaState};
+use crate::live::Live;
 use admin::{Pages, Request, Response};
 use dtab::{Dtab, DtabStack, Interpreter, Namer, Path};
 use http::{Method, StatusCode};
@@ -21,12 +22,12 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
         let state = s.clone();
         async move { client_state(&state) }
     });
-    let fs = state.fs.clone();
+    let fs = state.live.load().naming.fs.clone();
     pages = pages.get("/bound-names.json", "names that the namers can list", move |_| {
         let fs = fs.clone();
         async move { bound_names(fs).await }
     });
-    for fs in &state.fs {
+    for fs in &state.live.load().naming.fs {
         let name = fs.prefix().skip(1).show_bare();
         let fs = fs.clone();
         pages = pages.get(&format!("/namer_state/{name}.json"), "what a namer watches", move |_| {
@@ -88,7 +89,8 @@ async fn delegator(state: &State, request: &Request) -> Response {
         Ok(path) => path,
         Err(error) => return bad("path", &error),
     };
-    let Some(interpreter) = interpreter(state, question.namespace.as_deref()) else {
+    let live = state.live.load_full();
+    let Some(interpreter) = interpreter(&live, question.namespace.as_deref()) else {
         let label = question.namespace.unwrap_or_default();
         let text = format!("Name Interpreter for {label} cannot show delegations");
         return Response::error(StatusCode::NOT_IMPLEMENTED, text);
@@ -100,15 +102,15 @@ async fn delegator(state: &State, request: &Request) -> Response {
     }
 }
 
-fn interpreter<'a>(state: &'a State, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
-    let Some(label) = namespace else { return Some(&state.bare) };
-    state.routers.iter().find(|router| router.params.label == label).map(|router| &router.interpreter)
+fn interpreter<'a>(live: &'a Live, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
+    let Some(label) = namespace else { return Some(&live.naming.bare) };
+    live.routers.iter().find(|router| router.params.label == label).map(|router| &router.interpreter)
 }
 
 /// Client id to state and addresses, all routers together (telemetry reference §17.2).
 fn client_state(state: &State) -> Response {
     let mut clients = Map::new();
-    for client in state.routers.iter().flat_map(|router| router.clients.all()) {
+    for client in state.live.load().routers.iter().flat_map(|router| router.clients.all()) {
         clients.insert(client.id.to_string(), one_client(&client));
     }
     Response::json_value(&Value::Object(clients))

@@ -100,6 +100,13 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         });
     }
 
+    /// Throws out everything.
+    pub fn clear(&self) {
+        for (_, entry) in self.entries.write().drain() {
+            entry.evicted();
+        }
+    }
+
     /// All entries.
     pub fn all(&self) -> Vec<(K, Arc<V>)> {
         self.entries.read().iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()

@@ -1,0 +1,89 @@
+//! Passing a response on: its head, both bodies, and what becomes of the connections (DESIGN §5, steps 10 to 12).
+//!
+//! Called by `exchange` once an attempt has an answer. Not for: responses of the router's own (`crate::respond`).
+
+use super::attempt::{Answer, pool_expiry};
+use super::prepare::Request;
+use super::record::Record;
+use super::relay::{Relayed, append_fields, relay};
+use super::{After, Session};
+use crate::classify;
+use crate::context::remove_l5d;
+use crate::error::Kind;
+use crate::headers::{self, Seen};
+use crate::pool::Upstream;
+use crate::route::PathService;
+use crate::timer::NEVER;
+use bytes::{BufMut, BytesMut};
+use http::Version;
+use http1::{BodyLength, encode_response_head};
+use std::sync::Arc;
+
+/// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
+/// can tell a whole body from a broken one.
+fn framing(body: BodyLength, version: Version) -> BodyLength {
+    match body {
+        BodyLength::UntilClose if version != Version::HTTP_10 => BodyLength::Chunked,
+        body => body.for_version(version),
+    }
+}
+
+/// Steps 10 to 12: classify, pass the response on, settle the connections.
+pub(crate) async fn respond(
+    session: &mut Session,
+    mut request: Request,
+    service: &Arc<PathService>,
+    answer: Answer,
+    mut upstream: Upstream,
+    record: &mut Record<'_>,
+) -> After {
+    let Answer { mut head, lease, leaf, at } = answer;
+    let success = classify::is_success(service.params.classifier, head.status);
+    record.responded(head.status, success, at);
+    let clear = session.cx.server.params.clear_context;
+    // An error text of a router further in is for the operator, not for who is out there.
+    let secret = clear && head.headers.contains_key("l5d-err");
+    let seen = Seen::of(&head.headers);
+    headers::strip(&mut head.headers, &seen);
+    let mut fields = BytesMut::with_capacity(96);
+    headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
+    if clear {
+        remove_l5d(&mut head.headers);
+    } else {
+        fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
+    }
+    let body = if secret { BodyLength::Length(0) } else { framing(head.body, request.version) };
+    let expects_more = request.expects_continue && !request.body.read;
+    let ends = session.slot.is_ending() || session.is_aged();
+    let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
+    let out = session.conn.out();
+    let length = head.content_length.filter(|_| head.body == BodyLength::Empty && !secret);
+    let reason = head.reason.as_deref();
+    encode_response_head(out, head.status, reason, request.version, &head.headers, body, keep, length);
+    append_fields(out, &fields);
+    session.cx.spare.give(std::mem::take(&mut request.headers));
+    session.cx.spare.give(std::mem::take(&mut head.headers));
+    session.slot.set(NEVER);
+    if secret {
+        return session.finish(keep && request.body.read).await;
+    }
+    let lengths = (head.body, body);
+    let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, lengths, &session.slot).await;
+    session.slot.set(NEVER);
+    drop(lease);
+    if ended == Relayed::Whole && head.keep_alive {
+        let expires = pool_expiry(&upstream, &leaf.client.params);
+        session.cx.pool.put(upstream, expires);
+    }
+    match ended {
+        Relayed::Whole if keep => After::Keep,
+        Relayed::Whole => After::Linger,
+        Relayed::ResponseOnly => After::Linger,
+        Relayed::UpstreamBroke => {
+            leaf.client.stats.failures.record(Kind::UpstreamClosed.class());
+            session.abort_if(body == BodyLength::UntilClose);
+            After::Close
+        }
+        Relayed::ClientGone => After::Close,
+    }
+}

@@ -1,0 +1,84 @@
+//! [`Record`]: what is counted of a request, settled whatever ends it (DESIGN §5, step 12).
+//!
+//! Called by `exchange` and `answer`. Not for: the counters of a client, which `attempt` settles per dispatch.
+
+use crate::clock;
+use crate::error::{Kind, RouteError};
+use crate::respond;
+use crate::route::PathService;
+use crate::server::ServerStats;
+use http::StatusCode;
+use std::sync::Arc;
+
+/// The record of a request: whatever ends it, its counters are settled.
+pub(crate) struct Record<'a> {
+    pub(crate) session_stats: &'a ServerStats,
+    pub(crate) service: Option<Arc<PathService>>,
+    started: u64,
+    done: bool,
+}
+
+impl<'a> Record<'a> {
+    /// A request that came in now.
+    pub(crate) fn begin(session_stats: &'a ServerStats) -> Record<'a> {
+        session_stats.requests.begin();
+        Record { session_stats, service: None, started: clock::now(), done: false }
+    }
+
+    /// When the request came in, in nanoseconds of the process clock.
+    pub(crate) fn started(&self) -> u64 {
+        self.started
+    }
+
+    /// A response head was there at `now`.
+    pub(crate) fn responded(&mut self, status: StatusCode, success: bool, now: u64) {
+        let latency = now.saturating_sub(self.started);
+        self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
+        self.session_stats.requests.finish(success, latency);
+        if let Some(service) = &self.service {
+            service.stats.finish(success, latency);
+            if !success {
+                service.failures.record(SYNTHETIC);
+            }
+        }
+        if !success {
+            self.session_stats.failures.record(SYNTHETIC);
+        }
+        self.done = true;
+    }
+
+    pub(crate) fn failed(&mut self, error: &RouteError) {
+        if let Some(reason) = error.kind.rejected() {
+            metrics::counter!("rejected_total", "reason" => reason).increment(1);
+        }
+        metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
+        tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
+        let latency = clock::now().saturating_sub(self.started);
+        let status = respond::status(error.kind);
+        self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
+        self.session_stats.requests.finish(false, latency);
+        match &self.service {
+            Some(service) => {
+                service.stats.finish(false, latency);
+                service.failures.record(error.kind.class());
+                self.session_stats.failures.record(SYNTHETIC);
+            }
+            None => self.session_stats.failures.record(error.kind.class()),
+        }
+        if error.kind == Kind::Overload {
+            self.session_stats.nacks.incr();
+        }
+        self.done = true;
+    }
+}
+
+/// How Linkerd 1 names a failure that is a 5xx response (telemetry reference §4.1).
+pub(crate) const SYNTHETIC: &str = "com.twitter.finagle.service.ResponseClassificationSyntheticException";
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"));
+        }
+    }
+}

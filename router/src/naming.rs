@@ -1,0 +1,81 @@
+//! The namers and interpreters of a config, built once and kept by a reload that does not change them.
+//!
+//! Called by `linker`. Not for: what a namer does (crate `namers`).
+
+use crate::config::NamerParams;
+use crate::linker::StartError;
+use dtab::{Interpreter, Namer};
+use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// What all configs of a process share: the resolver and the built-in names.
+pub struct World {
+    dns: Arc<DnsResolver>,
+    system: SystemNamer,
+    handle: Handle,
+}
+
+/// The names of one config.
+pub struct Naming {
+    /// What it was built from: a config with the same parameters keeps it.
+    pub params: String,
+    /// Interpreter of the routers: all namers.
+    pub shared: Arc<dyn Interpreter>,
+    /// An interpreter without configured namers.
+    pub bare: Arc<dyn Interpreter>,
+    /// The file-system namers, for the admin pages.
+    pub fs: Vec<Arc<FsNamer>>,
+}
+
+/// A namer, with what the admin pages need of it.
+struct Built {
+    namer: Arc<dyn Namer>,
+    fs: Option<Arc<FsNamer>>,
+}
+
+impl World {
+    /// The resolver of the system; all tasks run on `handle`.
+    pub fn new(handle: &Handle) -> World {
+        let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
+        let system = SystemNamer::new(dns.clone(), handle.clone());
+        World { dns, system, handle: handle.clone() }
+    }
+
+    /// Builds the namers of a config; `before` is kept when it was built from the same parameters.
+    pub fn naming(&self, params: &[NamerParams], before: Option<&Arc<Naming>>) -> Result<Arc<Naming>, StartError> {
+        let shown = format!("{params:?}");
+        if let Some(before) = before.filter(|before| before.params == shown) {
+            return Ok(before.clone());
+        }
+        let built: Vec<Built> = params.iter().map(|params| self.namer(params)).collect::<Result<_, _>>()?;
+        // A later one is asked first (config reference §3).
+        let in_preference = built.iter().rev().map(|built| built.namer.clone()).collect();
+        Ok(Arc::new(Naming {
+            params: shown,
+            shared: self.interpreter(in_preference),
+            bare: self.interpreter(Vec::new()),
+            fs: built.into_iter().filter_map(|built| built.fs).collect(),
+        }))
+    }
+
+    fn interpreter(&self, namers: Vec<Arc<dyn Namer>>) -> Arc<dyn Interpreter> {
+        Arc::new(LocalInterpreter::new(namers, None, self.system.clone(), self.handle.clone()))
+    }
+
+    fn namer(&self, params: &NamerParams) -> Result<Built, StartError> {
+        match params {
+            NamerParams::Fs { prefix, root_dir } => {
+                let fs = FsNamer::new(prefix.clone(), root_dir.clone(), self.dns.clone(), self.handle.clone())
+                    .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
+                let fs = Arc::new(fs);
+                Ok(Built { namer: fs.clone(), fs: Some(fs) })
+            }
+            NamerParams::Rewrite { prefix, pattern, name } => {
+                let rewrite = RewriteNamer::new(prefix.clone(), pattern.text(), name)
+                    .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
+                Ok(Built { namer: Arc::new(rewrite), fs: None })
+            }
+        }
+    }
+}

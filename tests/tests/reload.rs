@@ -1,0 +1,142 @@
+//! P9.3: a changed config is in force without a dropped connection; an invalid one changes nothing and says so.
+
+use e2e::{Backend, Client, FS_CONFIG, Switchyard, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(8);
+
+fn with_dtab(dtab: &str) -> String {
+    FS_CONFIG.replace("/svc => /#/io.l5d.fs ;", dtab)
+}
+
+#[test]
+fn p9_3_a_changed_file_is_in_force_on_open_connections() {
+    let (one, two) = (Backend::text("one"), Backend::text("two"));
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[one.addr()]);
+    router.disco().set("other", &[two.addr()]);
+    let mut open = Client::connect(router.addr(0));
+    assert_eq!(open.get("web", "/").text(), "one");
+    router.set_config(&with_dtab("/svc => /#/io.l5d.fs ; /svc/web => /#/io.l5d.fs/other ;"));
+    eventually("the new dtab is in force on a connection that was open", SOON, || {
+        (open.get("web", "/").text() == "two").then_some(())
+    });
+    assert_eq!(router.series("config_last_reload_successful"), Some(1.0));
+    let scope = format!("rt/http/server/127.0.0.1/{}", router.port(0));
+    assert_eq!(router.metric(&format!("{scope}/connects")), Some(1.0), "one connection all the time");
+    assert_eq!(router.metric(&format!("{scope}/connections")), Some(1.0));
+}
+
+#[test]
+fn p9_3_nothing_fails_while_configs_change_under_load() {
+    let backends = [Backend::text("one"), Backend::text("two")];
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("one", &[backends[0].addr()]);
+    router.disco().set("two", &[backends[1].addr()]);
+    router.set_config(&with_dtab("/svc/web => /#/io.l5d.fs/one ;"));
+    eventually("the first dtab is in force", SOON, || {
+        (Client::connect(router.addr(0)).get("web", "/").status == 200).then_some(())
+    });
+    let (stop, failed, served) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let loads: Vec<_> = (0..4)
+        .map(|_| {
+            let (addr, stop, failed, served) = (router.addr(0), stop.clone(), failed.clone(), served.clone());
+            std::thread::spawn(move || {
+                let mut client = Client::connect(addr);
+                while !stop.load(Ordering::SeqCst) {
+                    match client.try_get("web", "/") {
+                        Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
+                        _ => _ = failed.fetch_add(1, Ordering::SeqCst),
+                    }
+                }
+            })
+        })
+        .collect();
+    for round in 1..=6 {
+        let target = if round % 2 == 0 { "one" } else { "two" };
+        router.set_config(&with_dtab(&format!("/svc/web => /#/io.l5d.fs/{target} ;")));
+        router.signal("-HUP");
+        eventually("the next dtab is in force", SOON, || {
+            (Client::connect(router.addr(0)).get("web", "/").text() == target).then_some(())
+        });
+    }
+    stop.store(true, Ordering::SeqCst);
+    loads.into_iter().for_each(|load| load.join().expect("the load ends"));
+    assert_eq!(failed.load(Ordering::SeqCst), 0);
+    assert!(served.load(Ordering::SeqCst) > 100);
+}
+
+#[test]
+fn p9_3_an_invalid_file_leaves_the_old_one_serving_and_says_so() {
+    let one = Backend::text("one");
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[one.addr()]);
+    router.set_config("routers: [{ protocol: http, servres: [] }]");
+    eventually("the failure is in the metrics", SOON, || {
+        (router.series("config_last_reload_successful") == Some(0.0)).then_some(())
+    });
+    assert_eq!(router.series("config_reloads_total{result=\"invalid\"}"), Some(1.0));
+    assert_eq!(Client::connect(router.addr(0)).get("web", "/").text(), "one");
+    let log = router.log();
+    assert!(log.contains("the one in force stays") && log.contains("did you mean `servers`"), "{log}");
+    router.set_config(FS_CONFIG);
+    eventually("the file is good again", SOON, || {
+        (router.series("config_last_reload_successful") == Some(1.0)).then_some(())
+    });
+}
+
+#[test]
+fn p9_3_listeners_come_and_go() {
+    let one = Backend::text("one");
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[one.addr()]);
+    let mut open = Client::connect(router.addr(0));
+    assert_eq!(open.get("web", "/").status, 200);
+    router.set_config(&FS_CONFIG.replace("port: @P0@", "port: @P1@"));
+    eventually("the new port serves", SOON, || {
+        let mut client = Client::try_connect(router.addr(1)).ok()?;
+        (client.try_get("web", "/").ok()?.status == 200).then_some(())
+    });
+    eventually("the old port refuses", SOON, || Client::try_connect(router.addr(0)).err());
+    assert!(open.closed_by_peer(), "a connection of the old port has ended");
+    assert_eq!(router.metric(&format!("rt/http/server/127.0.0.1/{}/requests", router.port(0))), None);
+    // A port that somebody else has: nothing changes.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", router.port(2))).expect("it is free");
+    router.set_config(&FS_CONFIG.replace("port: @P0@", "port: @P2@"));
+    eventually("the failure is in the metrics", SOON, || {
+        (router.series("config_reloads_total{result=\"failed\"}") == Some(1.0)).then_some(())
+    });
+    assert_eq!(Client::connect(router.addr(1)).get("web", "/").status, 200);
+    drop(taken);
+}
+
+#[test]
+fn p9_3_what_needs_a_restart_is_reported() {
+    let router = Switchyard::start(FS_CONFIG);
+    router.set_config(&FS_CONFIG.replace("admin: { port: @ADMIN@ }", "admin: { port: @P5@ }"));
+    eventually("it is in the metrics", SOON, || (router.series("config_needs_restart") == Some(1.0)).then_some(()));
+    assert!(router.log().contains("these changes need a restart: admin"), "{}", router.log());
+}
+
+#[test]
+fn p9_3_a_router_that_did_not_change_keeps_its_caches() {
+    let one = Backend::text("one");
+    let more = "\n- protocol: http\n  label: more\n  servers: [{ port: @P1@ }]\n";
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[one.addr()]);
+    assert_eq!(Client::connect(router.addr(0)).get("web", "/").status, 200);
+    assert_eq!(router.metric("rt/http/bindcache/path/misses"), Some(1.0));
+    router.set_config(&format!("{FS_CONFIG}{more}"));
+    eventually("the second router serves", SOON, || Client::try_connect(router.addr(1)).ok());
+    assert_eq!(Client::connect(router.addr(0)).get("web", "/").status, 200);
+    assert_eq!(router.metric("rt/http/bindcache/path/misses"), Some(1.0), "no new path service");
+    assert_eq!(one.connections(), 1, "the connection to the service is still there");
+    router.set_config(FS_CONFIG);
+    eventually("the second router is gone", SOON, || Client::try_connect(router.addr(1)).err());
+    eventually("and its metrics", SOON, || {
+        (!router.page("/admin/metrics.json").text().contains("rt/more")).then_some(())
+    });
+}
