@@ -1,8 +1,8 @@
 //! Configuration: the text of a `linkerd.yaml` to resolved parameters, or every problem at once.
 //!
 //! For: `switchyard` at start and at reload, and `switchyard check`. Not for: building anything from the parameters, and
-//! not for opening sockets or asking the network. The only thing looked at outside the text is whether the directory of
-//! an `io.l5d.fs` namer exists.
+//! not for opening sockets or asking the network. The only things looked at outside the text are whether the directory of
+//! an `io.l5d.fs` namer exists, and the files of certificates and keys.
 //!
 //! Two layers. `tree` gives the file as written, each value with its place. The readers of the objects walk it, apply the
 //! defaults and note every problem with its place. Each object has one file and its keys stand in it in one place. What
@@ -39,6 +39,7 @@ mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tree;
 
 pub use params::{
@@ -48,8 +49,8 @@ pub use params::{
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use settings::{
-    BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
-    SessionSettings, Settings,
+    BudgetParams, Classifier, ClientParams, ClientSettings, PeerTls, PoolSettings, Sections, ServiceParams,
+    ServiceSettings, SessionSettings, Settings, TlsSetting,
 };
 
 use moved::Place;

@@ -9,7 +9,9 @@ use super::reader::Reader;
 use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
+use super::tls::client_tls;
 use balance::{AccrualConfig, Algorithm, Backoff};
+use dtab::Pattern;
 use std::time::Duration;
 
 const DEFAULT_EFFORT: u32 = 5;
@@ -20,9 +22,7 @@ pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
     sections(router, "client", Place::Client, settings)
 }
 
-fn settings(reader: &mut Reader<'_>) -> ClientSettings {
-    reader.not_yet("tls");
-    only_false(reader, "forwardClientCert");
+fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings {
     none_of(reader, "requestAuthorizers", &AUTHORIZERS);
     ClientSettings {
         balancer: balancer(reader),
@@ -33,6 +33,8 @@ fn settings(reader: &mut Reader<'_>) -> ClientSettings {
         pool: pool(reader),
         session: session(reader, "clientSession"),
         socket: socket(reader),
+        tls: client_tls(reader, prefix),
+        forward_client_cert: reader.get("forwardClientCert", boolean),
     }
 }
 

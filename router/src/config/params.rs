@@ -40,6 +40,8 @@ pub struct AdminParams {
     pub security: SecurityParams,
     /// Options of the listening socket.
     pub socket: SocketParams,
+    /// Serve over TLS. Default plain text.
+    pub tls: Option<tls::ServerTlsParams>,
 }
 
 impl Default for AdminParams {
@@ -50,6 +52,7 @@ impl Default for AdminParams {
             shutdown_grace: Duration::from_secs(10),
             security: SecurityParams::default(),
             socket: SocketParams::default(),
+            tls: None,
         }
     }
 }
@@ -241,6 +244,8 @@ pub struct ServerParams {
     pub max_call_depth: usize,
     /// Limit for a request from the head read to the response head. Default none.
     pub timeout: Option<Duration>,
+    /// TLS. Default plain text.
+    pub tls: Option<tls::ServerTlsParams>,
 }
 
 /// A telemeter (config reference §14.1).

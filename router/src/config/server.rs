@@ -8,6 +8,7 @@ use super::params::{LOOPBACK, ServerParams};
 use super::reader::{Item, Reader};
 use super::scalar::{boolean, header, ip, millis_or_off, port, size, string};
 use super::settings::limit;
+use super::tls::server_tls;
 
 const DEFAULT_PORT: u16 = 4140;
 const DEFAULT_CALL_DEPTH: usize = 1000;
@@ -34,10 +35,11 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerP
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
+        tls: server_tls(&mut reader),
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);
-    for key in ["tls", "announce", "addForwardedHeader"] {
+    for key in ["announce", "addForwardedHeader"] {
         reader.not_yet(key);
     }
     reader.finish();

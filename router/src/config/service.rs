@@ -12,7 +12,7 @@ use super::settings::{Classifier, Sections, ServiceSettings};
 
 /// The sections under the key `service`.
 pub(super) fn service(router: &mut Reader<'_>) -> Sections<ServiceSettings> {
-    sections(router, "service", Place::Service, settings)
+    sections(router, "service", Place::Service, |reader, _| settings(reader))
 }
 
 fn settings(reader: &mut Reader<'_>) -> ServiceSettings {

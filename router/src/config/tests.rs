@@ -3,6 +3,7 @@
 
 mod kinds;
 mod robust;
+mod tls;
 mod values;
 
 use super::*;
