@@ -44,6 +44,17 @@ pub enum Delegation {
     Empty,
     /// The lookup failed with this text.
     Exception(String),
+    /// A transformer changed a concrete name (naming reference §10.2).
+    Transformation {
+        /// What the transformer is called here.
+        name: &'static str,
+        /// The name before.
+        bound: BoundName,
+        /// Its address before.
+        addr: Addr,
+        /// The leaf after.
+        tree: Box<DelegateTree>,
+    },
 }
 
 /// Explores `path` (naming reference §10.3). Pending while anything read is Pending; Failed when the exploration fails
@@ -63,11 +74,20 @@ pub fn explain(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups) -> Stat
 impl DelegateTree {
     /// Calls `visit` with the name and the address of every leaf.
     pub fn for_each_leaf(&mut self, visit: &mut dyn FnMut(&BoundName, &mut Addr)) {
+        self.change_leaves(&mut |leaf| {
+            if let Delegation::Leaf(name, addr) = &mut leaf.node {
+                visit(name, addr);
+            }
+        });
+    }
+
+    /// Calls `change` with every node that is a leaf.
+    pub fn change_leaves(&mut self, change: &mut dyn FnMut(&mut DelegateTree)) {
         match &mut self.node {
-            Delegation::Leaf(name, addr) => visit(name, addr),
-            Delegation::Delegate(child) => child.for_each_leaf(visit),
-            Delegation::Alt(children) => children.iter_mut().for_each(|child| child.for_each_leaf(visit)),
-            Delegation::Union(branches) => branches.iter_mut().for_each(|(_, child)| child.for_each_leaf(visit)),
+            Delegation::Leaf(..) => change(self),
+            Delegation::Delegate(child) | Delegation::Transformation { tree: child, .. } => child.change_leaves(change),
+            Delegation::Alt(children) => children.iter_mut().for_each(|child| child.change_leaves(change)),
+            Delegation::Union(branches) => branches.iter_mut().for_each(|(_, child)| child.change_leaves(change)),
             Delegation::Neg | Delegation::Fail | Delegation::Empty | Delegation::Exception(_) => {}
         }
     }

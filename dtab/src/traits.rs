@@ -29,10 +29,11 @@ pub trait Namer: Send + Sync {
     /// The prefix with its leading `/#`, e.g. `/#/io.l5d.fs`.
     fn prefix(&self) -> &Path;
 
-    /// Looks up `rest`, the path after the prefix. Ids in the answer begin with the prefix. The answer is live until dropped.
+    /// Looks up `rest`, the path after the prefix. Ids in the answer begin with the prefix, or with `/%` when a transformer
+    /// has changed them. The answer is live until dropped.
     fn lookup(&self, rest: &Path) -> Activity<NameTree<Name>>;
 
-    /// The addresses of an id that this namer gave out; live until dropped.
+    /// The addresses of an id that this namer gave out, Neg for any other; live until dropped.
     fn resolve(&self, id: &Path) -> Activity<Addr>;
 }
 
@@ -46,4 +47,10 @@ pub trait Interpreter: Send + Sync {
 
     /// How `path` resolves, step by step. Errors with the reason when the exploration fails as a whole.
     fn explain<'a>(&'a self, dtab: &'a DtabStack, path: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>>;
+
+    /// False when [`Interpreter::explain`] never has an answer, because a transformer puts another name in place of all
+    /// (naming reference §9).
+    fn explains(&self) -> bool {
+        true
+    }
 }

@@ -1,5 +1,5 @@
-//! Everything that answers names over IO: the watch table, the namers, the local interpreter, and the JSON of addresses
-//! and delegation trees.
+//! Everything that answers names over IO: the watch table, the namers, the local interpreter, transformers, and the JSON of
+//! addresses and delegation trees.
 //!
 //! For: `router` and `namerd`, which build these things from config. Not for: the rules of names, which are pure and live
 //! in `dtab`. Facts are in `reference/naming.md`; sections are named at each item.
@@ -17,8 +17,11 @@ mod fs_file;
 mod fs_list;
 mod host;
 mod local;
+mod local_ips;
 mod rewrite;
 mod system;
+mod transform;
+mod transformed;
 mod update;
 mod watch;
 pub mod wire;
@@ -27,6 +30,9 @@ pub use crate::dns::{DnsOptions, DnsResolver, HostIps};
 pub use crate::fs::{FsError, FsNamer};
 pub use crate::host::{Host, parse_ipv4};
 pub use crate::local::LocalInterpreter;
+pub use crate::local_ips::local_ips;
 pub use crate::rewrite::{RewriteError, RewriteNamer};
 pub use crate::system::SystemNamer;
+pub use crate::transform::{AddressEffect, AddressTransformer, Replacement, Replaces, Transformer};
+pub use crate::transformed::{TransformedInterpreter, TransformedNamer};
 pub use crate::watch::{Key, Source, SourceError, Val, WatchOptions, WatchReport, WatchTable, Watched};

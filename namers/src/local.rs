@@ -83,8 +83,12 @@ impl LocalInterpreter {
     }
 
     /// Who may know the addresses of `id`: the namers with the longest prefix first, those of one prefix in preference
-    /// order, the system namer last.
+    /// order, the system namer last. An id that a transformer made begins with `/%`: of the namers, whoever holds that
+    /// transformer knows it, and its prefix may be anything.
     fn resolvers(&self, id: &Path) -> Vec<Activity<Addr>> {
+        if id.get(0) == Some(b"%") {
+            return self.namers.iter().map(|configured| contained(configured, id)).collect();
+        }
         let mut fitting: Vec<&Configured> = self.namers.iter().filter(|c| id.starts_with(&c.prefix)).collect();
         fitting.sort_by_key(|configured| std::cmp::Reverse(configured.prefix.len()));
         let mut resolvers: Vec<Activity<Addr>> = fitting.into_iter().map(|c| contained(c, id)).collect();
@@ -114,7 +118,7 @@ impl Interpreter for LocalInterpreter {
     /// Failures are published as `Ok(Addr::Failed)`, never as `State::Failed`; nothing known is `State::Pending`. Once
     /// Bound or Neg, never Pending or Failed again (naming reference §4.3). An id that no namer knows is Neg.
     fn resolve(&self, id: &Path) -> Activity<Addr> {
-        let resolvers = concrete(id).map(|id| self.resolvers(&id)).unwrap_or_default();
+        let resolvers = self.resolvers(id);
         if resolvers.is_empty() {
             return Activity::constant(State::Ok(Addr::Neg));
         }
@@ -129,15 +133,6 @@ impl Interpreter for LocalInterpreter {
             tokio::time::timeout_at(deadline, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.to_owned()))
         })
     }
-}
-
-/// The id without a leading transformer part `/%/...`, which ends before the first `#` or `$` (naming reference §9).
-fn concrete(id: &Path) -> Option<Path> {
-    if id.get(0) != Some(b"%") {
-        return Some(id.clone());
-    }
-    let at = id.labels().position(|label| label == b"#" || label == b"$")?;
-    Some(id.skip(at))
 }
 
 /// The first of several answers that is not Neg.

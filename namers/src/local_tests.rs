@@ -63,6 +63,9 @@ impl Namer for Told {
     }
 
     fn resolve(&self, id: &Path) -> Activity<Addr> {
+        if !id.starts_with(&self.prefix) {
+            return Activity::constant(State::Ok(Addr::Neg));
+        }
         self.addr(&id.to_string()).subscribe()
     }
 }
@@ -247,7 +250,7 @@ async fn a_namer_that_panics_is_failed() {
 #[tokio::test]
 async fn addresses_are_found_by_id_and_the_last_good_are_kept() {
     let (told, interpreter) = told();
-    let mut addr = interpreter.resolve(&path("/%/io.l5d.port/4141/#/told/web"));
+    let mut addr = interpreter.resolve(&path("/#/told/web"));
     let source = told.addr("/#/told/web");
     assert_eq!(addr.get(), State::Pending);
     source.publish(State::Failed("down".into()));
@@ -265,7 +268,11 @@ async fn addresses_are_found_by_id_and_the_last_good_are_kept() {
         assert_eq!(interpreter.resolve(&path(id)).get(), State::Ok(expected), "{id}");
     }
     let inet = Addr::bound(["127.0.0.1:80".parse().unwrap()]);
-    assert_eq!(interpreter.resolve(&path("/%/p/$/inet/80")).get(), State::Ok(inet));
+    assert_eq!(interpreter.resolve(&path("/$/inet/80")).get(), State::Ok(inet));
+    for id in ["/%/io.l5d.port/4141/#/told/web", "/%/p/$/inet/80"] {
+        let found = interpreter.resolve(&path(id)).get();
+        assert_eq!(found, State::Ok(Addr::Neg), "{id}: nobody knows what was done to these addresses");
+    }
 }
 
 #[tokio::test]

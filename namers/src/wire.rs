@@ -21,6 +21,7 @@ pub fn delegation(tree: &DelegateTree) -> String {
         Delegation::Fail => "fail",
         Delegation::Empty => "empty",
         Delegation::Exception(_) => "exception",
+        Delegation::Transformation { .. } => "transformation",
     };
     let mut object = Object::default();
     object.text("type", kind).text("path", &tree.path);
@@ -33,6 +34,9 @@ pub fn delegation(tree: &DelegateTree) -> String {
         Delegation::Union(branches) => object.raw("union", &array(branches.iter().map(|(w, child)| branch(*w, child)))),
         Delegation::Leaf(name, at) => object.raw("bound", &bound(name, at)),
         Delegation::Exception(message) => object.text("message", message),
+        Delegation::Transformation { name, bound: before, addr, tree } => {
+            object.text("name", name).raw("bound", &bound(before, addr)).raw("tree", &delegation(tree))
+        }
         Delegation::Neg | Delegation::Fail | Delegation::Empty => &mut object,
     };
     object.close()
@@ -157,6 +161,23 @@ mod tests {
             r##"{"weight":9.0,"tree":{"type":"neg","path":"~"}}]}"##,
         );
         assert_eq!(delegation(&tree), expected);
+    }
+
+    #[test]
+    fn a_transformation_shows_the_name_before_and_the_leaf_after() {
+        let after = leaf(Addr::Neg);
+        let node = Delegation::Transformation {
+            name: "SubnetLocalTransformer",
+            bound: BoundName { id: path("/#/t/web"), residual: Path::empty() },
+            addr: Addr::failed("x"),
+            tree: Box::new(DelegateTree { path: "/%/p/#/t/web".into(), ..after }),
+        };
+        let expected = concat!(
+            r##"{"type":"transformation","path":"/#/t/web","name":"SubnetLocalTransformer","##,
+            r##""bound":{"addr":{"type":"failed","cause":"x"},"id":"/#/t/web","path":"/"},"##,
+            r##""tree":{"type":"leaf","path":"/%/p/#/t/web","bound":{"addr":{"type":"neg"},"id":"/#/t/web","path":"/x"}}}"##,
+        );
+        assert_eq!(delegation(&DelegateTree { path: "/#/t/web".into(), dentry: None, node }), expected);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! workers stop accepting and finish, admin closes. A reload builds the next [`Live`] beside the one in force and then
 //! turns all workers to it.
 
+pub mod transformers;
+
 use crate::config::{Config, TelemeterParams};
 use crate::live::{Changes, Live, Maker, Next};
 use crate::naming::World;
@@ -50,6 +52,14 @@ pub enum StartError {
     #[error("namer {prefix}: {reason}")]
     Namer {
         /// Its prefix.
+        prefix: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A transformer cannot be made.
+    #[error("transformer {prefix}: {reason}")]
+    Transformer {
+        /// The prefix of its ids.
         prefix: String,
         /// What is wrong.
         reason: String,
@@ -158,7 +168,7 @@ pub async fn start(
     let workers = start_workers(options.workers.max(1))?;
     let mut maker =
         Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), handle };
-    let Next { live, per_worker, .. } = maker.make(&config, None)?;
+    let Next { live, per_worker, .. } = maker.make(&config, None).await?;
     workers.serve(per_worker).await;
     let live = Arc::new(ArcSwap::from_pointee(live));
     let state = Arc::new(pages::State {
@@ -209,7 +219,7 @@ impl Running {
             workers: self.workers.commands.len(),
             handle: &linked.handle,
         };
-        let Next { live, per_worker, changes } = maker.make(&config, Some(&before))?;
+        let Next { live, per_worker, changes } = maker.make(&config, Some(&before)).await?;
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
         self.workers.serve(per_worker).await;
         let live = Arc::new(live);

@@ -84,8 +84,8 @@ pub struct Next {
 
 impl Maker<'_> {
     /// Builds what `config` asks for on top of what is in force. On an error nothing has changed.
-    pub fn make(&mut self, config: &Config, before: Option<&Live>) -> Result<Next, StartError> {
-        let naming = self.world.naming(&config.namers, before.map(|live| &live.naming))?;
+    pub async fn make(&mut self, config: &Config, before: Option<&Live>) -> Result<Next, StartError> {
+        let naming = self.world.naming(&config.namers, before.map(|live| &live.naming)).await?;
         let same_names = before.is_some_and(|live| Arc::ptr_eq(&live.naming, &naming));
         let mut next = Next {
             live: Live {
@@ -102,7 +102,7 @@ impl Maker<'_> {
         };
         let mut own = Vec::new();
         for params in &config.routers {
-            let router = self.router(params, &mut next, before.filter(|_| same_names));
+            let router = self.router(params, &mut next, before.filter(|_| same_names)).await?;
             let mut listeners = Vec::new();
             for server in &params.servers {
                 listeners.push(self.listener(params, server, &router, &mut next, before)?);
@@ -118,7 +118,12 @@ impl Maker<'_> {
         Ok(next)
     }
 
-    fn router(&mut self, params: &RouterParams, next: &mut Next, before: Option<&Live>) -> Arc<Router> {
+    async fn router(
+        &mut self,
+        params: &RouterParams,
+        next: &mut Next,
+        before: Option<&Live>,
+    ) -> Result<Arc<Router>, StartError> {
         // What the servers are like is in force with every new request; it is no reason for cold caches.
         let shown = format!("{:?}", RouterParams { servers: Vec::new(), ..params.clone() });
         let kept = before
@@ -127,14 +132,14 @@ impl Maker<'_> {
         next.live.params.insert(params.label.clone(), shown);
         if let Some(kept) = kept {
             next.changes.kept += 1;
-            return kept.clone();
+            return Ok(kept.clone());
         }
         next.changes.made += 1;
         let root = self.metrics.root();
         let make_scopes = || Scopes::new(root.scope("rt").scope(&params.label));
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
-        let interpreter = next.live.naming.shared.clone();
-        Arc::new(Router::new(Arc::new(params.clone()), interpreter, scopes, self.handle.clone()))
+        let interpreter = self.world.interpreter(params, &next.live.naming).await?;
+        Ok(Arc::new(Router::new(Arc::new(params.clone()), interpreter, scopes, self.handle.clone())))
     }
 
     /// Adds a listener to every worker; where it listens.

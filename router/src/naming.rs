@@ -2,8 +2,8 @@
 //!
 //! Called by `linker`. Not for: what a namer does (crate `namers`).
 
-use crate::config::NamerParams;
-use crate::linker::StartError;
+use crate::config::{NamerKind, NamerParams, RouterParams};
+use crate::linker::{StartError, transformers};
 use dtab::{Interpreter, Namer};
 use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct World {
 pub struct Naming {
     /// What it was built from: a config with the same parameters keeps it.
     pub params: String,
-    /// Interpreter of the routers: all namers.
+    /// All namers, each behind its transformers; the interpreter of a router without transformers.
     pub shared: Arc<dyn Interpreter>,
     /// An interpreter without configured namers.
     pub bare: Arc<dyn Interpreter>,
@@ -43,35 +43,50 @@ impl World {
     }
 
     /// Builds the namers of a config; `before` is kept when it was built from the same parameters.
-    pub fn naming(&self, params: &[NamerParams], before: Option<&Arc<Naming>>) -> Result<Arc<Naming>, StartError> {
+    pub async fn naming(
+        &self,
+        params: &[NamerParams],
+        before: Option<&Arc<Naming>>,
+    ) -> Result<Arc<Naming>, StartError> {
         let shown = format!("{params:?}");
         if let Some(before) = before.filter(|before| before.params == shown) {
             return Ok(before.clone());
         }
-        let built: Vec<Built> = params.iter().map(|params| self.namer(params)).collect::<Result<_, _>>()?;
-        // A later one is asked first (config reference §3).
-        let in_preference = built.iter().rev().map(|built| built.namer.clone()).collect();
+        let built: Vec<Built> = params.iter().map(|params| self.namer(&params.kind)).collect::<Result<_, _>>()?;
+        let plain = built.iter().map(|built| built.namer.clone()).collect();
+        let in_preference = transformers::namers(params, plain, &self.system, &self.dns, &self.handle).await?;
         Ok(Arc::new(Naming {
             params: shown,
-            shared: self.interpreter(in_preference),
-            bare: self.interpreter(Vec::new()),
+            shared: self.local(in_preference),
+            bare: self.local(Vec::new()),
             fs: built.into_iter().filter_map(|built| built.fs).collect(),
         }))
     }
 
-    fn interpreter(&self, namers: Vec<Arc<dyn Namer>>) -> Arc<dyn Interpreter> {
+    /// The interpreter of a router: all namers, behind the router's transformers.
+    pub async fn interpreter(
+        &self,
+        params: &RouterParams,
+        naming: &Naming,
+    ) -> Result<Arc<dyn Interpreter>, StartError> {
+        let list = transformers::built(&params.transformers, &self.dns).await?;
+        let shared = &naming.shared;
+        Ok(transformers::around_interpreter(shared.clone(), list, shared, &self.handle))
+    }
+
+    fn local(&self, namers: Vec<Arc<dyn Namer>>) -> Arc<dyn Interpreter> {
         Arc::new(LocalInterpreter::new(namers, None, self.system.clone(), self.handle.clone()))
     }
 
-    fn namer(&self, params: &NamerParams) -> Result<Built, StartError> {
+    fn namer(&self, params: &NamerKind) -> Result<Built, StartError> {
         match params {
-            NamerParams::Fs { prefix, root_dir } => {
+            NamerKind::Fs { prefix, root_dir } => {
                 let fs = FsNamer::new(prefix.clone(), root_dir.clone(), self.dns.clone(), self.handle.clone())
                     .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
                 let fs = Arc::new(fs);
                 Ok(Built { namer: fs.clone(), fs: Some(fs) })
             }
-            NamerParams::Rewrite { prefix, pattern, name } => {
+            NamerKind::Rewrite { prefix, pattern, name } => {
                 let rewrite = RewriteNamer::new(prefix.clone(), pattern.text(), name)
                     .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
                 Ok(Built { namer: Arc::new(rewrite), fs: None })

@@ -187,7 +187,8 @@ fn check_needs_no_free_port() {
 #[test]
 fn check_opens_no_socket() {
     let config = "namers:\n- { kind: io.l5d.fs, rootDir: . }\nrouters:\n- protocol: http\n  servers:\n  - port: 4140\n  \
-                  dtab: /svc => /$/inet/example.com/80 ;\n";
+                  dtab: /svc => /$/inet/example.com/80 ;\n  interpreter: {kind: default, \
+                  transformers: [{kind: io.l5d.specificHost, host: example.com}, {kind: io.l5d.localhost}]}\n";
     let (folder, path) = file(config);
     let trace: PathBuf = folder.path().join("trace");
     let mut strace = Command::new("strace");
@@ -217,6 +218,47 @@ fn a_taken_port_ends_the_start_with_a_clear_error() {
         ran.assert_fails("Is another process using the port? Choose another one in the config\n");
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     }
+}
+
+/// A config whose interpreter has one transformer.
+fn transforming(transformer: &str) -> (TempDir, String) {
+    file(format!("admin: {{ port: 0 }}\n{GOOD}  interpreter: {{kind: default, transformers: [{transformer}]}}\n"))
+}
+
+#[test]
+fn a_local_node_needs_its_variables() {
+    for (option, variable, good, wrong) in [
+        (
+            "",
+            "POD_IP",
+            "10.1.2.3",
+            &[("", "which is not set"), ("fd00::1", "IPv4 addresses only"), ("pod", "not a literal")][..],
+        ),
+        (", hostNetwork: true", "NODE_NAME", "node-1", &[("", "which is not set")]),
+    ] {
+        let (_folder, path) = transforming(&format!("{{kind: io.l5d.k8s.localnode{option}}}"));
+        let with = |value: &str| {
+            Ran::from(switchyard(&["check", &path]).env(variable, value).output().expect("the binary runs"))
+        };
+        assert_eq!(with(good).code, Some(0), "{:?}", with(good));
+        for (value, text) in wrong {
+            with(value).assert_fails(text);
+            with(value).assert_fails(&format!("`{variable}`"));
+        }
+    }
+}
+
+/// The name is too long for DNS, so no server is asked.
+#[test]
+fn a_host_that_cannot_be_resolved_ends_the_start_and_not_the_check() {
+    let name = "a".repeat(64);
+    let (_folder, path) = transforming(&format!("{{kind: io.l5d.specificHost, host: {name}}}"));
+    assert_eq!(run(&["check", &path]).code, Some(0));
+    let ran = run(&[&path, "--log-level", "OFF"]);
+    ran.assert_fails(&format!(
+        "switchyard: transformer /%/io.l5d.specificHost: cannot resolve the host `{name}`: there is no such"
+    ));
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 mod backend;
 mod client;
 mod disco;
+pub mod fuzz;
 mod message;
 mod process;
 mod wait;

@@ -125,7 +125,8 @@ fn p9_3_what_needs_a_restart_is_reported() {
 fn p9_3_a_router_that_did_not_change_keeps_its_caches() {
     let one = Backend::text("one");
     let more = "\n- protocol: http\n  label: more\n  servers: [{ port: @P1@ }]\n";
-    let router = Switchyard::start(FS_CONFIG);
+    // Every worker has connections of its own.
+    let router = Switchyard::start_with(FS_CONFIG, &["--workers", "1"]);
     router.disco().set("web", &[one.addr()]);
     assert_eq!(Client::connect(router.addr(0)).get("web", "/").status, 200);
     assert_eq!(router.metric("rt/http/bindcache/path/misses"), Some(1.0));

@@ -75,15 +75,15 @@ pub(super) const INTERPRETERS: Kinds = Kinds {
 /// Transformers (config reference §10).
 pub(super) const TRANSFORMERS: Kinds = Kinds {
     noun: "a transformer",
-    later: &[
-        "io.l5d.k8s.daemonset",
-        "io.l5d.k8s.localnode",
+    built: &[
         "io.l5d.port",
         "io.l5d.localhost",
         "io.l5d.specificHost",
+        "io.l5d.k8s.localnode",
         "io.l5d.replace",
         "io.l5d.const",
     ],
+    later: &["io.l5d.k8s.daemonset"],
     ..NONE
 };
 

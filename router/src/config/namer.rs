@@ -3,13 +3,13 @@
 //! For: `load`. Not for: looking names up. Whether a directory exists is checked here, as Linkerd does; nothing else
 //! touches the file system or the network.
 
-use super::kinds::{Found, NAMERS, TRANSFORMERS};
+use super::kinds::{Found, NAMERS};
 use super::moved::Place;
-use super::objects::none_of;
-use super::params::NamerParams;
+use super::params::{NamerKind, NamerParams};
 use super::problem::quote;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{path, pattern, string};
+use super::transformer::transformers;
 use dtab::Path;
 use std::path::PathBuf;
 
@@ -22,30 +22,30 @@ fn namer<'a>(top: &Reader<'a>, item: Item<'a>) -> Option<NamerParams> {
     let mut reader = Reader::open(top.context, item, Place::Other)?;
     let Found::Built(kind) = NAMERS.of(&mut reader) else { return None };
     reader.get("experimental", string);
-    none_of(&mut reader, "transformers", &TRANSFORMERS);
-    let namer = match kind {
+    let transformers = transformers(&mut reader);
+    let kind = match kind {
         "io.l5d.rewrite" => rewrite(&mut reader),
         _ => fs(&mut reader),
     };
     reader.finish();
-    namer
+    Some(NamerParams { kind: kind?, transformers })
 }
 
-fn fs(reader: &mut Reader<'_>) -> Option<NamerParams> {
+fn fs(reader: &mut Reader<'_>) -> Option<NamerKind> {
     let prefix = match reader.take("prefix") {
         Some(_) => reader.get("prefix", prefix),
         None => Path::parse("/#/io.l5d.fs").ok(),
     };
     let root_dir = reader.need("rootDir", directory);
-    Some(NamerParams::Fs { prefix: prefix?, root_dir: root_dir? })
+    Some(NamerKind::Fs { prefix: prefix?, root_dir: root_dir? })
 }
 
-fn rewrite(reader: &mut Reader<'_>) -> Option<NamerParams> {
+fn rewrite(reader: &mut Reader<'_>) -> Option<NamerKind> {
     let prefix = reader.need("prefix", prefix);
     let pattern = reader.need("pattern", pattern);
     let variables = pattern.as_ref().map(|pattern| pattern.text());
     let name = reader.need("name", |item| target(item, variables));
-    Some(NamerParams::Rewrite { prefix: prefix?, pattern: pattern?, name: name? })
+    Some(NamerKind::Rewrite { prefix: prefix?, pattern: pattern?, name: name? })
 }
 
 /// The prefix of a namer, with the `/#` that is not written.

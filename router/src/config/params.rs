@@ -4,6 +4,7 @@
 //! or the parameters that depend on a name (see `settings`).
 
 use super::settings::{ClientSettings, Sections, ServiceSettings};
+use super::transformer::TransformerParams;
 use dtab::{Dtab, Path, Pattern};
 use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr};
@@ -104,7 +105,16 @@ impl Default for SocketParams {
 
 /// A namer (config reference §11).
 #[derive(Debug, Clone)]
-pub enum NamerParams {
+pub struct NamerParams {
+    /// Which namer.
+    pub kind: NamerKind,
+    /// Applied to its answers in this order. Default none.
+    pub transformers: Vec<TransformerParams>,
+}
+
+/// A kind of namer with its options.
+#[derive(Debug, Clone)]
+pub enum NamerKind {
     /// `io.l5d.fs`: files of addresses (config reference §11.2).
     Fs {
         /// With the leading `/#`. Default `/#/io.l5d.fs`.
@@ -132,6 +142,8 @@ pub struct RouterParams {
     pub dst_prefix: Path,
     /// Base dtab. Default empty.
     pub dtab: Dtab,
+    /// Applied in this order to what its interpreter binds. Default none.
+    pub transformers: Vec<TransformerParams>,
     /// Tried in this order; never empty. Default: the token in `Host`.
     pub identifiers: Vec<IdentifierParams>,
     /// Listeners; never empty.

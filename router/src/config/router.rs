@@ -5,7 +5,7 @@
 use super::clash::{Claim, Claims};
 use super::client::client;
 use super::identifier::identifiers;
-use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS, TRANSFORMERS};
+use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS};
 use super::moved::Place;
 use super::objects::none_of;
 use super::params::{BindingCacheParams, RouterParams, ServerParams};
@@ -13,6 +13,7 @@ use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, dtab, int, millis, path, seconds, size, string};
 use super::server::server;
 use super::service::service;
+use super::transformer::{TransformerParams, transformers};
 use ::dtab::{Dtab, Path};
 use std::time::Duration;
 
@@ -45,13 +46,14 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     reader.get("experimental", string);
     let source = reader.context.source;
     let label = label(&mut reader, claims);
-    interpreter(&mut reader);
+    let transformers = interpreter(&mut reader);
     plug_ins(&mut reader);
     streaming(&mut reader);
     let router = RouterParams {
         label,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
+        transformers,
         identifiers: identifiers(&mut reader),
         servers: servers(&mut reader, claims),
         client: client(&mut reader),
@@ -102,13 +104,14 @@ fn servers(reader: &mut Reader<'_>, claims: &mut Claims) -> Vec<ServerParams> {
     servers
 }
 
-fn interpreter(router: &mut Reader<'_>) {
-    let Some(mut reader) = router.sub("interpreter", Place::Other) else { return };
-    if let Found::Built(_) = INTERPRETERS.of(&mut reader) {
-        reader.get("experimental", string);
-        none_of(&mut reader, "transformers", &TRANSFORMERS);
-        reader.finish();
-    }
+/// The transformers of the interpreter: the kind that is built has nothing else.
+fn interpreter(router: &mut Reader<'_>) -> Vec<TransformerParams> {
+    let Some(mut reader) = router.sub("interpreter", Place::Other) else { return Vec::new() };
+    let Found::Built(_) = INTERPRETERS.of(&mut reader) else { return Vec::new() };
+    reader.get("experimental", string);
+    let transformers = transformers(&mut reader);
+    reader.finish();
+    transformers
 }
 
 /// The keys of plug-ins and of the access log.

@@ -4,6 +4,7 @@
 mod kinds;
 mod robust;
 mod tls;
+mod transformers;
 mod values;
 
 use super::*;
@@ -77,7 +78,7 @@ fn a_getting_started_file_loads() {
     assert_eq!((out.label.as_str(), out.dst_prefix.to_string().as_str()), ("out", "/svc"));
     assert_eq!(out.servers[0].ip.to_string(), "0.0.0.0");
     assert_eq!(config.routers[1].servers[0].ip.to_string(), "127.0.0.1");
-    assert!(matches!(&config.namers[0], NamerParams::Fs { prefix, .. } if prefix.to_string() == "/#/io.l5d.fs"));
+    assert!(matches!(&config.namers[0].kind, NamerKind::Fs { prefix, .. } if prefix.to_string() == "/#/io.l5d.fs"));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.as_json["routers"][1]["servers"][0]["port"], 4141);
 }

@@ -102,9 +102,11 @@ async fn delegator(state: &State, request: &Request) -> Response {
     }
 }
 
+/// The interpreter of a namespace; None when there is none or it cannot explain.
 fn interpreter<'a>(live: &'a Live, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
     let Some(label) = namespace else { return Some(&live.naming.bare) };
-    live.routers.iter().find(|router| router.params.label == label).map(|router| &router.interpreter)
+    let router = live.routers.iter().find(|router| router.params.label == label)?;
+    Some(&router.interpreter).filter(|interpreter| interpreter.explains())
 }
 
 /// Client id to state and addresses, all routers together (telemetry reference §17.2).

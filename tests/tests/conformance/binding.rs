@@ -1,5 +1,4 @@
-//! Binding, explaining, system names, the rewrite namer: `delegate.json`, `utility.json`, `rewrite.json`,
-//! `transform.json`.
+//! Binding, explaining, system names, the rewrite namer: `delegate.json`, `utility.json`, `rewrite.json`.
 
 use crate::Verdict;
 use crate::language::{alike, as_set, structure, text, value_json};
@@ -10,9 +9,9 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
 /// A namer of the corpus (README of the conformance folder, `delegate.json`).
-struct CorpusNamer<'a> {
-    prefix: Path,
-    json: &'a Json,
+pub(crate) struct CorpusNamer<'a> {
+    pub(crate) prefix: Path,
+    pub(crate) json: &'a Json,
 }
 
 struct Corpus<'a> {
@@ -33,20 +32,7 @@ impl<'a> Corpus<'a> {
                 Target::Failed(reason) => Addr::failed(reason),
             };
         }
-        for namer in self.namers.iter().filter(|namer| id.starts_with(&namer.prefix)) {
-            if let Some(entry) = namer.entry(&id.skip(namer.prefix.len())) {
-                return match text(entry, "result") {
-                    "addr-neg" => Addr::Neg,
-                    "addr-pending" => Addr::Pending,
-                    "addr-failed" => Addr::failed("addr failed"),
-                    _ => {
-                        let addrs = entry["addrs"].as_array().expect("addrs");
-                        Addr::bound(addrs.iter().map(|a| a.as_str().expect("text").parse().expect("an address")))
-                    }
-                };
-            }
-        }
-        Addr::Neg
+        self.namers.iter().find_map(|namer| namer.addr(id)).unwrap_or(Addr::Neg)
     }
 }
 
@@ -64,7 +50,21 @@ impl CorpusNamer<'_> {
         matching.max_by_key(|entry| entry_path(entry).len())
     }
 
-    fn lookup(&self, rest: &Path) -> State<NameTree<Name>> {
+    /// The addresses of an id; None when it is not of this namer.
+    pub(crate) fn addr(&self, id: &Path) -> Option<Addr> {
+        let entry = self.entry(&id.starts_with(&self.prefix).then(|| id.skip(self.prefix.len()))?)?;
+        Some(match text(entry, "result") {
+            "addr-neg" => Addr::Neg,
+            "addr-pending" => Addr::Pending,
+            "addr-failed" => Addr::failed("addr failed"),
+            _ => {
+                let addrs = entry["addrs"].as_array().expect("addrs");
+                Addr::bound(addrs.iter().map(|a| a.as_str().expect("text").parse().expect("an address")))
+            }
+        })
+    }
+
+    pub(crate) fn lookup(&self, rest: &Path) -> State<NameTree<Name>> {
         if self.json["kind"] == "rewrite" {
             return rewritten(text(self.json, "pattern"), text(self.json, "name"), rest);
         }
@@ -114,13 +114,21 @@ pub(crate) fn delegate(case: &Json) -> Verdict {
     let path = Path::parse(text(case, "path")).expect("a path");
     let mut corpus = Corpus::new(case);
     let bound = dtab::bind(&table, &path, &mut corpus);
-    if let wrong @ Verdict::Fail(_) = judge_binding(&case["expect"], &bound, &corpus) {
+    if let wrong @ Verdict::Fail(_) = judge_binding(&case["expect"], &bound, &|id| corpus.addr(id)) {
         return wrong;
     }
-    judge_explain(case, dtab::explain(&table, &path, &mut corpus), &corpus)
+    let mut explained = dtab::explain(&table, &path, &mut corpus);
+    if let State::Ok(tree) = &mut explained {
+        tree.for_each_leaf(&mut |name, addr| *addr = corpus.addr(&name.id));
+    }
+    judge_explain(case, explained)
 }
 
-fn judge_binding(expect: &Json, bound: &State<NameTree<BoundName>>, corpus: &Corpus<'_>) -> Verdict {
+pub(crate) fn judge_binding(
+    expect: &Json,
+    bound: &State<NameTree<BoundName>>,
+    addr: &dyn Fn(&Path) -> Addr,
+) -> Verdict {
     let (state, tree) = match bound {
         State::Pending => ("pending", None),
         State::Failed(message) => {
@@ -138,7 +146,7 @@ fn judge_binding(expect: &Json, bound: &State<NameTree<BoundName>>, corpus: &Cor
     let plain = |name: &BoundName| json!({ "id": name.id.to_string(), "residual": name.residual.to_string() });
     let full = |name: &BoundName| {
         json!({ "type": "leaf", "id": name.id.to_string(), "residual": name.residual.to_string(),
-                "addr": addr_json(&corpus.addr(&name.id)) })
+                "addr": addr_json(&addr(&name.id)) })
     };
     let got = json!({
         "bound": structure(tree, &full),
@@ -180,10 +188,9 @@ pub(crate) fn distribution(tree: &NameTree<BoundName>, leaf: &dyn Fn(&BoundName)
     Json::Array(rows.collect())
 }
 
-fn judge_explain(case: &Json, got: State<dtab::DelegateTree>, corpus: &Corpus<'_>) -> Verdict {
+pub(crate) fn judge_explain(case: &Json, got: State<dtab::DelegateTree>) -> Verdict {
     match got {
-        State::Ok(mut tree) => {
-            tree.for_each_leaf(&mut |name, addr| *addr = corpus.addr(&name.id));
+        State::Ok(tree) => {
             let shown: Json = serde_json::from_str(&namers::wire::delegation(&tree)).expect("JSON");
             match case.get("explain") {
                 Some(want) if !alike(&sort_addrs(&shown), &sort_addrs(want)) => {
@@ -266,8 +273,4 @@ pub(crate) fn rewrite(case: &Json) -> Verdict {
     };
     let key = if case.get("ok").is_some() { "ok" } else { "error" };
     Verdict::equal(&got[key], &case[key])
-}
-
-pub(crate) fn transform(_: &Json) -> Verdict {
-    Verdict::Skip("transformers come with a later release; `check` refuses a config that uses one".into())
 }

@@ -8,6 +8,7 @@
 mod binding;
 mod language;
 mod requests;
+mod transform;
 
 use serde_json::Value as Json;
 use std::path::{Path as FilePath, PathBuf};
@@ -40,7 +41,7 @@ const FILES: [(&str, Runner); 11] = [
     ("delegate.json", binding::delegate),
     ("utility.json", binding::utility),
     ("rewrite.json", binding::rewrite),
-    ("transform.json", binding::transform),
+    ("transform.json", transform::transform),
     ("identify.json", requests::identify),
     ("override.json", requests::overrides),
 ];

@@ -24,15 +24,12 @@ fn kinds_that_are_not_built_yet_say_so() {
         let kind = format!("io.l5d.{kind}");
         later(&router(&format!("interpreter: {{dst: /x, kind: {kind}}}")), &kind, "an interpreter");
     }
-    for kind in "k8s.daemonset k8s.localnode port localhost specificHost replace const".split(' ') {
-        let kind = format!("io.l5d.{kind}");
-        let lines = format!("interpreter: {{kind: default, transformers: [{{kind: {kind}}}]}}");
-        later(&router(&lines), &kind, "a transformer");
-        later(
-            &top(format!("namers:\n- {{kind: io.l5d.fs, rootDir: ., transformers: [{{kind: {kind}}}]}}")),
-            &kind,
-            "a transformer",
-        );
+    let daemonset = "transformers: [{kind: io.l5d.k8s.daemonset, namespace: l5d, service: l5d, port: incoming}]";
+    for file in [
+        router(&format!("interpreter: {{kind: default, {daemonset}}}")),
+        top(format!("namers:\n- {{kind: io.l5d.fs, rootDir: ., {daemonset}}}")),
+    ] {
+        later(&file, "io.l5d.k8s.daemonset", "a transformer");
     }
     for kind in ["io.l5d.ingress", "io.l5d.k8s.istio", "io.l5d.k8s.istio-ingress"] {
         later(&router(&format!("identifier: {{kind: {kind}}}")), kind, "an identifier");

@@ -107,7 +107,8 @@ fn hostile_texts_end_soon() {
         let found = bad(&text);
         let shown: Vec<_> = found.iter().take(3).collect();
         assert!(found.iter().any(|line| line.contains(part)), "wanted {part}, found {shown:?}");
-        assert!(start.elapsed() < Duration::from_secs(20), "{part} took {:?}", start.elapsed());
+        // Seconds when it is linear, hours when it is not: also on a busy machine.
+        assert!(start.elapsed() < Duration::from_secs(180), "{part} took {:?}", start.elapsed());
     }
 }
 

@@ -159,8 +159,8 @@ fn namers() {
     let text = "namers:\n- {kind: io.l5d.fs, rootDir: ., prefix: /a/b, experimental: true, transformers: []}\n\
                 - {kind: io.l5d.rewrite, prefix: /host, pattern: '/{a}/api', name: '/srv/{a}'}\n";
     let config = good(&format!("{text}{}", router("")));
-    assert!(matches!(&config.namers[0], NamerParams::Fs { prefix, .. } if prefix.to_string() == "/#/a/b"));
-    assert!(matches!(&config.namers[1], NamerParams::Rewrite { prefix, name, .. }
+    assert!(matches!(&config.namers[0].kind, NamerKind::Fs { prefix, .. } if prefix.to_string() == "/#/a/b"));
+    assert!(matches!(&config.namers[1].kind, NamerKind::Rewrite { prefix, name, .. }
         if prefix.to_string() == "/#/host" && name == "/srv/{a}"));
     for (entry, part) in [
         ("{kind: io.l5d.fs}", "f:6:3: namers[0].rootDir: required key `rootDir` is missing"),
