@@ -21,6 +21,8 @@ pub enum Kind {
     ExpectationFailed,
     /// CONNECT is not served.
     MethodNotAllowed,
+    /// The request is for another host than its TLS connection.
+    Misdirected,
     /// Too many hops in `Via`.
     CallDepth,
     /// The name leads back to the listener that took the request.
@@ -118,6 +120,7 @@ impl Kind {
             Kind::BadRequest => Some("bad-request"),
             Kind::ExpectationFailed => Some("expectation"),
             Kind::MethodNotAllowed => Some("method-not-allowed"),
+            Kind::Misdirected => Some("misdirected"),
             Kind::CallDepth => Some("call-depth"),
             Kind::SelfLoop => Some("self-loop"),
             Kind::BadOverride => Some("bad-override"),
@@ -133,6 +136,7 @@ impl Kind {
             | Kind::BadRequest
             | Kind::ExpectationFailed
             | Kind::MethodNotAllowed
+            | Kind::Misdirected
             | Kind::CallDepth
             | Kind::DownstreamBody
             | Kind::BodyTimeout
@@ -150,9 +154,11 @@ impl Kind {
     /// The class name that Linkerd 1 dashboards know it by (telemetry reference §4.1, `failures/<class>`).
     pub fn class(self) -> &'static str {
         match self {
-            Kind::Unidentified | Kind::BadRequest | Kind::ExpectationFailed | Kind::MethodNotAllowed => {
-                "io.buoyant.router.RoutingFactory$UnknownDst"
-            }
+            Kind::Unidentified
+            | Kind::BadRequest
+            | Kind::ExpectationFailed
+            | Kind::MethodNotAllowed
+            | Kind::Misdirected => "io.buoyant.router.RoutingFactory$UnknownDst",
             Kind::IdentifierThrew | Kind::BadOverride => "java.lang.IllegalArgumentException",
             Kind::CallDepth | Kind::SelfLoop => {
                 "io.buoyant.linkerd.protocol.http.MaxCallDepthFilter$MaxCallDepthException"

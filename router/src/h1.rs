@@ -15,6 +15,7 @@ mod relay;
 use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::respond;
+use crate::secure::{self, Caller};
 use crate::server::Admission;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
@@ -44,6 +45,8 @@ pub(crate) struct Session {
     pub(crate) conn: Conn<Stream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
+    /// What TLS knows of the client; none without TLS.
+    pub(crate) caller: Option<Box<Caller>>,
     opened: u64,
     /// A request was read from this connection.
     served: bool,
@@ -69,8 +72,16 @@ pub(crate) async fn serve(
     admission: Admission,
 ) {
     let cx = home.current();
-    let conn = Conn::new(Stream::Plain(socket));
-    let mut session = Session { home, cx, conn, slot, peer, opened: clock::now(), served: false };
+    let (stream, caller) = match &cx.server.tls {
+        None => (Stream::Plain(socket), None),
+        // A box of its own: connections that are only open are not to hold the room of a handshake.
+        Some(tls) => match Box::pin(secure::accept((tls, &cx.server, &cx.pace), socket, peer, &slot)).await {
+            Some((stream, caller)) => (stream, Some(caller)),
+            None => return,
+        },
+    };
+    let conn = Conn::new(stream);
+    let mut session = Session { home, cx, conn, slot, peer, caller, opened: clock::now(), served: false };
     session.run().await;
     // Counted until here, also when the task is dropped or panics.
     drop(admission);
@@ -82,14 +93,38 @@ impl Session {
         while self.wait().await {
             // A reload between two requests is in force from the next one on.
             self.cx = self.home.current();
+            if !self.is_as_secure_as_asked() {
+                return;
+            }
             match Box::pin(self.one_request()).await {
                 After::Keep if !self.slot.is_ending() => {}
                 // Pipelined bytes that nobody reads would turn the close into a reset, and the answer with it.
                 After::Keep if self.conn.has_buffered() => return Box::pin(self.linger()).await,
-                After::Keep | After::Close => return,
+                After::Keep => break,
+                After::Close => return,
                 After::Linger => return Box::pin(self.linger()).await,
             }
         }
+        if self.conn.io().is_tls() {
+            Box::pin(self.farewell()).await;
+        }
+    }
+
+    /// False when a reload has put TLS in force on the listener, or client certificates, and this connection is from
+    /// before. Then nothing more is served on it.
+    fn is_as_secure_as_asked(&self) -> bool {
+        match (&self.cx.server.tls, &self.caller) {
+            (Some(tls), Some(caller)) => !tls.requires_client_auth() || caller.peer().is_some(),
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
+    /// Says goodbye as TLS wants it, between two requests only: it would make a broken body look whole.
+    async fn farewell(&mut self) {
+        self.slot.set(clock::now() + clock::nanos(LINGER));
+        // Whoever is gone does not hear it.
+        let _ = self.slot.run(self.conn.shutdown()).await;
     }
 
     /// Waits for the first byte of a request as long as the server's session limits allow; false: there is none.

@@ -25,6 +25,7 @@ pub mod respond;
 pub mod route;
 pub mod router;
 pub mod scopes;
+pub mod secure;
 pub mod server;
 pub mod shutdown;
 pub mod stream;

@@ -7,12 +7,15 @@ use crate::linker::{StartError, transformers};
 use dtab::{Interpreter, Namer};
 use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
 use std::sync::Arc;
+use tls::Tls;
 use tokio::runtime::Handle;
 
-/// What all configs of a process share: the resolver and the built-in names.
+/// What all configs of a process share: the resolver, the built-in names, and the files of TLS.
 pub struct World {
     dns: Arc<DnsResolver>,
     system: SystemNamer,
+    /// Certificates and keys, watched.
+    pub tls: Tls,
     handle: Handle,
 }
 
@@ -39,7 +42,7 @@ impl World {
     pub fn new(handle: &Handle) -> World {
         let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
         let system = SystemNamer::new(dns.clone(), handle.clone());
-        World { dns, system, handle: handle.clone() }
+        World { dns, system, tls: Tls::new(handle), handle: handle.clone() }
     }
 
     /// Builds the namers of a config; `before` is kept when it was built from the same parameters.

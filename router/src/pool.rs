@@ -35,8 +35,8 @@ pub struct Pool {
 
 /// True when nothing has arrived on an idle connection and it is open, as far as the runtime knows; costs no system
 /// call then.
-fn is_alive(conn: &Conn<Stream>) -> bool {
-    conn.io().is_quiet() && !conn.is_eof() && !conn.has_buffered()
+fn is_alive(conn: &mut Conn<Stream>) -> bool {
+    conn.io_mut().is_quiet() && !conn.is_eof() && !conn.has_buffered()
 }
 
 impl Pool {
@@ -45,7 +45,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&endpoint.uid())?;
         while let Some(mut entry) = list.pop() {
-            if entry.expires > now && is_alive(&entry.upstream.conn) {
+            if entry.expires > now && is_alive(&mut entry.upstream.conn) {
                 entry.upstream.reused = true;
                 return Some(entry.upstream);
             }
@@ -65,8 +65,8 @@ impl Pool {
     /// Closes what is too old, dead, or leads to an endpoint that has left discovery.
     pub fn sweep(&self, now: u64) {
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|entry| {
-                entry.expires > now && !entry.upstream.endpoint.is_closed() && is_alive(&entry.upstream.conn)
+            list.retain_mut(|entry| {
+                entry.expires > now && !entry.upstream.endpoint.is_closed() && is_alive(&mut entry.upstream.conn)
             });
             !list.is_empty()
         });

@@ -33,6 +33,7 @@ pub fn status(kind: Kind) -> StatusCode {
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Kind::SelfLoop => StatusCode::LOOP_DETECTED,
         Kind::IdentifierThrew
         | Kind::NoHosts

@@ -1,6 +1,6 @@
 //! [`Router`]: one router of the config: its caches, its interpreter, its parameters; shared by all workers.
 
-use crate::client::Clients;
+use crate::client::{Clients, TlsFiles};
 use crate::clock;
 use crate::config::RouterParams;
 use crate::error::{Kind, RouteError};
@@ -42,15 +42,16 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router that binds with `interpreter` and counts in `scopes`; its tasks run on `handle`.
+    /// A router that binds with `interpreter`, connects with the files of `tls` and counts in `scopes`; its tasks run on `handle`.
     pub fn new(
         params: Arc<RouterParams>,
         interpreter: Arc<dyn Interpreter>,
+        tls: TlsFiles,
         scopes: Arc<Scopes>,
         handle: Handle,
     ) -> Router {
         let scope = scopes.root().clone();
-        let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
+        let clients = Clients::new(interpreter.clone(), params.clone(), tls, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
         let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
         Router {

@@ -1,6 +1,7 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
 use crate::config::{RouterParams, ServerParams, SocketParams};
+use crate::secure::TlsStats;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use tls::ServerTls;
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
 const BACKLOG: i32 = 4096;
@@ -34,6 +36,8 @@ pub struct ServerStats {
     pub lifetime: Arc<Counter>,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
+    /// `tls/*`, once the server speaks TLS.
+    pub tls: OnceLock<TlsStats>,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
     _connections: GaugeGuard,
@@ -47,6 +51,8 @@ pub struct Server {
     pub label: String,
     /// Counters; those of the server that a reload replaced with this one.
     pub stats: Arc<ServerStats>,
+    /// TLS, when it speaks it.
+    pub tls: Option<Arc<ServerTls>>,
     gate: Arc<Gate>,
 }
 
@@ -101,6 +107,7 @@ impl Server {
         router: &RouterParams,
         scope: &Scope,
         before: Option<&Server>,
+        tls: Option<Arc<ServerTls>>,
     ) -> Server {
         let label = format!("{}/{}", bound.ip(), bound.port());
         let (gate, stats) = match before {
@@ -117,7 +124,10 @@ impl Server {
             let read = move || running.upgrade().map_or(0, |gate| gate.requests.load(Ordering::Relaxed)) as f64;
             gate.gauge.get_or_init(|| scope.scope("server").scope(&label).gauge("request_concurrency", read));
         }
-        Server { params, label, stats, gate }
+        if tls.is_some() {
+            stats.tls.get_or_init(|| TlsStats::new(&scope.scope("server").scope(&label)));
+        }
+        Server { params, label, stats, tls, gate }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
@@ -168,6 +178,7 @@ impl ServerStats {
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
             dtab_size: scope.stat("dtab/size"),
+            tls: OnceLock::new(),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             connections,
         }

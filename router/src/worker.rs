@@ -8,6 +8,7 @@ use crate::h1;
 use crate::pool::Pool;
 use crate::route::PathService;
 use crate::router::Router;
+use crate::secure::Pace;
 use crate::server::Server;
 use crate::timer::Timers;
 use http::HeaderMap;
@@ -49,6 +50,8 @@ pub struct WorkerServer {
     pub pool: Rc<Pool>,
     /// The worker's spare header maps.
     pub spare: Rc<Spare>,
+    /// The worker's share of time for TLS handshakes.
+    pub pace: Rc<Pace>,
     /// Room for the key of the request at hand.
     pub key: RefCell<Vec<u8>>,
     /// Does not keep services alive: what leaves the cache is gone.
@@ -157,6 +160,7 @@ struct Worker {
     pool: Rc<Pool>,
     timers: Rc<Timers>,
     spare: Rc<Spare>,
+    pace: Rc<Pace>,
     accepting: Rc<RefCell<HashMap<u64, Accepting>>>,
 }
 
@@ -208,6 +212,7 @@ impl Worker {
                 router,
                 pool: self.pool.clone(),
                 spare: self.spare.clone(),
+                pace: self.pace.clone(),
                 key: RefCell::default(),
                 memo: RefCell::default(),
             });

@@ -32,6 +32,15 @@ impl HandshakeError {
         }
     }
 
+    /// True when the peer has refused our certificate, or wants one. It says so during the handshake, in the sense of the
+    /// protocol, even when TLS 1.3 lets us learn it later: nothing that was sent on the connection was acted on.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self.reason,
+            "alert-certificate-required" | "alert-unknown-ca" | "alert-certificate-expired" | "alert-certificate"
+        )
+    }
+
     /// What the peer's TLS says in an error of reading or writing after the handshake; none when TLS is not the cause.
     pub fn of_established(error: &io::Error) -> Option<HandshakeError> {
         tls_error(error).map(HandshakeError::from_rustls)

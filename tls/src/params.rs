@@ -24,6 +24,9 @@ pub struct ServerTlsParams {
     pub protocols: Vec<String>,
     /// Protocols to agree on by ALPN, most preferred first. Empty: the extension is ignored.
     pub alpn: Vec<Vec<u8>>,
+    /// `requireSniMatch`, Switchyard only: requests must be for the host that the connection was made for. For whoever
+    /// serves requests to look at.
+    pub require_sni_match: bool,
 }
 
 /// TLS of a client but for the expected name (config reference §8.5).

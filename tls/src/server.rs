@@ -42,6 +42,7 @@ impl State for ServerState {
 pub struct ServerTls {
     held: Arc<Held<ServerState>>,
     require_client_auth: bool,
+    require_sni_match: bool,
 }
 
 impl ServerTls {
@@ -49,7 +50,8 @@ impl ServerTls {
         let own = params.clone();
         let name = params.cert_path.display().to_string();
         let held = Held::new(name, params.paths(), move |files| build(&own, files))?;
-        Ok(ServerTls { held: Arc::new(held), require_client_auth: params.require_client_auth })
+        let ServerTlsParams { require_client_auth, require_sni_match, .. } = *params;
+        Ok(ServerTls { held: Arc::new(held), require_client_auth, require_sni_match })
     }
 
     pub(crate) fn held(&self) -> Arc<dyn Reload> {
@@ -59,6 +61,11 @@ impl ServerTls {
     /// Whether clients must show a certificate.
     pub fn requires_client_auth(&self) -> bool {
         self.require_client_auth
+    }
+
+    /// Whether requests must be for the host that their connection was made for.
+    pub fn requires_sni_match(&self) -> bool {
+        self.require_sni_match
     }
 
     /// The server's side of a handshake on `io`. Waits as long as the peer does: bound it by a timeout.

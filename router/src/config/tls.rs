@@ -16,9 +16,21 @@ use tls::{CertificateInfo, ClientAuthParams, ClientTlsParams, Part, ServerTlsPar
 /// Warnings about expiry for one `tls` object, at most; a bundle of authorities may hold many old ones.
 const MAX_WARNINGS: usize = 5;
 
-/// `tls` of a listener that speaks HTTP/1. ALPN names it, so that who asks for HTTP/2 alone learns it in the handshake.
+/// `tls` of a listener of a router.
 pub(super) fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
     let mut reader = parent.sub("tls", Place::ServerTls)?;
+    let require_sni_match = reader.get("requireSniMatch", boolean).unwrap_or(false);
+    let params = listener_tls(reader)?;
+    Some(ServerTlsParams { require_sni_match, ..params })
+}
+
+/// `tls` of the administrative server.
+pub(super) fn admin_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
+    parent.sub("tls", Place::ServerTls).and_then(listener_tls)
+}
+
+/// ALPN names HTTP/1, so that who speaks HTTP/2 alone learns it in the handshake.
+fn listener_tls(mut reader: Reader<'_>) -> Option<ServerTlsParams> {
     let cert_path = reader.need("certPath", file);
     let key_path = reader.need("keyPath", file);
     let intermediate_certs_path = reader.get("intermediateCertsPath", file);
@@ -38,6 +50,7 @@ pub(super) fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
         ciphers,
         protocols,
         alpn: vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()],
+        require_sni_match: false,
     });
     if let Some(params) = &params {
         let trust = if params.ca_cert_path.is_some() { "caCertPath" } else { "requireClientAuth" };

@@ -4,7 +4,7 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::Session;
-use super::connect::connect;
+use super::connect::{TLS_CLASS, connect, not_connected};
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
 use super::relay::{SendError, append_fields};
@@ -16,6 +16,7 @@ use crate::error::{Kind, RouteError};
 use crate::headers;
 use crate::pool::Upstream;
 use crate::route::{Leaf, PathService};
+use crate::secure::{self, Caller};
 use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
@@ -295,7 +296,7 @@ async fn once(
         Some(upstream) => upstream,
         None => connect(session, request, service, client, lease).await?,
     };
-    write_head(request, leaf, &mut upstream);
+    write_head(request, leaf, session.caller.as_deref(), &mut upstream);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     let started = if upstream.reused { lease.began } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
@@ -317,11 +318,13 @@ async fn once(
             Ok((head, upstream, now))
         }
         Err(error) => {
-            let failure = failed(request, leaf, &upstream, error, due);
+            let failure = failed(request, service, leaf, &upstream, error, due);
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
                 lease.judge(false, clock::now());
+            } else if failure.error.kind == Kind::ConnectFailed {
+                lease.connect_failed();
             }
             let ms = dispatch.finish(false, clock::now());
             client.stats.status.error(ms);
@@ -383,16 +386,28 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
 }
 
-fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream) {
+fn write_head(request: &Request, leaf: &Leaf, caller: Option<&Caller>, upstream: &mut Upstream) {
     let out = upstream.conn.out();
     out.clear();
     encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
+    if leaf.client.params.forward_client_cert
+        && let Some(peer) = caller.and_then(Caller::peer)
+    {
+        append_fields(out, format!("x-forwarded-client-cert: {}\r\n", peer.forwarded()).as_bytes());
+    }
 }
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
-fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveError, due: u64) -> Failure {
+fn failed(
+    request: &Request,
+    service: &PathService,
+    leaf: &Leaf,
+    upstream: &Upstream,
+    error: ReceiveError,
+    due: u64,
+) -> Failure {
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     match error {
         ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
@@ -412,22 +427,33 @@ fn failed(request: &Request, leaf: &Leaf, upstream: &Upstream, error: ReceiveErr
         ReceiveError::Send(SendError::ClientGone) => {
             Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
         }
-        ReceiveError::Send(SendError::Closed(reason)) => {
-            let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-            let unanswered = !upstream.conn.has_buffered();
-            let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
-            Failure {
-                error: RouteError::new(Kind::UpstreamClosed, text),
-                retryable: true,
-                requeue: if safe { Requeue::Dispatch { reused: upstream.reused } } else { Requeue::No },
-            }
+        ReceiveError::Send(SendError::Tls(said)) if said.is_refusal() && !upstream.reused => {
+            secure::count("client", said.reason);
+            leaf.client.stats.creation_failures.record(TLS_CLASS);
+            let error = not_connected(addr, service, &leaf.client, &format!("TLS: {said}"));
+            Failure { error, retryable: true, requeue: Requeue::Connect }
         }
+        ReceiveError::Send(SendError::Tls(said)) => closed(request, leaf, upstream, &said.text),
+        ReceiveError::Send(SendError::Closed(reason)) => closed(request, leaf, upstream, &reason),
         ReceiveError::Send(SendError::Framing(reason)) => {
             let text = format!(
                 "the response is not legal HTTP: {reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}"
             );
             Failure { error: RouteError::new(Kind::UpstreamFraming, text), retryable: true, requeue: Requeue::No }
         }
+    }
+}
+
+/// The failure of a connection that ended without an answer.
+fn closed(request: &Request, leaf: &Leaf, upstream: &Upstream, reason: &str) -> Failure {
+    let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
+    let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+    let unanswered = !upstream.conn.has_buffered();
+    let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
+    Failure {
+        error: RouteError::new(Kind::UpstreamClosed, text),
+        retryable: true,
+        requeue: if safe { Requeue::Dispatch { reused: upstream.reused } } else { Requeue::No },
     }
 }
 

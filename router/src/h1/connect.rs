@@ -11,13 +11,22 @@ use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
 use crate::pool::Upstream;
 use crate::route::PathService;
+use crate::secure;
 use crate::stream::Stream;
 use http1::Conn;
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::Duration;
+use tls::HandshakeError;
 use tokio::net::TcpStream;
 
 /// A connection must be made within this time (data-plane reference §12: fixed in Linkerd 1).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How failures are counted in `service_creation/failures`.
+const TCP_CLASS: &str = "java.net.ConnectException";
+/// As before, for TLS.
+pub(crate) const TLS_CLASS: &str = "com.twitter.finagle.SslException";
 
 /// A new connection to the endpoint of `lease`.
 pub(crate) async fn connect(
@@ -30,21 +39,60 @@ pub(crate) async fn connect(
     let addr = lease.endpoint.addr();
     let started = clock::now();
     session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
-    let reason = match session.slot.run(TcpStream::connect(addr)).await {
-        Ok(Ok(socket)) => {
+    let reached = Cell::new(false);
+    let (class, reason) = match session.slot.run(open(addr, client, &reached)).await {
+        Ok(Ok(stream)) => {
             lease.endpoint.connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
-            set_options(&socket, &client.params);
             let endpoint = lease.endpoint.clone();
-            return Ok(Upstream { conn: Conn::new(Stream::Plain(socket)), endpoint, created: started, reused: false });
+            return Ok(Upstream { conn: Conn::new(stream), endpoint, created: started, reused: false });
         }
-        Ok(Err(error)) => error.to_string(),
+        Ok(Err(OpenError::Tcp(error))) => (TCP_CLASS, error.to_string()),
+        Ok(Err(OpenError::Tls(error))) => {
+            secure::count("client", error.reason);
+            (TLS_CLASS, format!("TLS: {error}"))
+        }
         Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
-        Err(_) => format!("no answer within {}", show_duration(CONNECT_TIMEOUT)),
+        Err(_) if reached.get() => {
+            secure::count("client", "timeout");
+            (TLS_CLASS, format!("TLS: the handshake was not done within {}", show_duration(CONNECT_TIMEOUT)))
+        }
+        Err(_) => (TCP_CLASS, format!("no answer within {}", show_duration(CONNECT_TIMEOUT))),
     };
     lease.connect_failed();
-    client.stats.creation_failures.record("java.net.ConnectException");
+    client.stats.creation_failures.record(class);
+    let error = not_connected(addr, service, client, &reason);
+    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+}
+
+/// Why there is no connection.
+enum OpenError {
+    Tcp(std::io::Error),
+    Tls(HandshakeError),
+}
+
+/// A connection with the options and the TLS of the client. `reached` is set once the endpoint has answered at all.
+async fn open(addr: SocketAddr, client: &Client, reached: &Cell<bool>) -> Result<Stream, OpenError> {
+    let socket = TcpStream::connect(addr).await.map_err(OpenError::Tcp)?;
+    set_options(&socket, &client.params);
+    let tls = match (&client.params.tls, &client.tls) {
+        (None, _) => return Ok(Stream::Plain(socket)),
+        (Some(_), Some(tls)) => tls,
+        // Never plain text where TLS was asked for.
+        (Some(_), None) => {
+            let text = "the files of this client are not loaded".to_owned();
+            return Err(OpenError::Tls(HandshakeError { reason: "not-loaded", text }));
+        }
+    };
+    reached.set(true);
+    // A handshake needs much room, and few connections are being made at one time.
+    let stream = Box::pin(tls.connect(socket, addr.ip(), None)).await.map_err(OpenError::Tls)?;
+    Ok(Stream::Connected(Box::new(stream)))
+}
+
+/// The error of an endpoint that cannot be reached (data-plane reference §8.2).
+pub(crate) fn not_connected(addr: SocketAddr, service: &PathService, client: &Client, reason: &str) -> RouteError {
     let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
     let text = format!(
         "Unable to establish connection to {addr}: {reason}.\n\nservice name: {}\nclient name: {}\naddresses: [{}]\n\
@@ -53,8 +101,7 @@ pub(crate) async fn connect(
         client.id,
         addresses.join(", ")
     );
-    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
-    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+    RouteError::new(Kind::ConnectFailed, text).undispatched()
 }
 
 fn set_options(socket: &TcpStream, params: &ClientParams) {

@@ -11,6 +11,7 @@ use crate::error::{Kind, RouteError};
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
 use crate::route::{Dst, PathService};
+use crate::secure;
 use crate::server::Permit;
 use crate::timer::NEVER;
 use crate::worker::Remembered;
@@ -55,6 +56,7 @@ pub(crate) fn prepare(
     }
     target = origin_form(&method, target, &mut headers)?;
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
+    secure::check_host(session.caller.as_deref(), server, &headers)?;
     let seen = Seen::of(&headers);
     let params = &server.params;
     if seen.via && headers::call_depth(&headers) > params.max_call_depth {

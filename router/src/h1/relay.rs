@@ -57,6 +57,8 @@ pub(crate) enum SendError {
     ClientGone,
     /// The upstream closed or reset without an answer.
     Closed(String),
+    /// The upstream's TLS ended the connection, with a word about why.
+    Tls(tls::HandshakeError),
     /// The upstream's answer is not HTTP.
     Framing(HeadError),
 }
@@ -207,7 +209,10 @@ impl RequestBody {
 fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
-        HeadError::Io(error) => SendError::Closed(error.to_string()),
+        HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
+            Some(said) => SendError::Tls(said),
+            None => SendError::Closed(error.to_string()),
+        },
         other => SendError::Framing(other),
     }
 }

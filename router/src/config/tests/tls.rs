@@ -42,11 +42,16 @@ fn client(tls: &str) -> String {
 fn a_server_has_all_keys() {
     let folder = folder();
     let all = "{certPath: @/web.pem, keyPath: @/web.key, intermediateCertsPath: @/soon.pem, caCertPath: @/web.pem,
-         requireClientAuth: true, ciphers: [TLS_AES_128_GCM_SHA256, ECDHE-RSA-AES128-GCM-SHA256], protocols: [TLSv1.2]}";
+         requireClientAuth: true, requireSniMatch: true, ciphers: [TLS_AES_128_GCM_SHA256, ECDHE-RSA-AES128-GCM-SHA256], protocols: [TLSv1.2]}";
     let config = load("f", &with(&folder, &server(all))).unwrap();
     let tls = config.routers[0].servers[0].tls.as_ref().unwrap();
     assert_eq!(tls.cert_path, folder.path().join("web.pem"));
-    assert!(tls.require_client_auth && tls.ca_cert_path.is_some() && tls.intermediate_certs_path.is_some());
+    assert!(
+        tls.require_client_auth
+            && tls.require_sni_match
+            && tls.ca_cert_path.is_some()
+            && tls.intermediate_certs_path.is_some()
+    );
     assert_eq!((tls.ciphers.len(), tls.protocols.as_slice()), (2, ["TLSv1.2".to_owned()].as_slice()));
     assert_eq!(config.warnings.len(), 1, "the one that ends soon: {:?}", config.warnings);
     assert!(config.warnings[0].contains("servers[0].tls: ") && config.warnings[0].contains("expires soon, on 20"));
