@@ -7,7 +7,7 @@ use crate::clock;
 use crate::error::{Kind, RouteError};
 use crate::server::Server;
 use crate::stream::Stream;
-use crate::timer::Slot;
+use crate::timer::{Elapsed, Slot};
 use http::{HeaderMap, HeaderValue, header};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 
 /// A client must be done with its handshake within this time (attack T7).
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// And within this time once the listener ends.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Handshakes may come together for so long before they are spread, in nanoseconds.
 const SLACK: u64 = 20_000_000;
 /// What a handshake costs before any was measured, in nanoseconds.
@@ -113,7 +115,14 @@ pub(crate) async fn accept(
         count("server", error.reason);
         tracing::debug!(%peer, listener = %server.label, reason = error.reason, "TLS handshake failed: {error}");
     };
-    match slot.run(paced(tls, socket, pace)).await {
+    let mut shaking = pin!(paced(tls, socket, pace));
+    let mut outcome = slot.run_idle(shaking.as_mut()).await;
+    if matches!(outcome, Err(Elapsed::Drained)) {
+        // Accepted, and not yet heard, as without TLS: it has a moment to say what it wants.
+        slot.set(clock::now() + clock::nanos(LAST_MOMENT));
+        outcome = slot.run(shaking).await;
+    }
+    match outcome {
         Ok(Ok(stream)) => {
             stats.handshake_ms.add(clock::now().saturating_sub(started) / 1_000_000);
             let open = stats.connections.clone();

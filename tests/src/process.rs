@@ -74,9 +74,16 @@ impl Switchyard {
 
     /// As [`Switchyard::start`], with more arguments.
     pub fn start_with(yaml: &str, args: &[&str]) -> Switchyard {
+        let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
+        let plain = |admin| Client::try_connect(admin).and_then(ready).is_ok_and(|response| response.status == 200);
+        Switchyard::start_when(yaml, args, plain)
+    }
+
+    /// As [`Switchyard::start_with`], when `is_ready` says so of its admin server.
+    pub fn start_when(yaml: &str, args: &[&str], is_ready: impl Fn(SocketAddr) -> bool) -> Switchyard {
         for attempt in 1.. {
             let mut started = Switchyard::spawn(yaml, args);
-            match started.until_ready() {
+            match started.until_ready(&is_ready) {
                 Ok(()) => note_log(&started.log),
                 Err(what) if attempt < ATTEMPTS && what.contains("cannot listen on") => continue,
                 Err(what) => panic!("the router does not start: {what}"),
@@ -101,14 +108,13 @@ impl Switchyard {
         Switchyard { child, folder, disco, log, admin, ports }
     }
 
-    fn until_ready(&mut self) -> Result<(), String> {
+    fn until_ready(&mut self, is_ready: impl Fn(SocketAddr) -> bool) -> Result<(), String> {
         let started = Instant::now();
         while started.elapsed() < READY_WITHIN {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("{status}\n{}", self.log()));
             }
-            let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
-            if Client::try_connect(self.admin()).and_then(ready).is_ok_and(|response| response.status == 200) {
+            if is_ready(self.admin()) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));

@@ -201,3 +201,44 @@ fn a_reload_to_tls_ends_plain_connections() {
     assert_eq!(story.backend.count(), before);
     assert!(secure().expect("a handshake").get("web", "/").expect("an answer").starts_with("HTTP/1.1 200"));
 }
+
+/// A handshake that was begun and goes nowhere does not hold the end of the process.
+#[test]
+fn a_half_open_handshake_does_not_hold_the_shutdown() {
+    let story = story("{}");
+    let mut begun = TcpStream::connect(story.router.addr(1)).expect("a connection");
+    begun.write_all(&[0x16, 3, 1]).expect("written");
+    let connections = format!("rt/http/server/127.0.0.1/{}/connections", story.router.port(1));
+    story.router.await_metric(&connections, 1.0);
+    story.router.signal_term();
+    assert!(story.router.wait_exit(Duration::from_secs(5)).success());
+}
+
+/// The admin server speaks TLS, asks for certificates, and takes up new ones, as every listener does.
+#[test]
+fn f20_the_admin_server_speaks_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("ca");
+    authority.issue(&["127.0.0.1"]).write(folder.path(), "admin");
+    let caller = authority.issue(&["operator"]).write(folder.path(), "operator");
+    let ca = authority.write(folder.path(), "ca");
+    let tls = "{ certPath: @CERTS@/admin.pem, keyPath: @CERTS@/admin.key, caCertPath: @CERTS@/ca.pem, requireClientAuth: true }";
+    let config = format!(
+        "admin: {{ port: @ADMIN@, tls: {tls} }}\nrouters: [{{ protocol: http, servers: [{{ port: @P0@ }}] }}]\n"
+    );
+    let config = config.replace("@CERTS@", &folder.path().display().to_string());
+    let page = |admin, own: Option<&PairFiles>, path: &str| {
+        Https::connect(admin, "127.0.0.1", &ca, own).and_then(|https| https.get("localhost", path))
+    };
+    let router = Switchyard::start_when(&config, &[], |admin| {
+        page(admin, Some(&caller), "/admin/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
+    assert!(page(router.admin(), None, "/admin/ping").is_err(), "no certificate, no page");
+    assert!(Client::connect(router.admin()).try_get("localhost", "/admin/ping").is_err(), "no plain text");
+    let metrics = || page(router.admin(), Some(&caller), "/admin/metrics/prometheus").expect("a page");
+    assert!(metrics().contains("tls_handshake_failures_total{side=\"admin\",reason=\"not-tls\"} 1"));
+    authority.issue(&["127.0.0.1"]).write(folder.path(), "admin");
+    eventually("the new certificate is in use", Duration::from_secs(5), || {
+        metrics().contains("tls_reload_total{result=\"ok\"} 1").then_some(())
+    });
+}
