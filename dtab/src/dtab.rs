@@ -116,6 +116,11 @@ impl Dtab {
         Dtab::new(simplified.filter(|d| d.dst != NameTree::Neg).collect())
     }
 
+    /// The positions of the entries that match `path`, last first.
+    pub fn positions(&self, path: &Path) -> Vec<usize> {
+        self.inner.index.matches(path)
+    }
+
     /// The entries that match `path`, last first. Cost: the length of the path and the number of matches, not the size
     /// of the table.
     pub fn matches(&self, path: &Path) -> Vec<&Dentry> {

@@ -60,7 +60,12 @@ pub enum Delegation {
 /// Explores `path` (naming reference §10.3). Pending while anything read is Pending; Failed when the exploration fails
 /// as a whole, e.g. by the depth limit outside any alternative.
 pub fn explain(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups) -> State<DelegateTree> {
-    let mut explaining = Explaining { bytes_left: MAX_EXPLAIN_BYTES };
+    explain_within(dtab, path, lookups, MAX_EXPLAIN_BYTES)
+}
+
+/// As [`explain`], with a limit of its own for the bytes of paths and dentries.
+pub fn explain_within(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups, bytes: usize) -> State<DelegateTree> {
+    let mut explaining = Explaining { bytes_left: bytes, bytes };
     match Walk::new(dtab, lookups).resolve(&mut explaining, path, None, 0) {
         Ok(mut tree) => {
             simplify(&mut tree);
@@ -95,6 +100,8 @@ impl DelegateTree {
 
 struct Explaining {
     bytes_left: usize,
+    /// What it may hold in all.
+    bytes: usize,
 }
 
 /// What a node costs besides its texts.
@@ -113,7 +120,7 @@ impl Explaining {
         match self.bytes_left.checked_sub(bytes) {
             Some(left) => self.bytes_left = left,
             None => {
-                let text = format!("Explanation too large: more than {MAX_EXPLAIN_BYTES} bytes");
+                let text = format!("Explanation too large: more than {} bytes", self.bytes);
                 return Err(EvalError::Fatal(text.into()));
             }
         }

@@ -112,7 +112,14 @@ pub fn parse_prefix(text: &str) -> Result<Prefix, ParseError> {
 
 /// Parses a table; the empty text is the empty table (naming reference §3.1).
 pub fn parse_dtab(text: &str) -> Result<Dtab, ParseError> {
-    whole(text, dentries).map(Dtab::new)
+    whole(text, |input| dentries(input, &mut Vec::new())).map(Dtab::new)
+}
+
+/// The byte offset of every entry of a table in its text, for reports that name where an entry stands.
+pub fn dentry_offsets(text: &str) -> Result<Vec<usize>, ParseError> {
+    let mut left = Vec::new();
+    whole(text, |input| dentries(input, &mut left))?;
+    Ok(left.into_iter().map(|left| text.len() - left).collect())
 }
 
 fn whole<T>(text: &str, mut parser: impl FnMut(&str) -> Parsed<'_, T>) -> Result<T, ParseError> {
@@ -308,10 +315,12 @@ fn prefix(input: &str) -> Parsed<'_, Prefix> {
     }
 }
 
-fn dentries(input: &str) -> Parsed<'_, Vec<Dentry>> {
+/// `left` gets how many bytes were left where each entry starts.
+fn dentries<'a>(input: &'a str, left: &mut Vec<usize>) -> Parsed<'a, Vec<Dentry>> {
     let mut rest = input;
     let mut table = Vec::new();
     while !rest.is_empty() {
+        left.push(rest.len());
         let (after, dentry) = dentry(rest)?;
         table.push(dentry);
         let after = skip_space(after);

@@ -1,6 +1,6 @@
 //! The seams between naming and IO: [`Namer`] and [`Interpreter`], and the plain data that crosses them.
 
-use crate::{Activity, Addr, DelegateTree, DtabStack, NameTree, Path};
+use crate::{Activity, Addr, DelegateTree, DtabStack, NameTree, Path, State};
 use std::pin::Pin;
 
 /// A boxed future, so that the traits stay usable as objects.
@@ -52,5 +52,12 @@ pub trait Interpreter: Send + Sync {
     /// (naming reference §9).
     fn explains(&self) -> bool {
         true
+    }
+
+    /// How `path` resolves as far as it is known at this moment, for the text of an error: does not wait, and shows what
+    /// is not known yet as an exception in its place. The addresses of leaves are not filled in. At most `bytes` bytes of
+    /// paths and dentries. Failed when there is no such tree.
+    fn explain_now(&self, _dtab: &DtabStack, _path: &Path, _bytes: usize) -> State<DelegateTree> {
+        State::Failed("this interpreter explains by request only".into())
     }
 }

@@ -10,8 +10,11 @@
 //! does so). The last waker given to a reading method is woken by reads, the last given to a writing method by
 //! writes.
 
+mod meter;
 mod read;
 mod write;
+
+pub use meter::Meter;
 
 use crate::encode::BodyEncoder;
 use crate::error::EncodeError;
@@ -45,6 +48,7 @@ pub struct Conn<S> {
     queued: usize,
     out: Pooled,
     unflushed: bool,
+    meter: Option<Box<dyn Meter>>,
 }
 
 impl<S> Conn<S> {
@@ -59,7 +63,15 @@ impl<S> Conn<S> {
             queued: 0,
             out: Pooled::new(),
             unflushed: false,
+            meter: None,
         }
+    }
+
+    /// Tells `meter` what goes through from now on.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Box<dyn Meter>) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// The transport.
@@ -146,6 +158,9 @@ impl<S> Conn<S> {
 
     /// Drops `n` written bytes off the front of what waits.
     fn written(&mut self, mut n: usize) {
+        if let Some(meter) = &mut self.meter {
+            meter.sent(n);
+        }
         while let Some(front) = self.queue.front_mut() {
             let step = n.min(front.len());
             front.advance(step);

@@ -29,7 +29,7 @@ mod pool;
 mod scan;
 
 pub use body::{BodyDecoder, Decoded};
-pub use conn::{BodyFrame, Conn};
+pub use conn::{BodyFrame, Conn, Meter};
 pub use encode::{BodyEncoder, encode_request_head, encode_response_head};
 pub use error::{BodyError, EncodeError, HeadError};
 pub use head::{BodyLength, Limits, RequestHead, ResponseHead, parse_request, parse_response};

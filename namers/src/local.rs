@@ -9,7 +9,8 @@ use crate::system::SystemNamer;
 use crate::update::{Work, any_of, change, follow};
 use crate::watch::panic_text;
 use dtab::{
-    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Namer, Path, State,
+    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, Lookups, Name, NameTree, Namer,
+    Path, State,
 };
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -132,6 +133,43 @@ impl Interpreter for LocalInterpreter {
             let explained = async { Ok(self.addressed(self.explored(dtab, path).await?).await) };
             tokio::time::timeout_at(deadline, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.to_owned()))
         })
+    }
+
+    /// Reads what the namers know now. A name that nobody watched before is watched from then on, for as long as the
+    /// namers let an unread name linger.
+    fn explain_now(&self, dtab: &DtabStack, path: &Path, bytes: usize) -> State<DelegateTree> {
+        let mut own = self.own.clone();
+        let dtab = match stacked(own.as_mut(), dtab) {
+            State::Ok(dtab) => dtab,
+            State::Pending => return State::Failed("the interpreter's own dtab is not known yet".into()),
+            State::Failed(reason) => return State::Failed(reason),
+        };
+        let mut subscriptions = Subscriptions::new(self.namers.clone());
+        subscriptions.evaluate(|lookups| {
+            let mut now = Now { lookups, namers: &self.namers };
+            dtab::explain_within(&dtab, path, &mut now, bytes)
+        })
+    }
+}
+
+/// Lookups that say what is missing instead of leaving it open.
+struct Now<'a> {
+    lookups: &'a mut dyn Lookups,
+    namers: &'a [Configured],
+}
+
+impl Lookups for Now<'_> {
+    fn lookup(&mut self, path: &Path) -> State<NameTree<Name>> {
+        let known = path.get(0) != Some(b"#") || self.namers.iter().any(|namer| path.starts_with(&namer.prefix));
+        if !known {
+            let prefixes: Vec<String> = self.namers.iter().take(8).map(|namer| namer.prefix.to_string()).collect();
+            let all = if prefixes.is_empty() { "none".to_owned() } else { prefixes.join(", ") };
+            return State::Failed(format!("no namer has this prefix; configured: {all}").into());
+        }
+        match self.lookups.lookup(path) {
+            State::Pending => State::Failed("pending: the namer does not know yet".into()),
+            known => known,
+        }
     }
 }
 

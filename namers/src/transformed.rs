@@ -80,6 +80,17 @@ impl Interpreter for TransformedInterpreter {
         })
     }
 
+    fn explain_now(&self, dtab: &DtabStack, path: &Path, bytes: usize) -> State<DelegateTree> {
+        let Transformer::Addresses(transformer) = &self.live.transformer else {
+            return State::Failed("a transformer puts another name in the place of all names".into());
+        };
+        let mut explained = self.inner.explain_now(dtab, path, bytes);
+        if let State::Ok(tree) = &mut explained {
+            tree.change_leaves(&mut |leaf| transformer.explain(leaf));
+        }
+        explained
+    }
+
     fn explains(&self) -> bool {
         matches!(self.live.transformer, Transformer::Addresses(_)) && self.inner.explains()
     }

@@ -178,6 +178,7 @@ type Reloading = tokio::task::JoinHandle<std::io::Result<()>>;
 /// Serves until asked to end; the exit code.
 async fn until_end(running: Arc<Running>, shutdown: &Shutdown, reloading: Option<Reloading>) -> ExitCode {
     let signals = tokio::spawn(shutdown.clone().on_signals());
+    let others = tokio::spawn(crate::signals::follow());
     let grace = shutdown.begun().await;
     signals.abort();
     if let Some(reloading) = reloading {
@@ -185,6 +186,7 @@ async fn until_end(running: Arc<Running>, shutdown: &Shutdown, reloading: Option
         // However it ended: a reload that was under way is over now.
         let _ = reloading.await;
     }
+    others.abort();
     tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
     if !running.stop(grace).await {
         tracing::warn!("connections were still open after the grace period and are cut");

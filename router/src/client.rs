@@ -5,16 +5,17 @@
 
 use crate::clock;
 use crate::config::{ClientParams, RouterParams};
+use crate::pool::{Hosts, PoolStats};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
 use crate::scopes::{ScopeLease, Scopes};
-use balance::{AccrualCounts, Endpoint, Replicas, RetryBudget, RetryBudgetConfig};
+use balance::{AccrualCounts, Algorithm, Balancer, Endpoint, Replicas, RetryBudget, RetryBudgetConfig, Status};
 use dtab::{Activity, Addr, AddrSet, Interpreter, Path};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 use tls::{ClientFiles, ClientTls, ClientTlsParams};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -41,16 +42,34 @@ pub struct ClientStats {
     pub failures: Failures,
     /// `service_creation/failures/<class>`.
     pub creation_failures: Failures,
+    /// `received_bytes`, `sent_bytes`, `connection_*`.
+    pub transport: Arc<TransportStats>,
+    /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
+    pub bodies: BodyStats,
     /// `connects`.
     pub connects: Arc<Counter>,
     /// `connect_latency_ms`.
     pub connect_latency_ms: Arc<Stat>,
     /// `retries/requeues`.
     pub requeues: Arc<Counter>,
+    /// `failed_connect_latency_ms`.
+    pub failed_connect_latency_ms: Arc<Stat>,
+    /// `cancelled_connects`: given up because the request was over.
+    pub cancelled_connects: Arc<Counter>,
+    /// `retries/requeues_per_request`.
+    pub requeues_per_request: Arc<Stat>,
     /// `retries/budget_exhausted`.
     pub budget_exhausted: Arc<Counter>,
+    /// `retries/request_limit`: one request was requeued as often as it may.
+    pub request_limit: Arc<Counter>,
+    /// `retries/cannot_retry`: a request was lost that must not be sent twice.
+    pub cannot_retry: Arc<Counter>,
+    /// `retries/not_open`: a connection failed and no address is fit for another one.
+    pub not_open: Arc<Counter>,
     /// `loadbalancer/max_effort_exhausted`.
     pub max_effort_exhausted: Arc<Counter>,
+    /// `loadbalancer/busy_weight_classes`.
+    pub busy_weight_classes: Arc<Counter>,
     /// `loadbalancer/adds` and `/removes`.
     adds: Arc<Counter>,
     removes: Arc<Counter>,
@@ -69,8 +88,13 @@ pub struct Client {
     pub tls: Option<ClientTls>,
     /// Counters.
     pub stats: Arc<ClientStats>,
+    /// The limits on its connections.
+    pub hosts: Hosts,
     /// The budget of requeues.
     pub requeue_budget: Arc<RetryBudget>,
+    /// When it was made, in nanoseconds of the process clock.
+    pub created: u64,
+    updated: Arc<AtomicU64>,
     last_used: AtomicU64,
     task: AbortHandle,
     _gauges: Vec<GaugeGuard>,
@@ -92,27 +116,38 @@ impl Client {
         let stats = Arc::new(ClientStats::new(&scope));
         let replicas = Arc::new(Cell::new(ReplicaState::Pending));
         let retired = Arc::new(Retired::default());
+        let choice = &params.balancer;
+        let balancer = Balancer::new(choice.algorithm, clock::nanos(choice.slow_start), fastrand::u64(..));
+        let balancer = Arc::new(balancer);
         let mut keeper = Keeper {
             cell: replicas.clone(),
+            balancer: balancer.clone(),
             endpoints: HashMap::new(),
             params: params.clone(),
             stats: stats.clone(),
             retired: retired.clone(),
+            updated: Arc::default(),
         };
+        let updated = keeper.updated.clone();
         keeper.apply(addr.get_ok());
         let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
-        let _gauges = gauges(&scope, &replicas, &params, &budget, retired);
+        let mut gauges = gauges(&scope, &replicas, &balancer, &budget, retired);
+        gauges.extend(balancer_gauges(&scope, &replicas, balancer, params.fail_fast));
         let task = handle.spawn(keeper.follow(addr)).abort_handle();
+        let hosts = Hosts::new(&params, PoolStats::new(&scope));
         Arc::new(Client {
             id: id.clone(),
             params,
+            hosts,
             replicas,
             tls,
             stats,
             requeue_budget: budget,
+            created: clock::now(),
+            updated,
             last_used: AtomicU64::new(clock::now()),
             task,
-            _gauges,
+            _gauges: gauges,
             _lease: lease,
         })
     }
@@ -120,6 +155,11 @@ impl Client {
     /// Notes a use at `now`.
     pub fn touch(&self, now: u64) {
         self.last_used.store(now, Ordering::Relaxed);
+    }
+
+    /// When discovery last told its addresses, in nanoseconds of the process clock; 0 before.
+    pub fn updated(&self) -> u64 {
+        self.updated.load(Ordering::Relaxed)
     }
 
     /// The addresses it knows, for error texts and `/client_state.json`.
@@ -194,10 +234,12 @@ struct Retired {
 /// Turns address updates into replica snapshots.
 struct Keeper {
     cell: Arc<Cell<ReplicaState>>,
+    balancer: Arc<Balancer>,
     endpoints: HashMap<SocketAddr, Arc<Endpoint>>,
     params: ClientParams,
     stats: Arc<ClientStats>,
     retired: Arc<Retired>,
+    updated: Arc<AtomicU64>,
 }
 
 impl Keeper {
@@ -212,9 +254,9 @@ impl Keeper {
     fn apply(&mut self, addr: Addr) {
         let known = matches!(**self.cell.load(), ReplicaState::Bound(_) | ReplicaState::Neg);
         match addr {
-            Addr::Bound(set) => self.replace(&set),
+            Addr::Bound(set) => self.replace(&set, self.params.balancer.probation),
             Addr::Neg => {
-                self.replace(&AddrSet::default());
+                self.replace(&AddrSet::default(), false);
                 self.cell.set(ReplicaState::Neg);
             }
             Addr::Failed(reason) if !known => self.cell.set(ReplicaState::Failed(reason)),
@@ -222,25 +264,33 @@ impl Keeper {
         }
     }
 
-    fn replace(&mut self, set: &AddrSet) {
+    /// The endpoints of `set`; with `probation` also those that have left it, as long as they are open (data-plane
+    /// reference §9).
+    fn replace(&mut self, set: &AddrSet, probation: bool) {
+        let now = clock::now();
         let mut next = HashMap::with_capacity(set.addresses.len());
         for address in set.addresses.iter() {
             let endpoint = self.endpoints.remove(&address.socket).unwrap_or_else(|| {
                 self.stats.adds.incr();
                 let uid = NEXT_UID.fetch_add(1, Ordering::Relaxed);
-                Arc::new(Endpoint::new(uid, address.socket, address.weight, self.params.accrual, clock::now()))
+                Arc::new(Endpoint::new(uid, address.socket, address.weight, self.params.accrual, now))
             });
             endpoint.set_weight(address.weight);
             next.insert(address.socket, endpoint);
         }
-        for gone in self.endpoints.values() {
+        for (address, gone) in self.endpoints.drain() {
+            if probation && gone.status(now) == Status::Open {
+                next.insert(address, gone);
+                continue;
+            }
             gone.close();
             self.stats.removes.incr();
             add_counts(&mut self.retired.counts.lock(), gone.accrual_counts());
         }
         self.endpoints = next;
+        self.updated.store(clock::now(), Ordering::Relaxed);
         self.stats.updates.incr();
-        self.cell.set(ReplicaState::Bound(Replicas::new(self.endpoints.values().cloned().collect())));
+        self.cell.set(ReplicaState::Bound(self.balancer.replicas(self.endpoints.values().cloned().collect(), now)));
     }
 }
 
@@ -258,11 +308,20 @@ impl ClientStats {
             status: StatusStats::new(scope),
             failures: Failures::new(scope),
             creation_failures: Failures::new(&scope.scope("service_creation")),
+            transport: TransportStats::new(scope),
+            bodies: BodyStats::new(scope),
             connects: scope.counter("connects"),
             connect_latency_ms: scope.stat("connect_latency_ms"),
             requeues: scope.counter("retries/requeues"),
+            failed_connect_latency_ms: scope.stat("failed_connect_latency_ms"),
+            cancelled_connects: scope.counter("cancelled_connects"),
+            requeues_per_request: scope.stat("retries/requeues_per_request"),
             budget_exhausted: scope.counter("retries/budget_exhausted"),
+            request_limit: scope.counter("retries/request_limit"),
+            cannot_retry: scope.counter("retries/cannot_retry"),
+            not_open: scope.counter("retries/not_open"),
             max_effort_exhausted: scope.counter("loadbalancer/max_effort_exhausted"),
+            busy_weight_classes: scope.counter("loadbalancer/busy_weight_classes"),
             adds: scope.counter("loadbalancer/adds"),
             removes: scope.counter("loadbalancer/removes"),
             updates: scope.counter("loadbalancer/updates"),
@@ -281,7 +340,7 @@ fn read(cell: &Cell<ReplicaState>, read: impl FnOnce(&Replicas) -> f64) -> f64 {
 fn gauges(
     scope: &Scope,
     cell: &Arc<Cell<ReplicaState>>,
-    params: &ClientParams,
+    balancer: &Balancer,
     budget: &Arc<RetryBudget>,
     retired: Arc<Retired>,
 ) -> Vec<GaugeGuard> {
@@ -300,12 +359,13 @@ fn gauges(
         emit("probes", sum.probes);
         emit("removed_for_ms", sum.removed_for_ms);
     };
-    let algorithm = format!("loadbalancer/algorithm/{}", params.balancer.name());
+    let algorithm = format!("loadbalancer/algorithm/{}", balancer.algorithm().name());
     vec![
         gauge("available", |replicas| replicas.counts(clock::now()).open as f64),
         gauge("loadbalancer/size", |replicas| replicas.endpoints().len() as f64),
         gauge("loadbalancer/available", |replicas| replicas.counts(clock::now()).open as f64),
         gauge("loadbalancer/busy", |replicas| replicas.counts(clock::now()).busy as f64),
+        gauge("loadbalancer/closed", |replicas| replicas.endpoints().iter().filter(|e| e.is_closed()).count() as f64),
         gauge("loadbalancer/load", |replicas| replicas.endpoints().iter().map(|e| f64::from(e.load())).sum()),
         gauge("loadbalancer/meanweight", Replicas::mean_weight),
         gauge("loadbalancer/num_weight_classes", |replicas| replicas.weight_classes() as f64),
@@ -313,6 +373,47 @@ fn gauges(
         scope.gauge("retries/budget", move || budget.balance(clock::now()) as f64),
         scope.family("failure_accrual", accrual),
     ]
+}
+
+/// What only a balancer knows (telemetry reference, "Balancer"), and how many addresses fail fast.
+fn balancer_gauges(
+    scope: &Scope,
+    cell: &Arc<Cell<ReplicaState>>,
+    balancer: Arc<Balancer>,
+    fail_fast: bool,
+) -> Vec<GaugeGuard> {
+    let is_aperture = matches!(balancer.algorithm(), Algorithm::Aperture { .. });
+    let band = balancer.clone();
+    let rebuilds = scope.family("loadbalancer", move |emit| emit("rebuilds", balancer.counts().rebuilds));
+    let marked_dead = |replicas: &Replicas| {
+        let now = clock::now();
+        replicas.endpoints().iter().filter(|endpoint| endpoint.is_refused(now)).count() as f64
+    };
+    let marked = fail_fast.then(|| {
+        let cell = cell.clone();
+        scope.gauge("failfast/is_marked_dead", move || read(&cell, marked_dead))
+    });
+    let mut gauges: Vec<GaugeGuard> = marked.into_iter().chain([rebuilds]).collect();
+    if !is_aperture {
+        return gauges;
+    }
+    let scope = scope.scope("loadbalancer");
+    let gauge = |name: &str, reading: fn(&Replicas) -> f64| {
+        let cell = cell.clone();
+        scope.gauge(name, move || read(&cell, reading))
+    };
+    let steps = move |emit: &mut dyn FnMut(&str, u64)| {
+        let counts = band.counts();
+        emit("widen", counts.widened);
+        emit("narrow", counts.narrowed);
+    };
+    gauges.extend([
+        gauge("logical_aperture", |replicas| replicas.aperture() as f64),
+        gauge("physical_aperture", |replicas| replicas.aperture() as f64),
+        gauge("loadband/offered_load_ema", Replicas::offered_load),
+        scope.family("loadband", steps),
+    ]);
+    gauges
 }
 
 /// The clients of one router, by bound id.
@@ -352,6 +453,11 @@ impl Clients {
             Client::new(id, (params, tls), self.interpreter.resolve(id), &self.scopes, &self.handle)
         };
         self.cache.get_or_make(id, make).0
+    }
+
+    /// The client of `id`, if there is one.
+    pub fn peek(&self, id: &Path) -> Option<Arc<Client>> {
+        self.cache.peek(id)
     }
 
     /// Throws out idle clients.

@@ -17,16 +17,23 @@
 //! 1 problem in linkerd.yaml
 //! ```
 
+mod access_log;
 mod admin;
+mod balancer;
+mod bodies;
 mod clash;
 mod client;
+mod forwarded;
 mod identifier;
 mod json;
 mod kinds;
+mod limits;
 mod moved;
 mod namer;
 mod objects;
+mod overrides;
 mod params;
+mod policy;
 mod probe;
 mod problem;
 mod reader;
@@ -43,10 +50,15 @@ mod tests;
 mod tls;
 mod transformer;
 mod tree;
+mod when;
 
+pub use balancer::BalancerParams;
+pub use forwarded::{ForwardedParams, Labeler};
+pub use limits::LimitParams;
+pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
-    AdminParams, BindingCacheParams, Config, IdentifierParams, NamerKind, NamerParams, RouterParams, SecurityParams,
-    ServerParams, SocketParams, TelemeterParams,
+    AccessLogParams, AdminParams, BindingCacheParams, Compression, Config, DtabSource, IdentifierParams, NamerKind,
+    NamerParams, RouterParams, SecurityParams, ServerParams, SocketParams, TelemeterParams,
 };
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};

@@ -10,8 +10,8 @@ use dtab::Dtab;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write as _;
 
-const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
-const DTAB: HeaderName = HeaderName::from_static("l5d-dtab");
+pub(crate) const CTX_DTAB: HeaderName = HeaderName::from_static("l5d-ctx-dtab");
+pub(crate) const DTAB: HeaderName = HeaderName::from_static("l5d-dtab");
 const CTX_DEADLINE: HeaderName = HeaderName::from_static("l5d-ctx-deadline");
 const CTX_TRACE: HeaderName = HeaderName::from_static("l5d-ctx-trace");
 const SAMPLE: HeaderName = HeaderName::from_static("l5d-sample");
@@ -140,6 +140,11 @@ impl TraceId {
     /// The id of a call made within this one.
     pub fn child(self) -> TraceId {
         TraceId { span: fastrand::u64(..), parent: self.span, ..self }
+    }
+
+    /// The id of the request, the value of `l5d-reqid`.
+    pub fn request_id(&self) -> u64 {
+        self.trace
     }
 
     /// Reads 32 or 40 bytes in Base64.

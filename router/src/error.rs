@@ -4,6 +4,7 @@
 //! `respond` maps a kind to a response, exhaustively. The text is for the operator: what failed, for which name, what
 //! to check.
 
+use crate::proxy_status::ProxyError;
 use std::fmt;
 
 /// What went wrong. The comment says which row of the error table it is.
@@ -15,6 +16,8 @@ pub enum Kind {
     IdentifierThrew,
     /// `l5d-dtab` or `l5d-ctx-dtab` does not parse.
     BadOverride,
+    /// The override asks for what the listener does not allow, or for what no request may (requirements §5).
+    OverrideDenied,
     /// The request breaks HTTP in a way that only the router judges (Host, Expect, method).
     BadRequest,
     /// `Expect` asks for something unknown.
@@ -35,6 +38,10 @@ pub enum Kind {
     BindingTimeout,
     /// No connection to the chosen address.
     ConnectFailed,
+    /// No connection to the chosen address within `connectTimeoutMs`.
+    ConnectTimeout,
+    /// `hostConnectionPool.maxWaiters` is reached.
+    TooManyWaiters,
     /// The upstream closed or reset the connection.
     UpstreamClosed,
     /// The upstream's answer is not HTTP.
@@ -45,10 +52,18 @@ pub enum Kind {
     TotalTimeout,
     /// The server's `timeoutMs` is over.
     ServerTimeout,
+    /// The deadline that the request carries is over, and the server enforces it.
+    DeadlineExceeded,
     /// `maxConcurrentRequests` is reached.
     Overload,
     /// The request's body broke off or was not HTTP.
     DownstreamBody,
+    /// The request's body is longer than `maxRequestBodyKB`.
+    RequestTooLarge,
+    /// The request's trailers are longer than `maxTrailersKB`.
+    TrailersTooLarge,
+    /// The response announces a body longer than `maxResponseBodyKB`.
+    ResponseTooLarge,
     /// The client stopped sending in the middle of a request body.
     BodyTimeout,
     /// The client is gone; nobody reads an answer.
@@ -77,17 +92,25 @@ pub struct RouteError {
     pub text: String,
     /// True when it is known that no byte of the request was acted on.
     pub not_dispatched: bool,
+    /// What RFC 9209 calls it, where that says more than the kind.
+    pub cause: Option<ProxyError>,
 }
 
 impl RouteError {
     /// An error of this kind with this text.
     pub fn new(kind: Kind, text: impl Into<String>) -> RouteError {
-        RouteError { kind, text: text.into(), not_dispatched: false }
+        RouteError { kind, text: text.into(), not_dispatched: false, cause: None }
     }
 
     /// Marks that the request did not reach a backend.
     pub fn undispatched(mut self) -> RouteError {
         self.not_dispatched = true;
+        self
+    }
+
+    /// Says more precisely what it was.
+    pub fn because(mut self, cause: ProxyError) -> RouteError {
+        self.cause = Some(cause);
         self
     }
 }
@@ -124,7 +147,43 @@ impl Kind {
             Kind::CallDepth => Some("call-depth"),
             Kind::SelfLoop => Some("self-loop"),
             Kind::BadOverride => Some("bad-override"),
+            Kind::TooManyWaiters => Some("pool-waiters"),
+            Kind::OverrideDenied => Some("override-denied"),
+            Kind::RequestTooLarge => Some("body-too-large"),
+            Kind::TrailersTooLarge => Some("trailers-too-large"),
+            Kind::ResponseTooLarge => Some("response-body-too-large"),
             _ => None,
+        }
+    }
+
+    /// The name that callers learn who are told nothing else (requirements P6.2).
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::Unidentified => "unknown-destination",
+            Kind::IdentifierThrew => "bad-name",
+            Kind::BadOverride => "bad-override",
+            Kind::OverrideDenied => "override-denied",
+            Kind::BadRequest => "bad-request",
+            Kind::ExpectationFailed => "expectation-failed",
+            Kind::MethodNotAllowed => "method-not-allowed",
+            Kind::Misdirected => "misdirected",
+            Kind::CallDepth => "too-many-hops",
+            Kind::SelfLoop => "loop",
+            Kind::NoHosts => "no-route",
+            Kind::BindingFailed => "naming-failed",
+            Kind::BindingTimeout => "naming-timeout",
+            Kind::ConnectFailed | Kind::ConnectTimeout => "connection-failed",
+            Kind::TooManyWaiters => "too-many-waiters",
+            Kind::UpstreamClosed => "connection-closed",
+            Kind::UpstreamFraming => "bad-response",
+            Kind::AttemptTimeout | Kind::TotalTimeout | Kind::ServerTimeout | Kind::DeadlineExceeded => "timeout",
+            Kind::Overload => "overload",
+            Kind::DownstreamBody => "bad-body",
+            Kind::RequestTooLarge => "body-too-large",
+            Kind::TrailersTooLarge => "trailers-too-large",
+            Kind::ResponseTooLarge => "response-too-large",
+            Kind::BodyTimeout => "body-timeout",
+            Kind::ClientGone => "client-gone",
         }
     }
 
@@ -133,21 +192,31 @@ impl Kind {
         match self {
             Kind::Unidentified
             | Kind::BadOverride
+            | Kind::OverrideDenied
             | Kind::BadRequest
             | Kind::ExpectationFailed
             | Kind::MethodNotAllowed
             | Kind::Misdirected
             | Kind::CallDepth
             | Kind::DownstreamBody
+            | Kind::RequestTooLarge
+            | Kind::TrailersTooLarge
             | Kind::BodyTimeout
             | Kind::ClientGone => Origin::Downstream,
             Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::IdentifierThrew | Kind::SelfLoop => {
                 Origin::Naming
             }
-            Kind::ConnectFailed | Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout => {
-                Origin::Upstream
-            }
-            Kind::TotalTimeout | Kind::ServerTimeout | Kind::Overload => Origin::Router,
+            Kind::ConnectFailed
+            | Kind::ConnectTimeout
+            | Kind::UpstreamClosed
+            | Kind::UpstreamFraming
+            | Kind::ResponseTooLarge
+            | Kind::AttemptTimeout => Origin::Upstream,
+            Kind::TotalTimeout
+            | Kind::ServerTimeout
+            | Kind::DeadlineExceeded
+            | Kind::TooManyWaiters
+            | Kind::Overload => Origin::Router,
         }
     }
 
@@ -159,15 +228,20 @@ impl Kind {
             | Kind::ExpectationFailed
             | Kind::MethodNotAllowed
             | Kind::Misdirected => "io.buoyant.router.RoutingFactory$UnknownDst",
-            Kind::IdentifierThrew | Kind::BadOverride => "java.lang.IllegalArgumentException",
+            Kind::IdentifierThrew | Kind::BadOverride | Kind::OverrideDenied => "java.lang.IllegalArgumentException",
             Kind::CallDepth | Kind::SelfLoop => {
                 "io.buoyant.linkerd.protocol.http.MaxCallDepthFilter$MaxCallDepthException"
             }
             Kind::NoHosts => "com.twitter.finagle.NoBrokersAvailableException",
             Kind::BindingFailed => "com.twitter.finagle.Failure",
             Kind::BindingTimeout => "com.twitter.finagle.RequestTimeoutException",
-            Kind::ConnectFailed => "com.twitter.finagle.ConnectionFailedException",
+            Kind::ConnectFailed | Kind::ConnectTimeout => "com.twitter.finagle.ConnectionFailedException",
+            Kind::TooManyWaiters => "com.twitter.finagle.TooManyWaitersException",
+            Kind::DeadlineExceeded => "com.twitter.finagle.service.DeadlineFilter$DeadlineExceededException",
             Kind::UpstreamClosed => "com.twitter.finagle.ChannelClosedException",
+            Kind::RequestTooLarge | Kind::TrailersTooLarge | Kind::ResponseTooLarge => {
+                "com.twitter.finagle.http.TooLongMessageException"
+            }
             Kind::UpstreamFraming => "io.buoyant.linkerd.protocol.http.FramingFilter$FramingException",
             Kind::AttemptTimeout => "com.twitter.finagle.IndividualRequestTimeoutException",
             Kind::TotalTimeout => "com.twitter.finagle.GlobalRequestTimeoutException",

@@ -1,36 +1,53 @@
 //! The HTTP/1 request path of a worker: one task per connection, one request at a time, straight through.
 //!
 //! `serve` reads request heads and keeps the connection's timers; `exchange` is the path of one request: `prepare` names
-//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `relay`
-//! moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
+//! it, `attempt` sends it once (`connect` makes connections), `answer` passes the response on, `record` counts, `notes`
+//! are for the access log, `relay` moves bodies. Not for: names (`route`), balancing (`balance`), framing (`http1`).
 
+mod acquire;
 mod answer;
 mod attempt;
+mod compress;
 mod connect;
+mod diagnose;
+mod discard;
+mod egress;
 mod exchange;
+mod notes;
 mod prepare;
 mod record;
 mod relay;
+mod replay;
+mod stall;
+mod tunnel;
+mod upgrade;
+mod why;
+
+pub(crate) use connect::is_out_of_descriptors;
+pub(crate) use relay::append_fields;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::forwarded::Labels;
+use crate::meter::Metered;
+use crate::overrides::CallerIdentity;
 use crate::respond;
-use crate::secure::{self, Caller};
+use crate::secure::{self, Secured};
 use crate::server::Admission;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::{Home, WorkerServer};
 use http::{HeaderMap, StatusCode, Version};
 use http1::{BodyLength, Conn, HeadError, RequestHead, encode_response_head};
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tracing::debug;
 
-/// A request head must be there within this time from its first byte (attack H1-16).
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After a refused request, the client's remaining bytes are read for so long, so that it sees the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// And at most so many bytes.
@@ -45,11 +62,19 @@ pub(crate) struct Session {
     pub(crate) conn: Conn<Stream>,
     pub(crate) slot: Rc<Slot>,
     pub(crate) peer: SocketAddr,
-    /// What TLS knows of the client; none without TLS.
-    pub(crate) caller: Option<Box<Caller>>,
+    /// Who that is, for what is allowed to whom.
+    pub(crate) caller: CallerIdentity,
+    /// What TLS knows of the connection; none without TLS.
+    pub(crate) secured: Option<Box<Secured>>,
     opened: u64,
     /// A request was read from this connection.
     served: bool,
+    /// The id of the request under way, as in `l5d-reqid`; 0 while it has none.
+    pub(crate) request_id: Cell<u64>,
+    /// The request under way asks for another protocol: what follows it may be no request (attack H1-9).
+    pub(crate) upgrading: Cell<bool>,
+    /// What `addForwardedHeader` says of this connection.
+    labels: OnceCell<Box<Labels>>,
 }
 
 /// What becomes of the connection after a request.
@@ -72,16 +97,32 @@ pub(crate) async fn serve(
     admission: Admission,
 ) {
     let cx = home.current();
-    let (stream, caller) = match &cx.server.tls {
+    let meter = Box::new(Metered(cx.server.stats.transport.connection()));
+    let (stream, secured) = match &cx.server.tls {
         None => (Stream::Plain(socket), None),
         // A box of its own: connections that are only open are not to hold the room of a handshake.
         Some(tls) => match Box::pin(secure::accept((tls, &cx.server, &cx.pace), socket, peer, &slot)).await {
-            Some((stream, caller)) => (stream, Some(caller)),
+            Some((stream, secured)) => (stream, Some(secured)),
             None => return,
         },
     };
-    let conn = Conn::new(stream);
-    let mut session = Session { home, cx, conn, slot, peer, caller, opened: clock::now(), served: false };
+    let conn = Conn::new(stream).with_meter(meter);
+    let certificate = secured.as_ref().and_then(|secured| secured.peer()?.name()).map(Arc::from);
+    let caller = CallerIdentity { certificate, ..CallerIdentity::plain(peer) };
+    let mut session = Session {
+        home,
+        cx,
+        conn,
+        slot,
+        peer,
+        caller,
+        secured,
+        opened: clock::now(),
+        served: false,
+        request_id: Cell::new(0),
+        upgrading: Cell::new(false),
+        labels: OnceCell::new(),
+    };
     session.run().await;
     // Counted until here, also when the task is dropped or panics.
     drop(admission);
@@ -113,8 +154,8 @@ impl Session {
     /// False when a reload has put TLS in force on the listener, or client certificates, and this connection is from
     /// before. Then nothing more is served on it.
     fn is_as_secure_as_asked(&self) -> bool {
-        match (&self.cx.server.tls, &self.caller) {
-            (Some(tls), Some(caller)) => !tls.requires_client_auth() || caller.peer().is_some(),
+        match (&self.cx.server.tls, &self.secured) {
+            (Some(tls), Some(secured)) => !tls.requires_client_auth() || secured.peer().is_some(),
             (Some(_), None) => false,
             (None, _) => true,
         }
@@ -172,13 +213,36 @@ impl Session {
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
             return outcome;
         }
-        self.slot.set(clock::now() + clock::nanos(HEAD_TIMEOUT));
+        let params = &self.cx.server.params;
+        let limit = params.socket.read_timeout.map_or(params.header_timeout, |read| read.min(params.header_timeout));
+        self.slot.set(clock::now().saturating_add(clock::nanos(limit)));
         let outcome = self.slot.run(reading).await;
         self.slot.set(NEVER);
         outcome.unwrap_or_else(|_| {
-            debug!(peer = %self.peer, "request head took longer than {HEAD_TIMEOUT:?}");
+            debug!(peer = %self.peer, "request head took longer than {limit:?}");
             Err(HeadError::Truncated)
         })
+    }
+
+    /// Whether the caller may learn names, addresses and texts of errors, and is believed what it says of others
+    /// (requirements §5, rule 4).
+    pub(crate) fn trusts_caller(&self) -> bool {
+        self.cx.server.gate.trusts(&self.caller)
+    }
+
+    /// What `addForwardedHeader` says of this connection; None without it.
+    pub(crate) fn labels(&self) -> Option<&Labels> {
+        let params = self.cx.server.params.forwarded.as_ref()?;
+        let make = || Box::new(Labels::new(params, self.conn.io().tcp().local_addr().ok(), self.peer));
+        Some(self.labels.get_or_init(make))
+    }
+
+    /// Whom an error is told to. A request that has no id yet gets one.
+    pub(crate) fn told(&self) -> respond::Caller {
+        let id = self.request_id.get();
+        let request_id = if id == 0 { fastrand::u64(1..) } else { id };
+        self.request_id.set(request_id);
+        respond::Caller { trusted: self.trusts_caller(), request_id }
     }
 
     /// True when the connection is older than `serverSession.lifeTimeMs`: the next answer is its last.
@@ -191,7 +255,8 @@ impl Session {
     /// answered, with the news that it was the last.
     fn idle_until(&self) -> u64 {
         let params = &self.cx.server.params;
-        let idle = params.idle_time.map_or(NEVER, |idle| clock::now().saturating_add(clock::nanos(idle)));
+        let idle = params.socket.read_timeout.map_or(params.idle_time, |read| read.min(params.idle_time));
+        let idle = clock::now().saturating_add(clock::nanos(idle));
         let life = params.life_time.map_or(NEVER, |life| self.opened.saturating_add(clock::nanos(life + LINGER)));
         idle.min(life)
     }
@@ -199,14 +264,13 @@ impl Session {
     /// Makes the coming close a reset, when nothing else could tell the client that its response is not whole.
     pub(crate) fn abort_if(&self, needed: bool) {
         if needed {
-            // Without the option the close is an ordinary one.
-            let _ = socket2::SockRef::from(self.conn.io().tcp()).set_linger(Some(Duration::ZERO));
+            self.conn.io().abort_on_close();
         }
     }
 
-    /// Writes what is queued, within [`relay::STALL`].
+    /// Writes what is queued, while the client takes it.
     pub(crate) async fn finish(&mut self, keep: bool) -> After {
-        self.slot.set(clock::now() + clock::nanos(relay::STALL));
+        self.slot.set(stall::from_now(stall::Stalls::client_takes(&self.cx.server.params)));
         let written = matches!(self.slot.run(self.conn.flush()).await, Ok(Ok(())));
         self.slot.set(NEVER);
         match (written, keep) {
@@ -220,9 +284,11 @@ impl Session {
     async fn refuse(&mut self, error: &HeadError) -> After {
         let reason = error.reason();
         metrics::counter!("rejected_total", "reason" => reason).increment(1);
-        debug!(peer = %self.peer, listener = %self.cx.server.label, %error, "request refused");
-        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}"));
-        let response = respond::response(&refusal, self.cx.router.error_limits, self.cx.server.params.clear_context);
+        let limit = self.cx.router.limit_of(error).unwrap_or_default();
+        debug!(peer = %self.peer, listener = %self.cx.server.label, %error, limit, "request refused");
+        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}{limit}"));
+        self.request_id.set(0);
+        let response = respond::response(&refusal, self.cx.router.error_limits, self.told());
         self.write_error(&response, error.status(), Version::HTTP_11, false, false);
         self.finish(false).await
     }

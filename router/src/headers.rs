@@ -5,6 +5,7 @@
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use std::time::Duration;
 
 /// Which headers that the router acts on a message has.
 #[derive(Debug, Default, Clone, Copy)]
@@ -15,8 +16,16 @@ pub struct Seen {
     pub connection: bool,
     /// `l5d-dtab` or `l5d-ctx-dtab`.
     pub overrides: bool,
+    /// `l5d-override` or `l5d-ctx-override`.
+    pub named: bool,
+    /// `baggage`.
+    pub baggage: bool,
+    /// Override headers of Finagle: `dtab-local`, `x-dtab-*`.
+    pub finagle: bool,
     /// Other context headers of ours.
     pub context: bool,
+    /// What proxies say of the hops before them: `Forwarded`, `X-Forwarded-*`, `X-Real-IP`.
+    pub forwarded: bool,
     /// Headers that the router sets itself.
     pub owned: bool,
     /// Names that other software takes for ours, such as `l5d_dtab` (attack X3).
@@ -65,6 +74,10 @@ impl Seen {
                 | "http2-settings" => seen.hop_by_hop = true,
                 "via" => seen.via = true,
                 "l5d-dtab" | "l5d-ctx-dtab" => seen.overrides = true,
+                "l5d-override" | "l5d-ctx-override" => seen.named = true,
+                "baggage" => seen.baggage = true,
+                "dtab-local" => seen.finagle = true,
+                "forwarded" | "x-real-ip" => seen.forwarded = true,
                 "l5d-ctx-deadline" | "l5d-ctx-trace" | "l5d-sample" => seen.context = true,
                 "l5d-dst-service"
                 | "l5d-dst-client"
@@ -73,12 +86,59 @@ impl Seen {
                 | "l5d-success-class"
                 | "x-forwarded-client-cert"
                 | "finagle-http-retryable-request" => seen.owned = true,
-                name if name.starts_with("l5d_") => seen.aliases = true,
+                name if name.starts_with(['l', 'x']) => seen.note(name),
                 _ => {}
             }
         }
         seen
     }
+
+    /// Names that are known by how they begin.
+    fn note(&mut self, name: &str) {
+        self.forwarded |= name.starts_with("x-forwarded-");
+        self.finagle |= name.starts_with("x-dtab-");
+        self.aliases |= is_alias(name);
+    }
+}
+
+/// True for names that software which takes `_` for `-` confuses with one that is trusted (attack X3).
+fn is_alias(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let name = name.replace('_', "-");
+    name.starts_with("l5d-") || name.starts_with("x-forwarded-") || name == "x-real-ip"
+}
+
+/// Removes the headers whose names `goes`.
+fn remove_if(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// Removes what a caller says of the hops before it (attack X2). Of `Via`, only the entries of routers like this one are
+/// left: whoever adds some harms nobody else, and a loop must not get rid of them (attack P23).
+pub fn drop_forwarded(headers: &mut HeaderMap, seen: &Seen) {
+    if seen.forwarded {
+        remove_if(headers, |name| name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-"));
+    }
+    if seen.via {
+        let entries = headers.get_all(header::VIA).iter().flat_map(|via| via.as_bytes().split(|&byte| byte == b','));
+        let own: Vec<&[u8]> = entries.map(<[u8]>::trim_ascii).filter(|entry| is_own_hop(entry)).collect();
+        match HeaderValue::from_bytes(&own.join(&b", "[..])) {
+            Ok(via) if !via.is_empty() => drop(headers.insert(header::VIA, via)),
+            Ok(_) | Err(_) => drop(headers.remove(header::VIA)),
+        }
+    }
+}
+
+fn is_own_hop(entry: &[u8]) -> bool {
+    matches!(entry, b"1.0 linkerd" | b"1.1 linkerd")
+}
+
+/// Removes the override headers of Finagle (attack O7).
+pub fn drop_finagle(headers: &mut HeaderMap) {
+    remove_if(headers, |name| name == "dtab-local" || name.starts_with("x-dtab-"));
 }
 
 /// Removes hop-by-hop headers, those that `Connection` names, and those the router sets itself.
@@ -93,8 +153,7 @@ pub fn strip(headers: &mut HeaderMap, seen: &Seen) {
         OWNED.iter().for_each(|name| drop(headers.remove(name)));
     }
     if seen.aliases {
-        let names: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("l5d_")).cloned().collect();
-        names.iter().for_each(|name| drop(headers.remove(name)));
+        remove_if(headers, is_alias);
     }
 }
 
@@ -144,6 +203,13 @@ pub fn write_via(headers: &mut HeaderMap, seen: &Seen, version: Version, out: &m
     out.extend_from_slice(if version == Version::HTTP_10 { b"1.0 linkerd\r\n" } else { b"1.1 linkerd\r\n" });
 }
 
+/// How long a service keeps an unused connection, as it says itself (`Keep-Alive: timeout=5`); None when it does not.
+pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse::<u32>().ok().map(|seconds| Duration::from_secs(u64::from(seconds)))
+}
+
 /// Number of hops in the first `Via`.
 pub fn call_depth(headers: &HeaderMap) -> usize {
     headers.get(header::VIA).map_or(0, |via| via.as_bytes().split(|&byte| byte == b',').count())
@@ -188,4 +254,28 @@ fn check_authority(host: &HeaderValue) -> Result<(), String> {
 /// True for methods that may be sent again when it is not known whether they were acted on (RFC 9110 §9.2.2).
 pub fn is_idempotent(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_say_how_long_they_keep_a_connection() {
+        for (value, seconds) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100,timeout = 5", None),
+            ("max=100, timeout=0", Some(0)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=99999999999", None),
+            ("soon", None),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static("keep-alive"), HeaderValue::from_static(value))]);
+            assert_eq!(keep_alive_timeout(&headers), seconds.map(Duration::from_secs), "{value}");
+        }
+        assert_eq!(keep_alive_timeout(&HeaderMap::new()), None);
+    }
 }

@@ -6,6 +6,7 @@ use crate::config::IdentifierParams;
 use bytes::Bytes;
 use dtab::{Path, PathBuilder};
 use http::{HeaderMap, Method, Version, header};
+use std::borrow::Cow;
 
 /// What identifiers look at; `target` is already in origin form.
 pub struct Message<'a> {
@@ -26,6 +27,8 @@ pub struct Identified {
     pub dst: Path,
     /// Leading path segments to remove from the target before it is forwarded.
     pub consume: usize,
+    /// Which identifier answered, counted from 0.
+    pub identifier: usize,
 }
 
 /// Why there is no name (naming reference §7.2).
@@ -51,7 +54,9 @@ pub fn identify(identifiers: &[IdentifierParams], prefix: &Path, message: &Messa
     let mut last = "no identifier is configured".to_owned();
     for (i, identifier) in identifiers.iter().enumerate() {
         match ask(identifier, message) {
-            Answer::Named(path, consume) => return Ok(Identified { dst: prefix.concat(&path), consume }),
+            Answer::Named(path, consume) => {
+                return Ok(Identified { dst: prefix.concat(&path), consume, identifier: i });
+            }
             Answer::Declined(reason) => last = reason,
             Answer::Failure(reason) => return Err(NoName::Failure(reason)),
             Answer::Threw(reason) => return Err(NoName::Threw(reason, i == 0)),
@@ -138,10 +143,55 @@ fn path_segments(count: usize, consume: bool, message: &Message<'_>) -> Answer {
     if segments.len() < count {
         return Answer::Declined("not enough segments in path".to_owned());
     }
+    if climbs(path, count) {
+        return Answer::Failure("dot segments of the path lead out of the segments that name the service".to_owned());
+    }
     match labels(segments.into_iter().take(count), None) {
         Answer::Named(path, _) => Answer::Named(path, if consume { count } else { 0 }),
         other => other,
     }
+}
+
+/// True when somebody who resolves dot segments would see other first `count` segments than the router does (attack
+/// X6). The router resolves and decodes nothing: it routes by the bytes that it passes on. Services are not of one mind
+/// about `%2e`, `%2f`, `\` and what follows a `;`, so all are taken for what they may be taken for.
+fn climbs(path: &[u8], count: usize) -> bool {
+    let encoded = path.contains(&b'%');
+    if !path.contains(&b'.') && !encoded {
+        return false;
+    }
+    let plain = if encoded { Cow::Owned(decoded(path)) } else { Cow::Borrowed(path) };
+    let mut depth = 0;
+    for segment in plain.split(|&byte| matches!(byte, b'/' | b'\\')) {
+        match segment.split(|&byte| byte == b';').next().unwrap_or_default() {
+            b"." if depth < count => return true,
+            b".." if depth <= count => return true,
+            b".." => depth -= 1,
+            b"." | b"" => {}
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+/// `path` with `%2e`, `%2f` and `%5c` decoded, over and over, so that `%252e` is no way around.
+fn decoded(path: &[u8]) -> Vec<u8> {
+    let mut plain: Vec<u8> = Vec::with_capacity(path.len());
+    for &byte in path {
+        plain.push(byte);
+        while let [.., b'%', high, low] = plain.as_slice() {
+            let byte = match (high, low.to_ascii_lowercase()) {
+                (b'2', b'5') => b'%',
+                (b'2', b'e') => b'.',
+                (b'2', b'f') => b'/',
+                (b'5', b'c') => b'\\',
+                _ => break,
+            };
+            plain.truncate(plain.len() - 3);
+            plain.push(byte);
+        }
+    }
+    plain
 }
 
 /// The path of a target, without the query.
@@ -209,10 +259,91 @@ pub fn memo_key(identifiers: &[IdentifierParams], message: &Message<'_>, key: &m
             IdentifierParams::Path { segments, .. } => {
                 let path = path_part(message.target);
                 let end = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(*segments);
-                key.extend_from_slice(end.map_or(path, |(at, _)| &path[..at]));
+                let named = end.map_or(path, |(at, _)| &path[..at]);
+                // The rest decides whether the name counts at all.
+                key.push(b'0' + u8::from(climbs(path.strip_prefix(b"/").unwrap_or(path), *segments)));
+                key.extend_from_slice(named);
             }
             IdentifierParams::Static { .. } => {}
         }
         key.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack X6: dot segments in any spelling never name another service than the one that is routed to.
+    #[test]
+    fn dot_segments_that_change_the_name() {
+        for path in [
+            "..",
+            ".",
+            "../web",
+            "./web",
+            "web/..",
+            "web/../admin",
+            "web/a/../../admin",
+            "web/%2e%2e/admin",
+            "%2E%2e/web",
+            "web/.%2e/x",
+            "web/..;/admin",
+            "web/..%2fadmin",
+            "web/..\\admin",
+            "web%2f..%2fadmin",
+            "web/%252e%252e/admin",
+            "%2e/web",
+            "web\\..\\admin",
+            "web/..;a=b/x",
+            "web//../admin",
+            "web/%25252e./admin",
+        ] {
+            assert!(climbs(path.as_bytes(), 1), "{path}");
+        }
+        for path in [
+            "",
+            "web",
+            "web/",
+            "web/a/../b",
+            "web/./a",
+            "web/...",
+            "web/..a",
+            "a..b/c",
+            ".well-known/x",
+            "web/%2e%2ea",
+            "web/a/%2e%2e/b",
+            "web/;x",
+            "web;x/y",
+            "web//a",
+            "%2x/%",
+            "%e0%80%ae/x",
+            "web/a.b/c..d",
+            "web/%41",
+        ] {
+            assert!(!climbs(path.as_bytes(), 1), "{path}");
+        }
+        assert!(climbs(b"a/b/..", 2) && climbs(b"a/./b", 2) && !climbs(b"a/b/c/..", 2) && !climbs(b"a/b/./c", 2));
+    }
+
+    /// What was remembered of one path must not let another one through.
+    #[test]
+    fn the_memo_tells_them_apart() {
+        let identifiers = [IdentifierParams::Path { segments: 1, consume: false }];
+        let headers = HeaderMap::new();
+        let key = |target: &str| {
+            let message = Message {
+                method: &Method::GET,
+                target: target.as_bytes(),
+                version: Version::HTTP_11,
+                headers: &headers,
+            };
+            let mut key = Vec::new();
+            memo_key(&identifiers, &message, &mut key);
+            (key, identify(&identifiers, &Path::empty(), &message).is_ok())
+        };
+        let (good, bad) = (key("/web/x"), key("/web/../x"));
+        assert!(good.1 && !bad.1 && good.0 != bad.0);
+        assert_eq!(good.0, key("/web/y/z").0);
     }
 }

@@ -31,6 +31,8 @@ use tracing::{info, warn};
 const SNAPSHOT: Duration = Duration::from_secs(60);
 /// Answers of the admin server that are under way have this long at the end.
 const ADMIN_CLOSE: Duration = Duration::from_millis(500);
+/// Access logs have this long at the end to be written.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,19 @@ pub enum StartError {
         what: String,
         /// What is wrong with which file.
         error: tls::TlsError,
+    },
+    /// An access log cannot be written.
+    #[error(
+        "cannot open the access log {} of router `{router}`: {error}. Does the folder exist, and may this process write there?",
+        path.display()
+    )]
+    AccessLog {
+        /// Label of the router.
+        router: String,
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
     },
     /// The system refuses something else.
     #[error("cannot start a worker: {0}")]
@@ -178,7 +193,7 @@ pub async fn start(
     let admin = admin_socket.local_addr()?;
     let workers = start_workers(options.workers.max(1))?;
     let mut maker =
-        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), handle };
+        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), admin, handle };
     let Next { live, per_worker, .. } = maker.make(&config, None).await?;
     workers.serve(per_worker).await;
     let live = Arc::new(ArcSwap::from_pointee(live));
@@ -235,6 +250,7 @@ impl Running {
             metrics: &linked.metrics,
             scopes: &mut linked.scopes,
             workers: self.workers.commands.len(),
+            admin: self.admin,
             handle: &linked.handle,
         };
         let Next { live, per_worker, changes } = maker.make(&config, Some(&before)).await?;
@@ -259,6 +275,8 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        // Blocks this task, when nothing else is left to do.
+        telemetry::access_log::flush_all(LOG_FLUSH);
         // The admin server closes last; who asked for the end gets an answer.
         let admin = self.admin_task.lock().take();
         if let Some((close, serving)) = admin {

@@ -5,7 +5,7 @@
 //! by `linker`. Not for: reading configs, or telling the workers.
 
 use crate::client::TlsFiles;
-use crate::config::{Config, RouterParams, ServerParams, TlsSetting};
+use crate::config::{AccessLogParams, Config, RouterParams, ServerParams, TlsSetting};
 use crate::linker::StartError;
 use crate::naming::{Naming, World};
 use crate::router::Router;
@@ -15,7 +15,7 @@ use crate::worker::Listening;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use telemetry::Metrics;
+use telemetry::{AccessLog, Metrics};
 use tls::ServerTls;
 use tokio::runtime::Handle;
 
@@ -57,6 +57,8 @@ pub struct Maker<'a> {
     pub scopes: &'a mut HashMap<String, Arc<Scopes>>,
     /// Number of workers: sockets per listener.
     pub workers: usize,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
     /// The control runtime.
     pub handle: &'a Handle,
 }
@@ -113,7 +115,12 @@ impl Maker<'_> {
             next.live.routers.push(router);
         }
         // Only now: a kept router must not learn of listeners that then cannot be had.
-        own.into_iter().for_each(|(router, listeners)| router.set_listeners(listeners));
+        let bound = next.live.servers.iter().map(|(_, address)| *address);
+        let reserved: Vec<SocketAddr> = bound.chain([self.admin]).collect();
+        for (router, listeners) in own {
+            router.set_listeners(listeners);
+            router.set_reserved(reserved.clone());
+        }
         let gone =
             |live: &Live| live.listeners.keys().filter(|wanted| !next.live.listeners.contains_key(*wanted)).count();
         next.changes.closed = before.map_or(0, gone);
@@ -142,7 +149,8 @@ impl Maker<'_> {
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
         let interpreter = self.world.interpreter(params, &next.live.naming).await?;
         let tls = self.tls_files(params)?;
-        Ok(Arc::new(Router::new(Arc::new(params.clone()), interpreter, tls, scopes, self.handle.clone())))
+        let router = Router::new(Arc::new(params.clone()), interpreter, tls, scopes, self.handle.clone());
+        Ok(Arc::new(router.with_access_log(open_access_log(params)?)))
     }
 
     /// The certificate files of a router's clients.
@@ -212,6 +220,12 @@ impl Maker<'_> {
         next.live.listeners.insert((address, nth), listener);
         Ok(bound)
     }
+}
+
+fn open_access_log(params: &RouterParams) -> Result<Option<AccessLog>, StartError> {
+    let Some(AccessLogParams { path, format, options }) = &params.access_log else { return Ok(None) };
+    let failed = |error| StartError::AccessLog { router: params.label.clone(), path: path.clone(), error };
+    AccessLog::open(path, *format, *options).map(Some).map_err(failed)
 }
 
 impl Live {

@@ -1,6 +1,7 @@
 //! From a [`RouteError`] to the response a client gets: the table of data-plane reference §8, exhaustively.
 
 use crate::error::{Kind, RouteError};
+use crate::proxy_status::ProxyError;
 use bytes::{BufMut, BytesMut};
 use http::StatusCode;
 
@@ -11,6 +12,17 @@ pub struct ErrorLimits {
     pub body_bytes: usize,
     /// Bytes of the `l5d-err` header value, at most (`maxHeadersKB`).
     pub header_bytes: usize,
+    /// Time limits are answered with 504 (`timeoutStatus: 504`).
+    pub timeouts_are_504: bool,
+}
+
+/// Who asks, for what an error may tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Whether the listener trusts its callers with texts, names and addresses.
+    pub trusted: bool,
+    /// The id of the request, as in `l5d-reqid`.
+    pub request_id: u64,
 }
 
 /// An error response as it goes on the wire, without head framing.
@@ -25,12 +37,25 @@ pub struct ErrorResponse {
 }
 
 /// The status of an error.
-pub fn status(kind: Kind) -> StatusCode {
+pub fn status(kind: Kind, limits: ErrorLimits) -> StatusCode {
     match kind {
+        Kind::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Kind::AttemptTimeout
+        | Kind::TotalTimeout
+        | Kind::ServerTimeout
+        | Kind::BindingTimeout
+        | Kind::ConnectTimeout
+            if limits.timeouts_are_504 =>
+        {
+            StatusCode::GATEWAY_TIMEOUT
+        }
         Kind::Unidentified | Kind::BadOverride | Kind::BadRequest | Kind::CallDepth | Kind::DownstreamBody => {
             StatusCode::BAD_REQUEST
         }
+        Kind::OverrideDenied => StatusCode::FORBIDDEN,
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::TrailersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -40,8 +65,11 @@ pub fn status(kind: Kind) -> StatusCode {
         | Kind::BindingFailed
         | Kind::BindingTimeout
         | Kind::ConnectFailed
+        | Kind::ConnectTimeout
+        | Kind::TooManyWaiters
         | Kind::UpstreamClosed
         | Kind::UpstreamFraming
+        | Kind::ResponseTooLarge
         | Kind::ClientGone => StatusCode::BAD_GATEWAY,
         Kind::AttemptTimeout | Kind::TotalTimeout | Kind::ServerTimeout | Kind::Overload => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -51,32 +79,82 @@ pub fn status(kind: Kind) -> StatusCode {
 
 /// True for failures of the last row of the error table: only they carry `l5d-retryable`.
 fn is_other(kind: Kind) -> bool {
-    matches!(kind, Kind::UpstreamClosed | Kind::UpstreamFraming)
+    matches!(kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::TooManyWaiters)
 }
 
-/// The response for `error`. With `clear` (a `clearContext` server) it carries no text at all.
-pub fn response(error: &RouteError, limits: ErrorLimits, clear: bool) -> ErrorResponse {
+/// What RFC 9209 calls an error, unless the error knows better.
+fn proxy_error(kind: Kind) -> ProxyError {
+    match kind {
+        Kind::Unidentified | Kind::NoHosts => ProxyError::DestinationNotFound,
+        Kind::IdentifierThrew
+        | Kind::BadOverride
+        | Kind::BadRequest
+        | Kind::ExpectationFailed
+        | Kind::DownstreamBody
+        | Kind::RequestTooLarge
+        | Kind::TrailersTooLarge
+        | Kind::BodyTimeout
+        | Kind::ClientGone => ProxyError::HttpRequestError,
+        Kind::MethodNotAllowed | Kind::OverrideDenied | Kind::Misdirected => ProxyError::HttpRequestDenied,
+        Kind::CallDepth | Kind::SelfLoop => ProxyError::ProxyLoopDetected,
+        Kind::BindingFailed => ProxyError::DnsError,
+        Kind::BindingTimeout => ProxyError::DnsTimeout,
+        Kind::ConnectFailed => ProxyError::ConnectionRefused,
+        Kind::ConnectTimeout => ProxyError::ConnectionTimeout,
+        Kind::TooManyWaiters => ProxyError::ConnectionLimitReached,
+        Kind::UpstreamClosed => ProxyError::ConnectionTerminated,
+        Kind::UpstreamFraming => ProxyError::HttpProtocolError,
+        Kind::ResponseTooLarge => ProxyError::HttpResponseBodySize,
+        Kind::AttemptTimeout | Kind::TotalTimeout | Kind::ServerTimeout | Kind::DeadlineExceeded => {
+            ProxyError::HttpResponseTimeout
+        }
+        Kind::Overload => ProxyError::ProxyInternalResponse,
+    }
+}
+
+/// The response for `error`. Callers that are not trusted learn a code and the id of the request, nothing else
+/// (requirements P6.2, attack X9).
+pub fn response(error: &RouteError, limits: ErrorLimits, caller: Caller) -> ErrorResponse {
     let mut fields = BytesMut::with_capacity(256);
+    let status = status(error.kind, limits);
+    let cause = error.cause.unwrap_or_else(|| proxy_error(error.kind));
+    cause.write(caller.trusted.then_some(error.text.as_str()), &mut fields);
     if error.kind == Kind::Overload {
         fields.extend_from_slice(b"finagle-http-nack: true\r\nretry-after: 0\r\n");
         let body = b"Request was not processed by the server due to an error and is safe to retry".to_vec();
-        return ErrorResponse { status: status(error.kind), fields, body };
+        return ErrorResponse { status, fields, body };
     }
     if error.kind == Kind::MethodNotAllowed {
         fields.extend_from_slice(b"allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH, TRACE\r\n");
     }
-    if clear {
-        return ErrorResponse { status: status(error.kind), fields, body: Vec::new() };
+    fields.extend_from_slice(b"content-type: text/plain\r\nx-content-type-options: nosniff\r\n");
+    if !caller.trusted {
+        let body = format!("{} (request id {:016x})\n", error.kind.code(), caller.request_id).into_bytes();
+        return ErrorResponse { status, fields, body };
     }
+    let text = printable(&error.text);
     fields.extend_from_slice(b"l5d-err: ");
-    url_encode(&error.text, limits.header_bytes, &mut fields);
-    fields.extend_from_slice(b"\r\ncontent-type: text/plain\r\n");
+    url_encode(&text, limits.header_bytes, &mut fields);
+    fields.extend_from_slice(b"\r\n");
     if error.not_dispatched && is_other(error.kind) {
         fields.extend_from_slice(b"l5d-retryable: true\r\n");
     }
-    let mut body = error.text.clone().into_bytes();
+    let mut body = text.into_bytes();
     body.truncate(limits.body_bytes);
-    ErrorResponse { status: status(error.kind), fields, body }
+    ErrorResponse { status, fields, body }
+}
+
+/// The text without control characters but for line ends: they are shown as `\xHH`.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// `application/x-www-form-urlencoded`, cut to `limit` bytes.
@@ -104,36 +182,83 @@ fn url_encode(text: &str, limit: usize, out: &mut BytesMut) {
 mod tests {
     use super::*;
 
-    const LIMITS: ErrorLimits = ErrorLimits { body_bytes: 20, header_bytes: 16 };
+    const LIMITS: ErrorLimits = ErrorLimits { body_bytes: 20, header_bytes: 16, timeouts_are_504: false };
+
+    const FRIEND: Caller = Caller { trusted: true, request_id: 0x1f2e };
+    const STRANGER: Caller = Caller { trusted: false, ..FRIEND };
+
+    fn lines(response: &ErrorResponse) -> String {
+        String::from_utf8(response.fields.to_vec()).expect("text")
+    }
+
+    /// The table of data-plane reference §8.2, and `timeoutStatus`.
+    #[test]
+    fn timeouts_have_the_status_that_the_config_says() {
+        for (kind, before, after) in [
+            (Kind::AttemptTimeout, 503, 504),
+            (Kind::TotalTimeout, 503, 504),
+            (Kind::ServerTimeout, 503, 504),
+            (Kind::BindingTimeout, 502, 504),
+            (Kind::ConnectTimeout, 502, 504),
+            (Kind::ConnectFailed, 502, 502),
+            (Kind::TooManyWaiters, 502, 502),
+            (Kind::Overload, 503, 503),
+            (Kind::BodyTimeout, 408, 408),
+            (Kind::DeadlineExceeded, 504, 504),
+        ] {
+            assert_eq!(status(kind, LIMITS), before, "{kind:?}");
+            assert_eq!(status(kind, ErrorLimits { timeouts_are_504: true, ..LIMITS }), after, "{kind:?}");
+        }
+    }
 
     #[test]
     fn errors_are_cut_and_encoded() {
         let error = RouteError::new(Kind::NoHosts, "Unable to route <request>!\n/svc/x");
-        let response = response(&error, LIMITS, false);
+        let response = response(&error, LIMITS, FRIEND);
         assert_eq!(response.status, StatusCode::BAD_GATEWAY);
         assert_eq!(response.body, b"Unable to route <req");
-        assert!(response.fields.starts_with(b"l5d-err: Unable+to+route+\r\n"), "{:?}", response.fields);
+        assert!(lines(&response).contains("\r\nl5d-err: Unable+to+route+\r\n"), "{:?}", response.fields);
     }
 
     #[test]
-    fn clear_context_says_nothing() {
+    fn strangers_learn_a_code_and_an_id() {
         let error = RouteError::new(Kind::UpstreamClosed, "secret").undispatched();
-        let response = response(&error, LIMITS, true);
-        assert!(response.fields.is_empty() && response.body.is_empty());
+        let response = response(&error, LIMITS, STRANGER);
+        assert_eq!(response.body, b"connection-closed (request id 0000000000001f2e)\n");
+        let wanted = "proxy-status: switchyard; error=connection_terminated\r\ncontent-type: text/plain\r\n\
+                      x-content-type-options: nosniff\r\n";
+        assert_eq!(lines(&response), wanted);
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        let limits = ErrorLimits { body_bytes: 100, header_bytes: 100, timeouts_are_504: false };
+        let response = response(&RouteError::new(Kind::BadOverride, "a\u{1b}[31m\r\nb\0"), limits, FRIEND);
+        assert_eq!(response.body, br"a\u{1b}[31m\r".iter().chain(b"\n").chain(br"b\u{0}").copied().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_rfc_9209_calls_it() {
+        let refused = RouteError::new(Kind::ConnectFailed, "no \"way\"\nmore");
+        let timeout = refused.clone().because(ProxyError::ConnectionTimeout);
+        let first = |error: &RouteError| lines(&response(error, LIMITS, FRIEND)).lines().next().map(str::to_owned);
+        let wanted = |token: &str| Some(format!("proxy-status: switchyard; error={token}; details=\"no \\\"way\\\"\""));
+        assert_eq!((first(&refused), first(&timeout)), (wanted("connection_refused"), wanted("connection_timeout")));
     }
 
     #[test]
     fn overload_is_a_nack() {
-        let response = response(&RouteError::new(Kind::Overload, ""), LIMITS, false);
+        let response = response(&RouteError::new(Kind::Overload, ""), LIMITS, FRIEND);
         assert_eq!(response.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(response.fields.starts_with(b"finagle-http-nack: true\r\n"));
+        let wanted = "proxy-status: switchyard; error=proxy_internal_response\r\nfinagle-http-nack: true\r\n";
+        assert!(lines(&response).starts_with(wanted));
     }
 
     #[test]
     fn only_other_failures_say_retryable() {
         for (kind, wanted) in [(Kind::UpstreamClosed, true), (Kind::NoHosts, false), (Kind::ConnectFailed, false)] {
             let error = RouteError::new(kind, "x").undispatched();
-            let fields = response(&error, LIMITS, false).fields;
+            let fields = response(&error, LIMITS, FRIEND).fields;
             assert_eq!(fields.windows(13).any(|w| w == b"l5d-retryable"), wanted, "{kind:?}");
         }
     }

@@ -9,6 +9,7 @@ mod service;
 pub use service::{PathService, PathServiceParts};
 
 use crate::client::Client;
+use crate::overrides::{Choice, Sets};
 use crate::scopes::ScopeLease;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,6 +25,25 @@ pub struct Dst {
     pub path: Path,
     /// The override table.
     pub local: Dtab,
+    /// The override sets, which come before the table.
+    pub sets: Sets,
+}
+
+impl Dst {
+    /// True without any override.
+    pub fn is_base(&self) -> bool {
+        self.local.is_empty() && self.sets.is_empty()
+    }
+
+    /// The tables of the override; the later ones win.
+    pub fn override_layers(&self) -> impl Iterator<Item = &Dtab> {
+        self.sets.iter().map(|set| &set.dtab).chain([&self.local])
+    }
+
+    /// Number of entries of the override.
+    pub fn override_len(&self) -> usize {
+        self.override_layers().map(|dtab| dtab.dentries().len()).sum()
+    }
 }
 
 /// A value that tasks publish and requests read without waiting, or wait for once.
@@ -79,6 +99,8 @@ pub struct Leaf {
     pub client: Arc<Client>,
     /// What the namer did not consume.
     pub residual: Path,
+    /// Whose choice it is.
+    pub choice: Choice,
     /// Raw header lines that every request to this leaf gets.
     pub fields: Bytes,
     /// Request counters of this client for this service.

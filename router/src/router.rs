@@ -4,23 +4,27 @@ use crate::client::{Clients, TlsFiles};
 use crate::clock;
 use crate::config::RouterParams;
 use crate::error::{Kind, RouteError};
+use crate::overrides;
 use crate::respond::ErrorLimits;
 use crate::route::cache::Cache;
 use crate::route::{Dst, PathService, PathServiceParts};
 use crate::scopes::Scopes;
 use arc_swap::ArcSwap;
 use dtab::{DtabStack, Interpreter};
-use http1::Limits;
+use http1::{HeadError, Limits};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use telemetry::GaugeGuard;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
+use telemetry::{AccessLog, GaugeGuard};
 use tokio::runtime::Handle;
 
-/// Dentries shown in an error text, at most.
-const SHOWN_DENTRIES: usize = 50;
+/// Bytes of a table that an error text shows, at most.
+const SHOWN_DTAB: usize = 250;
+/// Bytes of an entry or a name that an error text shows, at most.
+const SHOWN_PART: usize = 120;
 
 /// See the module.
 pub struct Router {
@@ -30,13 +34,19 @@ pub struct Router {
     pub interpreter: Arc<dyn Interpreter>,
     /// Its clients.
     pub clients: Arc<Clients>,
-    /// Limits of request heads; responses may have as much.
+    /// Limits of request heads.
     pub limits: Limits,
+    /// Limits of response heads.
+    pub response_limits: Limits,
     /// Limits of error responses.
     pub error_limits: ErrorLimits,
+    /// Where finished requests are logged.
+    pub access_log: Option<AccessLog>,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: ArcSwap<Vec<SocketAddr>>,
+    reserved: ArcSwap<Vec<SocketAddr>>,
+    admin: OnceLock<SocketAddr>,
     handle: Handle,
     _originator: Option<GaugeGuard>,
 }
@@ -53,36 +63,59 @@ impl Router {
         let scope = scopes.root().clone();
         let clients = Clients::new(interpreter.clone(), params.clone(), tls, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
-        let paths = Cache::new(params.binding_cache.paths, ttl, &scope.scope("bindcache").scope("path"));
+        let cached = &params.binding_cache;
+        let share = cached.overrides_per_source.unwrap_or((cached.paths / 4).max(1));
+        let paths = Cache::new(cached.paths, ttl, &scope.scope("bindcache").scope("path")).with_share(share);
+        let limits = Limits {
+            max_line_bytes: params.max_line_bytes,
+            max_head_bytes: params.max_headers_bytes,
+            ..Limits::default()
+        };
         Router {
             _originator: params.originator.then(|| scope.gauge("originator", || 1.0)),
-            limits: Limits {
-                max_line_bytes: params.max_line_bytes,
-                max_head_bytes: params.max_headers_bytes,
-                ..Limits::default()
+            limits,
+            response_limits: Limits {
+                max_line_bytes: params.limits.response_line,
+                max_head_bytes: params.limits.response_headers,
+                ..limits
             },
             error_limits: ErrorLimits {
                 body_bytes: params.max_err_response_bytes,
                 header_bytes: params.max_headers_bytes,
+                timeouts_are_504: params.timeouts_are_504,
             },
             clients: Arc::new(clients),
+            access_log: None,
             params,
             interpreter,
             scopes,
             paths,
             listeners: ArcSwap::default(),
+            reserved: ArcSwap::default(),
+            admin: OnceLock::new(),
             handle,
         }
     }
 
-    /// The service for `dst`; the flag says whether it is kept.
-    pub fn service(&self, dst: &Dst) -> (Arc<PathService>, bool) {
+    /// The router, logging finished requests there.
+    pub fn with_access_log(mut self, log: Option<AccessLog>) -> Router {
+        self.access_log = log;
+        self
+    }
+
+    /// The service for `dst`; the flag says whether it is kept. One under an override counts for `caller`, who has a
+    /// share of the cache for its overrides and no more (attack O13).
+    pub fn service(&self, dst: &Dst, caller: IpAddr) -> (Arc<PathService>, bool) {
         self.paths.get_or_make(dst, || {
-            let dtab = DtabStack::new([self.params.dtab.clone(), dst.local.clone()]);
+            let base = DtabStack::new([self.params.dtab.clone()]);
+            let layers = dst.override_layers().cloned();
+            let dtab = DtabStack::new([self.params.dtab.clone()].into_iter().chain(layers));
             PathService::new(PathServiceParts {
                 dst: dst.clone(),
                 params: self.params.service.for_name(&dst.path),
                 binding: self.interpreter.bind(&dtab, &dst.path),
+                base: (!dst.is_base()).then(|| self.interpreter.bind(&base, &dst.path)),
+                owner: (!dst.is_base()).then(|| overrides::source(caller)),
                 clients: self.clients.clone(),
                 scopes: &self.scopes,
                 handle: &self.handle,
@@ -101,10 +134,62 @@ impl Router {
         self.clients.clear();
     }
 
+    /// Notes where the admin server listens.
+    pub fn set_admin(&self, admin: SocketAddr) {
+        // As above.
+        let _ = self.admin.set(admin);
+    }
+
+    /// Where somebody on this host asks the admin server, once it is known.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        let admin = *self.admin.get()?;
+        let any = admin.ip().is_unspecified();
+        Some(if any { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), admin.port()) } else { admin })
+    }
+
     /// True when `addr` is a listener of this very router: a request sent there would come back (attack P23).
     pub fn is_own_listener(&self, addr: SocketAddr) -> bool {
         let own = self.listeners.load();
         own.iter().any(|own| own.port() == addr.port() && (own.ip() == addr.ip() || covers(own.ip(), addr.ip())))
+    }
+
+    /// Notes where this process listens, admin included: no request may name these (requirements §5, rule 2).
+    pub fn set_reserved(&self, reserved: Vec<SocketAddr>) {
+        self.reserved.store(Arc::new(reserved));
+    }
+
+    /// True for a port of this process on any address of this host.
+    pub fn is_reserved(&self, addr: SocketAddr) -> bool {
+        let reserved = self.reserved.load();
+        reserved.iter().any(|own| own.port() == addr.port()) && is_local(addr.ip().to_canonical())
+    }
+
+    /// The limit that a refused request head is over, for its error text.
+    pub fn limit_of(&self, error: &HeadError) -> Option<String> {
+        match error {
+            HeadError::LineTooLong => Some(format!(" (maxInitialLineKB is {})", self.limits.max_line_bytes / 1024)),
+            HeadError::HeadTooLarge => Some(format!(" (maxHeadersKB is {})", self.limits.max_head_bytes / 1024)),
+            HeadError::TooManyHeaders => Some(format!(" (at most {} lines)", self.limits.max_headers)),
+            _ => None,
+        }
+    }
+
+    /// The limit that the head of a response is over: its name for `rejected_total`, and a text.
+    pub fn response_limit_of(&self, error: &HeadError) -> Option<(&'static str, String)> {
+        let limits = &self.response_limits;
+        match error {
+            HeadError::LineTooLong => {
+                Some(("response-line-too-long", format!("maxResponseLineKB is {}", limits.max_line_bytes / 1024)))
+            }
+            HeadError::HeadTooLarge => {
+                let text = format!("maxResponseHeadersKB is {}", limits.max_head_bytes / 1024);
+                Some(("response-headers-too-large", text))
+            }
+            HeadError::TooManyHeaders => {
+                Some(("response-too-many-headers", format!("at most {} lines", limits.max_headers)))
+            }
+            _ => None,
+        }
     }
 
     /// Throws out what has been idle for too long.
@@ -115,10 +200,12 @@ impl Router {
 
     /// The error of a name without a usable address (data-plane reference §8.2); `detail` says why.
     pub fn no_hosts(&self, dst: &Dst, detail: &str) -> RouteError {
-        let mut text = format!("Unable to route request!\n\nservice name: {}\ndtab:\n\nbase dtab:\n", dst.path);
+        let name = dst.path.to_string();
+        let name = cut(&name, SHOWN_PART);
+        let mut text = format!("Unable to route request!\n\nservice name: {name}\ndtab:\n\nbase dtab:\n");
         write_dtab(&mut text, &self.params.dtab);
         text.push_str("override dtab:\n");
-        write_dtab(&mut text, &dst.local);
+        dst.override_layers().for_each(|dtab| write_dtab(&mut text, dtab));
         // Writing to a String does not fail.
         let _ = write!(text, "\n{detail}\n");
         RouteError::new(Kind::NoHosts, text).undispatched()
@@ -143,11 +230,34 @@ fn is_local(addr: IpAddr) -> bool {
     })
 }
 
+/// Writes the last entries of a table, which are those that win, as far as there is room.
 fn write_dtab(text: &mut String, dtab: &dtab::Dtab) {
-    for dentry in dtab.dentries().iter().take(SHOWN_DENTRIES) {
-        let _ = writeln!(text, "  {} => {}", dentry.prefix, dentry.dst);
+    let mut shown = Vec::new();
+    let mut room = SHOWN_DTAB;
+    for dentry in dtab.dentries().iter().rev() {
+        let line = format!("  {} => {}", dentry.prefix, dentry.dst);
+        let line = cut(&line, SHOWN_PART).into_owned();
+        let Some(left) = room.checked_sub(line.len()) else { break };
+        room = left;
+        shown.push(line);
     }
-    if dtab.dentries().len() > SHOWN_DENTRIES {
-        let _ = writeln!(text, "  ... and {} more", dtab.dentries().len() - SHOWN_DENTRIES);
+    let more = dtab.dentries().len() - shown.len();
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} entries before these");
     }
+    for line in shown.iter().rev() {
+        let _ = writeln!(text, "{line}");
+    }
+}
+
+/// At most `bytes` bytes of a text; what is cut ends in three dots.
+pub(crate) fn cut(text: &str, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
+        return Cow::Borrowed(text);
+    }
+    let mut end = bytes.saturating_sub(3);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", &text[..end]))
 }

@@ -4,10 +4,13 @@
 //! that connecting may take (`h1::connect`).
 
 use crate::clock;
+use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
+use crate::h1::append_fields;
 use crate::server::Server;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, Slot};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, header};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -52,7 +55,7 @@ impl TlsStats {
 }
 
 /// What TLS knows of a client's connection.
-pub(crate) struct Caller {
+pub(crate) struct Secured {
     /// The name it asked for (SNI), in lower case.
     sni: Option<Box<str>>,
     /// Who it is, when it has shown a certificate.
@@ -60,16 +63,26 @@ pub(crate) struct Caller {
     open: Arc<AtomicI64>,
 }
 
-impl Drop for Caller {
+impl Drop for Secured {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Caller {
+impl Secured {
     /// Who it is, when it has shown a certificate.
     pub(crate) fn peer(&self) -> Option<&Peer> {
         self.peer.as_ref()
+    }
+}
+
+/// Tells a service of the certificate of the caller, when the client asks for it (data-plane reference §5.5). What a caller
+/// sent under that name was removed before.
+pub(crate) fn tell_caller(secured: Option<&Secured>, client: &ClientParams, out: &mut BytesMut) {
+    if client.forward_client_cert
+        && let Some(peer) = secured.and_then(Secured::peer)
+    {
+        append_fields(out, format!("x-forwarded-client-cert: {}\r\n", peer.forwarded()).as_bytes());
     }
 }
 
@@ -106,7 +119,7 @@ pub(crate) async fn accept(
     socket: TcpStream,
     peer: SocketAddr,
     slot: &Slot,
-) -> Option<(Stream, Box<Caller>)> {
+) -> Option<(Stream, Box<Secured>)> {
     let stats = server.stats.tls.get()?;
     let started = clock::now();
     slot.set(started + clock::nanos(HANDSHAKE_TIMEOUT));
@@ -128,8 +141,8 @@ pub(crate) async fn accept(
             let open = stats.connections.clone();
             open.fetch_add(1, Ordering::Relaxed);
             let sni = ServerTls::server_name(&stream).map(Box::from);
-            let caller = Caller { sni, peer: ServerTls::peer(&stream), open };
-            Some((Stream::Accepted(Box::new(stream)), Box::new(caller)))
+            let secured = Secured { sni, peer: ServerTls::peer(&stream), open };
+            Some((Stream::Accepted(Box::new(stream)), Box::new(secured)))
         }
         Ok(Err(error)) => {
             failed(&error);
@@ -193,12 +206,12 @@ pub(crate) fn count(side: &'static str, reason: &'static str) {
 /// Refuses a request for another host than the connection was made for, where `requireSniMatch` asks for it: what
 /// decides by the one must not be passed by way of the other (attack T3). Nothing in the router decides by SNI, and
 /// between two routers SNI is the name of the router while Host is that of the service, so it is not the default.
-pub(crate) fn check_host(caller: Option<&Caller>, server: &Server, headers: &HeaderMap) -> Result<(), RouteError> {
-    let (Some(caller), Some(tls)) = (caller, &server.tls) else { return Ok(()) };
+pub(crate) fn check_host(secured: Option<&Secured>, server: &Server, headers: &HeaderMap) -> Result<(), RouteError> {
+    let (Some(secured), Some(tls)) = (secured, &server.tls) else { return Ok(()) };
     if !tls.requires_sni_match() {
         return Ok(());
     }
-    let sni = caller.sni.as_deref().unwrap_or_default();
+    let sni = secured.sni.as_deref().unwrap_or_default();
     let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
     if !sni.is_empty() && host_name(host).eq_ignore_ascii_case(sni.as_bytes()) {
         return Ok(());

@@ -1,6 +1,8 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
-use crate::config::{RouterParams, ServerParams, SocketParams};
+use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
+use crate::deadline::DeadlineStats;
+use crate::overrides::Gate;
 use crate::secure::TlsStats;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -10,7 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 use tls::ServerTls;
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
@@ -34,12 +36,22 @@ pub struct ServerStats {
     pub idle: Arc<Counter>,
     /// `lifetime`: connections closed for their age.
     pub lifetime: Arc<Counter>,
+    /// `upgrades`: tunnels opened.
+    pub upgrades: Arc<Counter>,
+    /// `received_bytes`, `sent_bytes`, `connection_*`.
+    pub transport: Arc<TransportStats>,
+    /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
+    pub bodies: BodyStats,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
+    /// `transit_latency_ms` and `admission_control/deadline/*`.
+    pub deadlines: DeadlineStats,
     /// `tls/*`, once the server speaks TLS.
     pub tls: OnceLock<TlsStats>,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
+    tunnels: Arc<AtomicI64>,
+    _tunnels: GaugeGuard,
     _connections: GaugeGuard,
 }
 
@@ -53,29 +65,33 @@ pub struct Server {
     pub stats: Arc<ServerStats>,
     /// TLS, when it speaks it.
     pub tls: Option<Arc<ServerTls>>,
-    gate: Arc<Gate>,
+    /// What requests may say about their route, and who is trusted.
+    pub gate: Gate,
+    counts: Arc<Counts>,
 }
 
 /// What is counted against the limits of a server; a reload hands it on.
 #[derive(Default)]
-struct Gate {
+struct Counts {
     requests: AtomicUsize,
     /// `request_concurrency`, once `maxConcurrentRequests` is given.
     gauge: OnceLock<GaugeGuard>,
     /// Open connections, all and by source.
     connections: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    /// What it does with overrides, as gauges.
+    modes: Mutex<Vec<GaugeGuard>>,
 }
 
 /// An open connection: one of those that `maxConnections` and `maxConnectionsPerSource` allow.
 pub struct Admission {
-    gate: Arc<Gate>,
+    counts: Arc<Counts>,
     stats: Arc<ServerStats>,
     source: IpAddr,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut connections = self.gate.connections.lock();
+        let mut connections = self.counts.connections.lock();
         connections.0 = connections.0.saturating_sub(1);
         if let Entry::Occupied(mut of_source) = connections.1.entry(self.source) {
             *of_source.get_mut() = of_source.get().saturating_sub(1);
@@ -90,11 +106,29 @@ impl Drop for Admission {
 }
 
 /// One of the requests that `maxConcurrentRequests` allows.
-pub struct Permit(Arc<Gate>);
+pub struct Permit(Arc<Counts>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of the tunnels that upgrades opened: counts it as long as it lives.
+pub struct OpenTunnel<'a>(&'a ServerStats);
+
+impl<'a> OpenTunnel<'a> {
+    /// Counts one more.
+    pub fn new(stats: &'a ServerStats) -> OpenTunnel<'a> {
+        stats.upgrades.incr();
+        stats.tunnels.fetch_add(1, Ordering::Relaxed);
+        OpenTunnel(stats)
+    }
+}
+
+impl Drop for OpenTunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -110,31 +144,32 @@ impl Server {
         tls: Option<Arc<ServerTls>>,
     ) -> Server {
         let label = format!("{}/{}", bound.ip(), bound.port());
-        let (gate, stats) = match before {
-            Some(before) => (before.gate.clone(), before.stats.clone()),
+        let scope = scope.scope("server").scope(&label);
+        let (counts, stats) = match before {
+            Some(before) => (before.counts.clone(), before.stats.clone()),
             None => {
                 tracing::info!(router = %router.label, address = %bound, "listening");
-                let gate = Arc::new(Gate::default());
-                let stats = Arc::new(ServerStats::new(&scope.scope("server").scope(&label)));
-                (gate, stats)
+                (Arc::new(Counts::default()), Arc::new(ServerStats::new(&scope)))
             }
         };
         if params.max_concurrent_requests.is_some() {
-            let running = Arc::downgrade(&gate);
-            let read = move || running.upgrade().map_or(0, |gate| gate.requests.load(Ordering::Relaxed)) as f64;
-            gate.gauge.get_or_init(|| scope.scope("server").scope(&label).gauge("request_concurrency", read));
+            let running = Arc::downgrade(&counts);
+            let read = move || running.upgrade().map_or(0, |counts| counts.requests.load(Ordering::Relaxed)) as f64;
+            counts.gauge.get_or_init(|| scope.gauge("request_concurrency", read));
         }
+        *counts.modes.lock() = note_overrides(&params, &label, &scope);
+        let gate = Gate::new(&params, router, &label);
         if tls.is_some() {
-            stats.tls.get_or_init(|| TlsStats::new(&scope.scope("server").scope(&label)));
+            stats.tls.get_or_init(|| TlsStats::new(&scope));
         }
-        Server { params, label, stats, tls, gate }
+        Server { params, label, stats, tls, gate, counts }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
     pub fn permit(&self) -> Option<Option<Permit>> {
         let Some(most) = self.params.max_concurrent_requests else { return Some(None) };
-        let permit = Permit(self.gate.clone());
-        if self.gate.requests.fetch_add(1, Ordering::Relaxed) < most {
+        let permit = Permit(self.counts.clone());
+        if self.counts.requests.fetch_add(1, Ordering::Relaxed) < most {
             return Some(Some(permit));
         }
         None
@@ -143,7 +178,7 @@ impl Server {
     /// Counts one more connection; None, counted in `rejected_total`, when it would be one too many, of all or of its
     /// source (attacks H1-16, M1).
     pub fn admit(&self, source: IpAddr) -> Option<Admission> {
-        let mut connections = self.gate.connections.lock();
+        let mut connections = self.counts.connections.lock();
         let of_source = connections.1.get(&source).copied().unwrap_or(0);
         let reason = match () {
             () if connections.0 >= self.params.max_connections => Some("too-many-connections"),
@@ -160,14 +195,31 @@ impl Server {
         drop(connections);
         self.stats.connects.incr();
         self.stats.connections.fetch_add(1, Ordering::Relaxed);
-        Some(Admission { gate: self.gate.clone(), stats: self.stats.clone(), source })
+        Some(Admission { counts: self.counts.clone(), stats: self.stats.clone(), source })
     }
+}
+
+/// Says in a gauge, and for a listener that does not say in the log, how overrides are treated (requirements §5, rule 1).
+fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) -> Vec<GaugeGuard> {
+    let mode = params.overrides.mode;
+    let scope = scope.scope("overrides");
+    let mut gauges = vec![scope.gauge(mode.label(), || 1.0)];
+    if mode == OverrideMode::Legacy && !params.overrides.stated {
+        gauges.push(scope.gauge("unstated", || 1.0));
+        tracing::warn!(
+            listener = label,
+            "this listener does not say what it does with overrides, so whoever reaches it chooses routes by \
+             `l5d-dtab`; write `overrides: off`, `named`, `policy` or `legacy`"
+        );
+    }
+    gauges
 }
 
 impl ServerStats {
     fn new(scope: &Scope) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
-        let open = connections.clone();
+        let tunnels = Arc::new(AtomicI64::new(0));
+        let (open, open_tunnels) = (connections.clone(), tunnels.clone());
         ServerStats {
             requests: RequestStats::new(scope),
             status: StatusStats::new(scope),
@@ -177,7 +229,13 @@ impl ServerStats {
             nacks: scope.counter("nacks"),
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
+            upgrades: scope.counter("upgrades"),
+            tunnels,
+            _tunnels: scope.gauge("tunnels", move || open_tunnels.load(Ordering::Relaxed) as f64),
+            transport: TransportStats::new(scope),
+            bodies: BodyStats::new(scope),
             dtab_size: scope.stat("dtab/size"),
+            deadlines: DeadlineStats::new(scope),
             tls: OnceLock::new(),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             connections,

@@ -34,6 +34,17 @@ impl Stream {
         !matches!(self, Stream::Plain(_))
     }
 
+    /// `http`, or `https` where the connection is encrypted.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls() { "https" } else { "http" }
+    }
+
+    /// Makes the coming close a reset: the peer must not take what it has for all there is.
+    pub fn abort_on_close(&self) {
+        // Without the option the close is an ordinary one.
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// True when the peer has neither sent anything nor closed, as far as the runtime knows; costs no system call then.
     /// What TLS itself sends in between, such as session tickets, is taken in and does not count.
     pub fn is_quiet(&mut self) -> bool {

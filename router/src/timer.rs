@@ -1,7 +1,9 @@
 //! Coarse deadlines of one worker: no timer is registered per request.
 //!
-//! Every connection holds one [`Slot`]; it sets when the slot is due, and a tick of the worker looks at all slots at
-//! once. A deadline fires at most one [`TICK`] late. Also how a drain reaches connections that wait for a request.
+//! Every connection holds one [`Slot`]; it sets when the slot is due. The worker sleeps until the earliest deadline it
+//! knows of and then looks at all slots at once, at most once per [`TICK`], so a deadline fires at most one tick late and
+//! thousands of idle connections with a far deadline cost nothing. Also how a drain reaches connections that wait for a
+//! request.
 
 use crate::clock;
 use std::cell::{Cell, RefCell};
@@ -12,7 +14,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often due slots are looked for while any is set.
+/// The least time between two looks at all slots.
 pub const TICK: Duration = Duration::from_millis(20);
 
 /// No deadline.
@@ -40,12 +42,26 @@ pub struct Slot {
 }
 
 /// All slots of a worker.
-#[derive(Default)]
 pub struct Timers {
     slots: RefCell<Vec<Weak<Slot>>>,
-    set: Notify,
+    /// No slot is due before this.
+    next: Cell<u64>,
+    /// `next` has become earlier.
+    sooner: Notify,
     draining: Cell<bool>,
     live: Cell<usize>,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            slots: RefCell::default(),
+            next: Cell::new(NEVER),
+            sooner: Notify::new(),
+            draining: Cell::new(false),
+            live: Cell::new(0),
+        }
+    }
 }
 
 impl Timers {
@@ -90,21 +106,30 @@ impl Timers {
         self.fire(|slot| slot.idle.get().then_some(Elapsed::Drained));
     }
 
-    /// Ticks while any slot has a deadline; runs for ever.
+    /// Ends waits as they become due; runs for ever.
     pub async fn run(&self) {
+        let mut looked = 0;
         loop {
             let now = clock::now();
-            if self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline)) {
-                tokio::time::sleep(TICK).await;
+            let due = self.next.get().max(looked + clock::nanos(TICK));
+            if due <= now {
+                looked = now;
+                self.next.set(self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline)));
+            } else if self.next.get() == NEVER {
+                self.sooner.notified().await;
             } else {
-                self.set.notified().await;
+                let pause = tokio::time::sleep(Duration::from_nanos(due - now));
+                tokio::select! {
+                    () = pause => {}
+                    () = self.sooner.notified() => {}
+                }
             }
         }
     }
 
-    /// Ends the waits that `verdict` names; true when any slot still has a deadline.
-    fn fire(&self, verdict: impl Fn(&Slot) -> Option<Elapsed>) -> bool {
-        let mut any_due = false;
+    /// Ends the waits that `verdict` names; the earliest deadline that is left.
+    fn fire(&self, verdict: impl Fn(&Slot) -> Option<Elapsed>) -> u64 {
+        let mut earliest = NEVER;
         self.slots.borrow_mut().retain(|slot| {
             let Some(slot) = slot.upgrade() else { return false };
             if let Some(elapsed) = verdict(&slot) {
@@ -114,20 +139,21 @@ impl Timers {
                     waker.wake();
                 }
             }
-            any_due |= slot.due.get() != NEVER;
+            earliest = earliest.min(slot.due.get());
             true
         });
-        any_due
+        earliest
     }
 }
 
 impl Slot {
     /// Sets when the slot is due, in nanoseconds of the process clock; [`NEVER`] for no deadline.
     pub fn set(&self, due: u64) {
-        let before = self.due.replace(due);
+        self.due.set(due);
         self.elapsed.set(None);
-        if before == NEVER && due != NEVER {
-            self.timers.set.notify_one();
+        if due < self.timers.next.get() {
+            self.timers.next.set(due);
+            self.timers.sooner.notify_one();
         }
     }
 
@@ -225,6 +251,25 @@ mod tests {
             assert_eq!(mine.run_idle(std::future::pending::<()>()).await, Err(Elapsed::Drained));
             assert!(mine.is_ending() && !other.is_ending());
             assert_eq!(other.run_idle(async { 1 }).await, Ok(1));
+        });
+    }
+
+    #[test]
+    fn a_near_deadline_is_kept_beside_a_far_one() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let ticking = timers.clone();
+            tokio::task::spawn_local(async move { ticking.run().await });
+            let (far, near) = (timers.slot(0), timers.slot(0));
+            far.set(clock::now() + 600_000_000_000);
+            tokio::task::yield_now().await;
+            for _ in 0..3 {
+                let due = clock::now() + 1_000_000;
+                near.set(due);
+                assert_eq!(near.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
+                assert!(clock::now() >= due);
+            }
+            assert_eq!(timers.next.get(), far.due.get(), "the far one is what is waited for");
         });
     }
 

@@ -56,10 +56,12 @@ pub struct WorkerServer {
     pub key: RefCell<Vec<u8>>,
     /// Does not keep services alive: what leaves the cache is gone.
     memo: RefCell<HashMap<Vec<u8>, Memo>>,
+    /// The same for requests under overrides, so that ever new ones push out no others.
+    override_memo: RefCell<HashMap<Vec<u8>, Memo>>,
 }
 
-/// A remembered service, and the path segments to remove.
-type Memo = (Weak<PathService>, usize);
+/// A remembered service, the path segments to remove, and the identifier.
+type Memo = (Weak<PathService>, usize, usize);
 
 /// Header maps that are used again and again; connections that wait for a request hold none.
 #[derive(Default)]
@@ -92,31 +94,39 @@ pub struct Remembered {
     pub service: Arc<PathService>,
     /// Path segments to remove from the target.
     pub consume: usize,
+    /// The identifier that gave the name, counted from 0.
+    pub identifier: usize,
 }
 
 impl WorkerServer {
-    /// What was identified under `key` before.
-    pub fn recall(&self, key: &[u8]) -> Option<Remembered> {
-        let memo = self.memo.borrow();
-        let (service, consume) = memo.get(key)?;
+    /// What was identified under `key` before; `plain` without an override.
+    pub fn recall(&self, key: &[u8], plain: bool) -> Option<Remembered> {
+        let memo = self.memo_for(plain).borrow();
+        let (service, consume, identifier) = memo.get(key)?;
         let service = service.upgrade().filter(|service| !service.is_closed())?;
-        Some(Remembered { service, consume: *consume })
+        Some(Remembered { service, consume: *consume, identifier: *identifier })
+    }
+
+    fn memo_for(&self, plain: bool) -> &RefCell<HashMap<Vec<u8>, Memo>> {
+        if plain { &self.memo } else { &self.override_memo }
     }
 
     /// Remembers an identified name.
-    pub fn remember(&self, key: &[u8], entry: &Remembered) {
+    pub fn remember(&self, key: &[u8], entry: &Remembered, plain: bool) {
         if key.len() > MEMO_KEY_BYTES {
             return;
         }
-        let mut memo = self.memo.borrow_mut();
+        let mut memo = self.memo_for(plain).borrow_mut();
         if memo.len() >= MEMO_ENTRIES {
             memo.clear();
         }
-        memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume));
+        memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume, entry.identifier));
     }
 
     fn forget_closed(&self) {
-        self.memo.borrow_mut().retain(|_, (service, _)| service.strong_count() > 0);
+        for memo in [&self.memo, &self.override_memo] {
+            memo.borrow_mut().retain(|_, (service, ..)| service.strong_count() > 0);
+        }
     }
 }
 
@@ -155,7 +165,6 @@ struct Accepting {
 }
 
 /// A worker's own things.
-#[derive(Default)]
 struct Worker {
     pool: Rc<Pool>,
     timers: Rc<Timers>,
@@ -169,7 +178,16 @@ pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Worker::default();
+        let worker = Worker {
+            // Without listeners there is nothing to keep.
+            pool: Rc::new(Pool::new(0)),
+            timers: Rc::default(),
+            spare: Rc::default(),
+            pace: Rc::default(),
+            accepting: Rc::default(),
+        };
+        let claimed = worker.pool.clone();
+        tokio::task::spawn_local(async move { claimed.answer_claims().await });
         let ticking = worker.timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
         tokio::task::spawn_local(sweep(worker.pool.clone(), worker.accepting.clone()));
@@ -195,6 +213,7 @@ pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
 impl Worker {
     /// Puts this set of listeners in force.
     fn serve(&self, listeners: Vec<Listening>) {
+        self.pool.set_limit(max_idle(&listeners));
         let mut accepting = self.accepting.borrow_mut();
         let wanted: HashSet<u64> = listeners.iter().map(|listening| listening.id).collect();
         accepting.retain(|id, _| {
@@ -215,6 +234,7 @@ impl Worker {
                 pace: self.pace.clone(),
                 key: RefCell::default(),
                 memo: RefCell::default(),
+                override_memo: RefCell::default(),
             });
             match (accepting.get(&id), socket.map(TcpListener::from_std)) {
                 (Some(known), _) => *known.home.current.borrow_mut() = served,
@@ -248,6 +268,17 @@ impl Worker {
     }
 }
 
+/// Most idle connections of a worker: what its routers allow, together.
+fn max_idle(listening: &[Listening]) -> usize {
+    let mut routers: Vec<&Arc<Router>> = Vec::new();
+    for router in listening.iter().map(|listening| &listening.router) {
+        if !routers.iter().any(|known| Arc::ptr_eq(known, router)) {
+            routers.push(router);
+        }
+    }
+    routers.iter().fold(0, |sum, router| sum.saturating_add(router.params.max_idle_per_worker))
+}
+
 async fn sweep(pool: Rc<Pool>, accepting: Rc<RefCell<HashMap<u64, Accepting>>>) {
     loop {
         tokio::time::sleep(SWEEP).await;
@@ -272,6 +303,9 @@ async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Rec
             Err(error) => {
                 // Out of descriptors, most likely: let connections end before trying again.
                 warn!(listener = %home.current().server.label, %error, "cannot accept a connection");
+                if h1::is_out_of_descriptors(&error) {
+                    home.current().pool.make_room();
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

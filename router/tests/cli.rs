@@ -276,3 +276,23 @@ fn bad_arguments_are_explained() {
     assert!(ran.err.contains("not a duration; write 10s, 500ms or 30.seconds"), "{}", ran.err);
     assert_ne!(run(&[]).code, Some(0));
 }
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fifo = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success()));
+    let missing = folder.path().join("missing/access.log");
+    for (log, reason) in [
+        (missing.display().to_string(), "No such file or directory"),
+        (folder.path().display().to_string(), "Is a directory"),
+        (fifo.display().to_string(), "is it a pipe that nobody reads?"),
+    ] {
+        let text = format!("admin: {{ port: 0 }}\n{GOOD}  httpAccessLog: {log}\n").replace("4140", "0");
+        let (_folder, path) = file(text);
+        let ran = run(&[&path]);
+        ran.assert_fails(&format!("cannot open the access log {log} of router `http`: "));
+        assert!(ran.err.contains(reason), "{}", ran.err);
+        assert_eq!(run(&["check", &path]).code, Some(0), "`check` looks at no file");
+    }
+}

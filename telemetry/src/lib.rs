@@ -7,10 +7,12 @@
 //! What it is not: a metrics server (the `admin` crate serves the text), a tracer, or a place for labels: names follow
 //! Linkerd 1 (telemetry reference sections 2, 3, 8, 9).
 //!
-//! Who calls it: the router's data path through [`RequestStats`], [`StatusStats`] and [`Failures`]; balancers, caches
+//! Who calls it: the router's data path through [`RequestStats`], [`StatusStats`], [`Failures`] and others; balancers, caches
 //! and namers through [`Scope`]; the two admin pages through [`Metrics::render_json`] and
 //! [`Metrics::render_prometheus`]; one timer, once a minute, through [`Metrics::snapshot`].
 
+pub mod access_log;
+mod body;
 mod control;
 mod counter;
 mod failures;
@@ -19,19 +21,25 @@ mod node;
 mod number;
 mod process;
 mod prometheus;
+mod record;
 mod request;
 mod scope;
 mod stat;
 mod status;
+mod transport;
 mod view;
 
+pub use access_log::{AccessLog, AccessLogOptions, LogFormat, RollPolicy};
+pub use body::{BodyStats, OpenStream};
 pub use control::ControlMetrics;
 pub use counter::Counter;
 pub use failures::Failures;
 pub use json::{JsonError, JsonQuery};
 pub use process::register_process;
 pub use prometheus::PROMETHEUS_CONTENT_TYPE;
+pub use record::RequestRecord;
 pub use request::RequestStats;
 pub use scope::{GaugeGuard, Metrics, Scope};
 pub use stat::{Stat, Summary};
 pub use status::StatusStats;
+pub use transport::{Transport, TransportStats};

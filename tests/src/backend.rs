@@ -144,6 +144,8 @@ enum Script {
 #[derive(Default)]
 struct State {
     dead: AtomicBool,
+    /// Every answer is the last one of its connection.
+    retiring: AtomicBool,
     count: AtomicUsize,
     accepted: AtomicU64,
     requests: Mutex<Vec<Received>>,
@@ -225,14 +227,32 @@ impl Backend {
         lock(&self.state.bytes).clone()
     }
 
-    /// Stops listening and resets all connections, at once. What is being answered is not answered.
-    pub fn kill(&self) {
-        self.state.dead.store(true, Ordering::SeqCst);
+    /// Ends as a graceful server does: stops listening, answers what it has read with the news that the connection
+    /// ends, closes connections without a request, and returns when all are closed.
+    pub fn retire(&self) {
+        self.state.retiring.store(true, Ordering::SeqCst);
+        self.stop_listening();
+        for socket in lock(&self.state.open).values() {
+            // Whoever waits for a request sees the end; what has arrived is still read.
+            let _ = socket.shutdown(Shutdown::Read);
+        }
+        crate::wait::eventually("the backend has finished", Duration::from_secs(5), || {
+            lock(&self.state.open).is_empty().then_some(())
+        });
+    }
+
+    fn stop_listening(&self) {
         let Some((listener, thread)) = lock(&self.listener).take() else { return };
         // Ends the waiting accept; the socket itself closes when both descriptors are gone.
         let _ = socket2::SockRef::from(&listener).shutdown(Shutdown::Both);
         drop(listener);
         let _ = thread.join();
+    }
+
+    /// Stops listening and resets all connections, at once. What is being answered is not answered.
+    pub fn kill(&self) {
+        self.state.dead.store(true, Ordering::SeqCst);
+        self.stop_listening();
         for (_, socket) in lock(&self.state.open).drain() {
             // Whoever reads wakes up and closes; with no linger time that is a reset.
             let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
@@ -276,7 +296,7 @@ fn serve(mut socket: TcpStream, id: u64, state: &Arc<State>, handler: &Handler) 
     while let Some(received) = read_request(&mut reader, &mut socket, id)? {
         lock(&state.requests).push(received.clone());
         state.count.fetch_add(1, Ordering::SeqCst);
-        let reply = handler(&received);
+        let mut reply = handler(&received);
         let due = Instant::now() + reply.delay;
         while Instant::now() < due && !state.dead.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(2).min(reply.delay));
@@ -284,6 +304,7 @@ fn serve(mut socket: TcpStream, id: u64, state: &Arc<State>, handler: &Handler) 
         if state.dead.load(Ordering::SeqCst) {
             return Ok(());
         }
+        reply.close |= state.retiring.load(Ordering::SeqCst);
         reply.write(received.method == "HEAD", &mut socket)?;
         if reply.close {
             return socket.shutdown(Shutdown::Write);

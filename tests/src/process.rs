@@ -74,15 +74,24 @@ impl Switchyard {
 
     /// As [`Switchyard::start`], with more arguments.
     pub fn start_with(yaml: &str, args: &[&str]) -> Switchyard {
-        let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
-        let plain = |admin| Client::try_connect(admin).and_then(ready).is_ok_and(|response| response.status == 200);
-        Switchyard::start_when(yaml, args, plain)
+        Switchyard::start_in(yaml, args, &[])
     }
 
-    /// As [`Switchyard::start_with`], when `is_ready` says so of its admin server.
-    pub fn start_when(yaml: &str, args: &[&str], is_ready: impl Fn(SocketAddr) -> bool) -> Switchyard {
+    /// As [`Switchyard::start_with`], with these variables in the environment.
+    pub fn start_in(yaml: &str, args: &[&str], env: &[(&str, &str)]) -> Switchyard {
+        let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
+        let plain = |admin| Client::try_connect(admin).and_then(ready).is_ok_and(|response| response.status == 200);
+        Switchyard::start_when(yaml, (args, env), plain)
+    }
+
+    /// As [`Switchyard::start_in`], ready when `is_ready` says so of its admin server.
+    pub fn start_when(
+        yaml: &str,
+        (args, env): (&[&str], &[(&str, &str)]),
+        is_ready: impl Fn(SocketAddr) -> bool,
+    ) -> Switchyard {
         for attempt in 1.. {
-            let mut started = Switchyard::spawn(yaml, args);
+            let mut started = Switchyard::spawn(yaml, args, env);
             match started.until_ready(&is_ready) {
                 Ok(()) => note_log(&started.log),
                 Err(what) if attempt < ATTEMPTS && what.contains("cannot listen on") => continue,
@@ -93,7 +102,7 @@ impl Switchyard {
         unreachable!("the loop returns or panics")
     }
 
-    fn spawn(yaml: &str, args: &[&str]) -> Switchyard {
+    fn spawn(yaml: &str, args: &[&str], env: &[(&str, &str)]) -> Switchyard {
         let folder = tempfile::Builder::new().prefix("switchyard-").tempdir().expect("a temporary folder");
         let disco = Disco::new(folder.path());
         let mut ports = free_ports(PORTS + 1);
@@ -103,7 +112,7 @@ impl Switchyard {
         std::fs::write(&config, text).expect("the config can be written");
         let stderr = File::create(&log).expect("the log can be made");
         let mut command = Command::new(binary());
-        command.arg(&config).args(["--log-level", "DEBUG"]).args(args);
+        command.arg(&config).args(["--log-level", "DEBUG"]).args(args).envs(env.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
         Switchyard { child, folder, disco, log, admin, ports }
     }
@@ -187,12 +196,12 @@ impl Switchyard {
 
     /// Sends SIGTERM.
     pub fn signal_term(&self) {
-        self.signal("-TERM");
+        self.signal("TERM");
     }
 
-    /// Sends this signal, written as for `kill`.
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status();
+    /// Sends the signal of this name, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "the process can be signalled");
     }
 

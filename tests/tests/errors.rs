@@ -190,7 +190,7 @@ fn binding_timeout_of_addresses() {
         "Exceeded 5.milliseconds binding timeout while connecting to /#/io.l5d.fs/{name} for name: /svc/{name}"
     );
     let resolving = format!("Exceeded 5.milliseconds binding timeout while resolving name: /svc/{name}");
-    assert!(text == connecting || text == resolving, "{text}");
+    assert!(text.starts_with(&connecting) || text.starts_with(&resolving), "{text}");
 }
 
 /// A folder with very many entries takes a while to be listed.
@@ -206,7 +206,8 @@ fn binding_timeout_of_names() {
     }
     std::fs::rename(&folder, router.disco().path().join("large")).expect("the folder can be moved");
     let text = told(&get(router.addr(0), "web"), 502);
-    assert_eq!(text, "Exceeded 1.milliseconds binding timeout while resolving name: /svc/web");
+    assert_eq!(text.lines().next(), Some("Exceeded 1.milliseconds binding timeout while resolving name: /svc/web"));
+    assert!(text.contains("pending"), "{text}");
 }
 
 #[test]
@@ -230,7 +231,7 @@ fn a_name_that_leads_back_is_a_loop() {
 fn a_wildcard_listener_knows_its_loop() {
     let yaml = server_config("ip: 0.0.0.0", "").replace("/svc => /#/io.l5d.fs", "/svc => /$/inet/127.0.0.2/@P0@");
     let router = Switchyard::start(&yaml);
-    assert_eq!(told(&get(router.addr(0), "web"), 508).lines().count(), 1);
+    assert!(told(&get(router.addr(0), "web"), 508).starts_with("The name /svc/web leads back to this router's own"));
 }
 
 #[test]
@@ -296,17 +297,19 @@ fn clear_context_empties_errors() {
     let yaml = server_config("clearContext: true", "");
     let router = Switchyard::start(&yaml);
     router.disco().set("gone", &[nobody()]);
-    let empty = |response: &Response, status: u16| {
+    let empty = |response: &Response, status: u16, code: &str| {
         assert_eq!(response.status, status);
-        assert_eq!((response.text().as_str(), response.header("content-length")), ("", Some("0")));
+        let text = response.text();
+        let id = text.strip_prefix(&format!("{code} (request id ")).and_then(|rest| rest.strip_suffix(")\n"));
+        assert!(id.is_some_and(|id| id.len() == 16 && u64::from_str_radix(id, 16).is_ok()), "{text:?}");
         let ours: Vec<_> = response.headers.iter().filter(|(name, _)| name.starts_with("l5d-")).collect();
         assert!(ours.is_empty(), "{ours:?}");
     };
-    empty(&get(router.addr(0), "nope"), 502);
-    empty(&get(router.addr(0), "gone"), 502);
-    empty(&ask(&router, "GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
-    empty(&ask(&router, "GET / HTTP/1.1\r\n\r\n"), 400);
-    empty(&ask(&router, "GET / HTTP/1.1\r\nHost: web\r\nA b: c\r\n\r\n"), 400);
+    empty(&get(router.addr(0), "nope"), 502, "no-route");
+    empty(&get(router.addr(0), "gone"), 502, "connection-failed");
+    empty(&ask(&router, "GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400, "unknown-destination");
+    empty(&ask(&router, "GET / HTTP/1.1\r\n\r\n"), 400, "bad-request");
+    empty(&ask(&router, "GET / HTTP/1.1\r\nHost: web\r\nA b: c\r\n\r\n"), 400, "bad-request");
 }
 
 /// The error of a router further on is emptied as well (data-plane reference §5.7); one of a service is not.
@@ -390,7 +393,9 @@ fn error_texts_are_cut_to_the_limits() {
     let dentries = "    /some/prefix/a => /some/where/else ;\n".repeat(40);
     let yaml = config(&format!("{dentries}  maxHeadersKB: 1\n  maxErrResponseKB: 1"));
     let router = Switchyard::start(&yaml);
-    let response = get(router.addr(0), "nope");
+    let table = "/some/prefix/a=>/some/where/else;".repeat(14);
+    let response =
+        Client::connect(router.addr(0)).request("GET", &"nope".repeat(20), "/", &[("l5d-dtab", &table)], b"");
     assert_eq!(response.status, 502);
     let header = response.header("l5d-err").expect("an error header");
     assert!(header.len() <= 1024 && header.len() > 1000, "{}", header.len());

@@ -8,7 +8,7 @@
 
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 
-use e2e::{Backend, Client, FS_CONFIG, Response, Switchyard, eventually, get, try_get};
+use e2e::{Backend, Client, FS_CONFIG, Reply, Response, Switchyard, eventually, get, try_get};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -382,17 +382,25 @@ fn h1_8_an_absolute_target_without_a_path_gets_a_slash() {
     assert_eq!(site.web.last().target, "/?b=c");
 }
 
+/// What happens after 101 is in `upgrade`.
 #[test]
-fn h1_9_and_10_upgrades_are_not_made() {
+fn h1_9_nothing_is_forwarded_before_101() {
     let site = Site::new();
     let mut client = Client::connect(site.router.addr(0));
     client.send_raw(b"GET /a HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n\x00\x01evil\r\n\r\n");
-    assert_eq!(client.read_response(false).expect("an answer").status, 200);
-    let garbage = client.read_response(false).expect("an answer to what follows");
-    assert_eq!(garbage.status, 400);
+    let response = client.read_response(false).expect("an answer");
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert!(client.closed_by_peer(), "the bytes after the request stay ours");
     let last = site.web.last();
-    assert_eq!((last.target.as_str(), last.header("upgrade"), last.header("connection")), ("/a", None, None));
+    let asked = (last.target.as_str(), last.header("upgrade"), last.header("connection"));
+    assert_eq!(asked, ("/a", Some("foo"), Some("upgrade")));
+    assert!(!site.web.bytes_seen().windows(4).any(|bytes| bytes == b"evil"));
+    site.unharmed();
+}
+
+#[test]
+fn h1_10_upgrades_to_http_2_are_not_made() {
+    let site = Site::new();
     let mut client = Client::connect(site.router.addr(0));
     client.send_raw(
         b"GET /b HTTP/1.1\r\nHost: web\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
@@ -491,6 +499,91 @@ fn h1_14_trace_counts_its_hops() {
     assert_eq!(site.web.last().header("max-forwards"), Some("2"));
     let response = asked(&mut client, "many");
     assert_eq!((response.status, response.text().as_str()), (400, "Invalid value for Max-Forwards header"));
+}
+
+/// Attack X6: what names the service is what is passed on, byte for byte; dot segments that would name another one are
+/// refused, in any spelling.
+#[test]
+fn x6_paths_mean_one_thing() {
+    let web = Backend::text("web");
+    let config =
+        FS_CONFIG.replace("  dtab:", "  identifier: { kind: io.l5d.path, segments: 1, consume: true }\n  dtab:");
+    let router = Switchyard::start(&config);
+    router.disco().set("web", &[web.addr()]);
+    router.disco().set("web;x", &[web.addr()]);
+    let ask = |target: &str| {
+        let mut client = Client::connect(router.addr(0));
+        client.send_raw(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let response = client.read_response(false).expect("an answer");
+        (response.status, response.text())
+    };
+    for (target, seen) in [
+        ("/web/a/../b", "/a/../b"),
+        ("/web//a", "//a"),
+        ("/web/%2F;x\\y", "/%2F;x\\y"),
+        ("/web/a/%2e%2e/b?x=../..", "/a/%2e%2e/b?x=../.."),
+        ("/web/%C0%AE%C0%AE/", "/%C0%AE%C0%AE/"),
+        ("/web;x/a", "/a"),
+    ] {
+        assert_eq!(ask(target), (200, "web".to_owned()), "{target}");
+        assert_eq!(web.last().target, seen, "{target}");
+    }
+    let before = web.count();
+    for target in
+        ["/web/../admin", "/web/%2e%2E/admin", "/../web", "/./web", "/web/..;/x", "/web/..%5cadmin", "//web/x"]
+    {
+        let (status, text) = ask(target);
+        assert_eq!(status, if target == "//web/x" { 502 } else { 400 }, "{target}: {text}");
+    }
+    assert_eq!(web.count(), before);
+}
+
+/// Data-plane reference §17: every router on the way appends what it made of the request, for those who may know.
+#[test]
+fn trace_with_context_shows_every_hop() {
+    let yaml = FS_CONFIG.replace("/svc => /#/io.l5d.fs", "/svc => /host ; /host => /$/inet/127.1/@P1@");
+    let back = "- { protocol: http, label: back, servers: [{ port: @P1@ }, { port: @P2@, clearContext: true }],\n  \
+                  dtab: '/svc/no => ~ ; /svc => /#/io.l5d.fs ;' }\n";
+    let router = Switchyard::start(&format!("{yaml}{back}"));
+    let web = Backend::with(|request| match request.target.as_str() {
+        "/large" => Reply::text("x".repeat(100_000)).chunked(),
+        _ => Reply::text("echo"),
+    });
+    router.disco().set("web", &[web.addr()]);
+    let ask = |port: usize, target: &str, more: &[(&str, &str)]| {
+        let lines = [&[("l5d-add-context", "true")], more].concat();
+        Client::connect(router.addr(port)).request("TRACE", "web", target, &lines, b"")
+    };
+    let text = ask(0, "/", &[]).text();
+    let (back_port, web_addr) = (router.addr(1), web.addr());
+    let wanted = [
+        "echo\n--- Router: back ---\nrequest duration: ".to_owned(),
+        format!(" ms\nservice name: /svc/web\nclient name: /#/io.l5d.fs/web\naddresses: [{web_addr}]\n"),
+        format!(
+            "selected address: {web_addr}\ndtab resolution:\n  /svc/web\n  /#/io.l5d.fs/web (/svc=>/#/io.l5d.fs)\n"
+        ),
+        "--- Router: http ---\n".to_owned(),
+        format!(
+            "selected address: {back_port}\ndtab resolution:\n  /svc/web\n  /host/web (/svc=>/host)\n  /$/inet/127.1/"
+        ),
+    ];
+    let mut rest = text.as_str();
+    for part in &wanted {
+        rest = rest.split_once(part.as_str()).unwrap_or_else(|| panic!("no {part:?} in {rest:?} of:\n{text}")).1;
+    }
+    let last = ask(1, "/", &[("Max-Forwards", "0")]);
+    assert_eq!((last.status, web.count()), (200, 1), "answered here");
+    assert!(
+        last.text().starts_with("--- Router: back ---\n") && !last.text().contains("client name"),
+        "{}",
+        last.text()
+    );
+    let large = ask(1, "/large", &[]).text();
+    assert!(large.contains("transfer-encoding: chunked\n(the body is left out") && large.len() < 2000, "{large}");
+    let hidden = ask(2, "/", &[]);
+    assert_eq!((hidden.status, hidden.text().as_str()), (200, "echo"), "not for everybody");
+    let plain = Client::connect(router.addr(0)).request("GET", "web", "/", &[("l5d-add-context", "true")], b"");
+    assert_eq!(plain.text(), "echo", "only for TRACE");
 }
 
 /// One connection's bytes, and what must come of them.

@@ -49,7 +49,10 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
                 while !stop.load(Ordering::SeqCst) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
-                        _ => _ = failed.fetch_add(1, Ordering::SeqCst),
+                        other => {
+                            eprintln!("failed: {other:?}");
+                            failed.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
                 }
             })
@@ -58,7 +61,7 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
     for round in 1..=6 {
         let target = if round % 2 == 0 { "one" } else { "two" };
         router.set_config(&with_dtab(&format!("/svc/web => /#/io.l5d.fs/{target} ;")));
-        router.signal("-HUP");
+        router.signal("HUP");
         eventually("the next dtab is in force", SOON, || {
             (Client::connect(router.addr(0)).get("web", "/").text() == target).then_some(())
         });

@@ -230,7 +230,7 @@ fn f20_the_admin_server_speaks_tls() {
     let page = |admin, own: Option<&PairFiles>, path: &str| {
         Https::connect(admin, "127.0.0.1", &ca, own).and_then(|https| https.get("localhost", path))
     };
-    let router = Switchyard::start_when(&config, &[], |admin| {
+    let router = Switchyard::start_when(&config, (&[], &[]), |admin| {
         page(admin, Some(&caller), "/admin/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     });
     assert!(page(router.admin(), None, "/admin/ping").is_err(), "no certificate, no page");

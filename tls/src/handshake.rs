@@ -41,6 +41,24 @@ impl HandshakeError {
         )
     }
 
+    /// True when it is the peer's certificate that is not accepted.
+    pub fn is_about_certificate(&self) -> bool {
+        matches!(
+            self.reason,
+            "name-mismatch"
+                | "name-constraints"
+                | "unknown-issuer"
+                | "expired"
+                | "not-yet-valid"
+                | "wrong-usage"
+                | "ca-as-leaf"
+                | "bad-chain"
+                | "bad-certificate"
+                | "x509-v1"
+                | "no-certificate"
+        )
+    }
+
     /// What the peer's TLS says in an error of reading or writing after the handshake; none when TLS is not the cause.
     pub fn of_established(error: &io::Error) -> Option<HandshakeError> {
         tls_error(error).map(HandshakeError::from_rustls)

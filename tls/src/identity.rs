@@ -69,6 +69,14 @@ impl Peer {
         &self.inner.identity
     }
 
+    /// One name for the peer: its first URI, else its first DNS name, else its common name. None when that holds anything
+    /// but visible ASCII and spaces.
+    pub fn name(&self) -> Option<&str> {
+        let Identity { uris, dns, common_name } = &self.inner.identity;
+        let name = uris.first().or(dns.first()).or(common_name.as_ref())?;
+        name.bytes().all(|byte| (b' '..=b'~').contains(&byte)).then_some(name)
+    }
+
     /// The value of `x-forwarded-client-cert`: `Hash=..;SAN=..;DNS=..;Subject=".."`, visible ASCII and spaces.
     pub fn forwarded(&self) -> &str {
         &self.inner.forwarded
@@ -122,6 +130,7 @@ mod tests {
         assert_eq!(identity.uris, ["spiffe://example.org/web"]);
         assert_eq!(identity.dns, ["web.example", "w.example"]);
         assert_eq!(identity.common_name.as_deref(), Some("web"));
+        assert_eq!(peer.name(), Some("spiffe://example.org/web"));
     }
 
     #[test]

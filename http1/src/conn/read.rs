@@ -31,8 +31,10 @@ impl<S: AsyncRead + Unpin> Conn<S> {
         }
         self.rd.make_room(MIN_READ);
         let read = pin!(self.io.read_buf(&mut *self.rd)).poll(cx);
-        if let Poll::Ready(Ok(0)) = read {
-            self.eof = true;
+        match (&read, &mut self.meter) {
+            (Poll::Ready(Ok(0)), _) => self.eof = true,
+            (Poll::Ready(Ok(n)), Some(meter)) => meter.received(*n),
+            _ => {}
         }
         read
     }
@@ -105,6 +107,7 @@ impl<S: AsyncRead + Unpin> Conn<S> {
         recycled: &mut HeaderMap,
     ) -> Poll<Result<RequestHead, HeadError>> {
         let span = ready!(self.poll_head(cx, limits, Kind::Request))?;
+        self.exchanged();
         Poll::Ready(request_at(&mut self.rd, &span, std::mem::take(recycled)))
     }
 
@@ -129,7 +132,17 @@ impl<S: AsyncRead + Unpin> Conn<S> {
         recycled: &mut HeaderMap,
     ) -> Poll<Result<ResponseHead, HeadError>> {
         let span = ready!(self.poll_head(cx, limits, Kind::Response))?;
-        Poll::Ready(response_at(&mut self.rd, &span, method, std::mem::take(recycled)))
+        let head = response_at(&mut self.rd, &span, method, std::mem::take(recycled));
+        if head.as_ref().is_ok_and(|head| !head.status.is_informational()) {
+            self.exchanged();
+        }
+        Poll::Ready(head)
+    }
+
+    fn exchanged(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.exchanged();
+        }
     }
 
     /// [`Self::poll_response`] as a future.

@@ -251,3 +251,46 @@ async fn reading_and_writing_one_connection_at_once() {
     let (got, ()) = tokio::join!(far, near);
     assert!(got == expected);
 }
+
+/// Bytes read, bytes written, messages, and whether the meter was dropped.
+type Told = std::sync::Arc<std::sync::Mutex<(usize, usize, usize, bool)>>;
+
+#[derive(Debug)]
+struct Telling(Told);
+
+impl http1::Meter for Telling {
+    fn received(&mut self, bytes: usize) {
+        self.0.lock().unwrap().0 += bytes;
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.0.lock().unwrap().1 += bytes;
+    }
+
+    fn exchanged(&mut self) {
+        self.0.lock().unwrap().2 += 1;
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().3 = true;
+    }
+}
+
+#[tokio::test]
+async fn a_meter_sees_every_byte_and_every_message() {
+    let told = Told::default();
+    let (mut peer, io) = duplex(64 * 1024);
+    let mut conn = Conn::new(io).with_meter(Box::new(Telling(told.clone())));
+    let wire = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
+    peer.write_all(wire).await.unwrap();
+    for _ in 0..2 {
+        conn.read_response(&LIMITS, &Method::GET, HeaderMap::new()).await.unwrap();
+    }
+    conn.out().extend_from_slice(b"12345");
+    conn.write(Bytes::from(vec![0; 20_000])).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), (wire.len(), 20_005, 1, false));
+    drop(conn);
+    assert!(told.lock().unwrap().3);
+}

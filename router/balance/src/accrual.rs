@@ -5,14 +5,18 @@
 //! Source: data-plane reference section 10.
 //!
 //! ```text
-//! Alive ──policy says so──▶ Dead(until) ──time passes──▶ ProbeOpen ──first request──▶ ProbeClosed
-//!   ▲                          ▲                            ▲                             │
-//!   │                          └── failure, policy agrees ──┼─────────────────────────────┤
-//!   │                              no verdict, or declines ─┴─────────────────────────────┤
-//!   └── success ──────────────────────────────────────────────────────────────────────────┘
+//! Alive ──policy says so──▶ Dead(until) ──time passes──▶ ProbeOpen ──claimed──▶ ProbeClosed
+//!   ▲                          ▲                            ▲                       │
+//!   │                          └── failure, policy agrees ──┼───────────────────────┤
+//!   │                              no verdict, or declines ─┴───────────────────────┤
+//!   └── success ────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! There is no timer. The move from Dead to `ProbeOpen` is made by whoever looks first after the dead period.
+//!
+//! The claim is one compare-and-swap, so one request has it, whatever threads do at the same time; to all others the
+//! endpoint is out. Only the verdict on that request leaves `ProbeClosed`. In the reference several requests can slip
+//! through, and the first to finish decides.
 
 use crate::backoff::Schedule;
 use crate::policy::{AccrualConfig, Policy};
@@ -32,6 +36,17 @@ pub struct AccrualCounts {
     pub removed_for_ms: u64,
 }
 
+/// How an endpoint stands by its failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Fit for traffic.
+    Alive,
+    /// Fit for one request, the probe.
+    ProbeDue,
+    /// Dead, or its probe is out.
+    Out,
+}
+
 /// One word: the first three values are phases, all others are the end of a dead period in nanoseconds.
 const ALIVE: u64 = 0;
 const PROBE_OPEN: u64 = 1;
@@ -44,6 +59,12 @@ const FIRST_DEAD: u64 = 3;
 pub(crate) struct Accrual {
     phase: AtomicU64,
     policy: Policy,
+    rare: Box<Rare>,
+}
+
+/// What only changes of health need. Apart, so that what every pick reads of an endpoint fits a few lines of cache.
+#[derive(Debug)]
+struct Rare {
     schedule: Mutex<Schedule>,
     removals: AtomicU64,
     revivals: AtomicU64,
@@ -54,20 +75,23 @@ pub(crate) struct Accrual {
 impl Accrual {
     /// An alive endpoint.
     pub(crate) fn new(config: &AccrualConfig, now: u64) -> Self {
-        Self {
-            phase: AtomicU64::new(ALIVE),
-            policy: Policy::new(config, now),
+        let rare = Box::new(Rare {
             schedule: Mutex::new(Schedule::new(config.backoff())),
             removals: AtomicU64::new(0),
             revivals: AtomicU64::new(0),
             probes: AtomicU64::new(0),
             removed_for_ms: AtomicU64::new(0),
-        }
+        });
+        Self { phase: AtomicU64::new(ALIVE), policy: Policy::new(config, now), rare }
     }
 
-    /// Whether the balancer may choose the endpoint: alive, or waiting for its probe.
-    pub(crate) fn is_open(&self, now: u64) -> bool {
-        matches!(self.phase_at(now), ALIVE | PROBE_OPEN)
+    /// How the endpoint stands at `now`.
+    pub(crate) fn health(&self, now: u64) -> Health {
+        match self.phase_at(now) {
+            ALIVE => Health::Alive,
+            PROBE_OPEN => Health::ProbeDue,
+            _ => Health::Out,
+        }
     }
 
     /// Whether the dead period is over and no verdict on a probe is in.
@@ -75,47 +99,46 @@ impl Accrual {
         matches!(self.phase_at(now), PROBE_OPEN | PROBE_CLOSED)
     }
 
-    /// A request begins. The first one after a dead period is the probe.
-    pub(crate) fn on_begin(&self, now: u64) {
-        if self.phase_at(now) == PROBE_OPEN && self.shift(PROBE_OPEN, PROBE_CLOSED) {
-            self.probes.fetch_add(1, Ordering::Relaxed);
+    /// Whether the request that asks is the probe. True for one request per dead period or lost verdict.
+    pub(crate) fn claim_probe(&self, now: u64) -> bool {
+        let claimed = self.phase_at(now) == PROBE_OPEN && self.shift(PROBE_OPEN, PROBE_CLOSED);
+        if claimed {
+            self.rare.probes.fetch_add(1, Ordering::Relaxed);
         }
+        claimed
     }
 
-    /// A request succeeded. For an alive endpoint without failures: two relaxed loads.
-    pub(crate) fn on_success(&self, now: u64) {
-        if self.phase.load(Ordering::Relaxed) == PROBE_CLOSED {
-            self.revive(now);
-        }
+    /// A request succeeded. Says whether that brought the endpoint back. For an alive endpoint without failures: one
+    /// relaxed load.
+    pub(crate) fn on_success(&self, probe: bool, now: u64) -> bool {
+        let revived = probe && self.revive(now);
         self.policy.record_success(now);
+        revived
     }
 
-    /// A request failed. Counts only while alive or while a probe is out.
-    pub(crate) fn on_failure(&self, now: u64, rng: &mut dyn FnMut() -> u64) {
-        let phase = self.phase.load(Ordering::Relaxed);
-        if !matches!(phase, ALIVE | PROBE_CLOSED) {
+    /// A request failed. Counts only while alive, or as the probe.
+    pub(crate) fn on_failure(&self, probe: bool, now: u64, rng: &mut dyn FnMut() -> u64) {
+        if !probe && self.phase.load(Ordering::Relaxed) != ALIVE {
             return;
         }
         self.policy.record_failure(now);
-        if phase == PROBE_CLOSED || self.policy.wants_death(now) {
-            self.judge(now, rng);
+        if probe || self.policy.wants_death(now) {
+            self.judge(if probe { PROBE_CLOSED } else { ALIVE }, now, rng);
         }
     }
 
-    /// A request ended without a verdict. If it was the probe, the next request is one.
-    pub(crate) fn on_ignored(&self) {
-        if self.phase.load(Ordering::Relaxed) == PROBE_CLOSED {
-            self.shift(PROBE_CLOSED, PROBE_OPEN);
-        }
+    /// The probe ended without a verdict: the next request is one.
+    pub(crate) fn on_probe_ignored(&self) {
+        self.shift(PROBE_CLOSED, PROBE_OPEN);
     }
 
     /// The counts so far.
     pub(crate) fn counts(&self) -> AccrualCounts {
         AccrualCounts {
-            removals: self.removals.load(Ordering::Relaxed),
-            revivals: self.revivals.load(Ordering::Relaxed),
-            probes: self.probes.load(Ordering::Relaxed),
-            removed_for_ms: self.removed_for_ms.load(Ordering::Relaxed),
+            removals: self.rare.removals.load(Ordering::Relaxed),
+            revivals: self.rare.revivals.load(Ordering::Relaxed),
+            probes: self.rare.probes.load(Ordering::Relaxed),
+            removed_for_ms: self.rare.removed_for_ms.load(Ordering::Relaxed),
         }
     }
 
@@ -135,34 +158,35 @@ impl Accrual {
     }
 
     #[cold]
-    fn revive(&self, now: u64) {
-        let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shift(PROBE_CLOSED, ALIVE) {
+    fn revive(&self, now: u64) -> bool {
+        let mut schedule = self.rare.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+        let revived = self.shift(PROBE_CLOSED, ALIVE);
+        if revived {
             self.policy.revived(now);
             schedule.reset();
-            self.revivals.fetch_add(1, Ordering::Relaxed);
+            self.rare.revivals.fetch_add(1, Ordering::Relaxed);
         }
+        revived
     }
 
     /// Dead with the next back-off if the policy says so; else a failed probe is sent again. Asks under the lock: a
     /// revival may have come between.
     #[cold]
-    fn judge(&self, now: u64, rng: &mut dyn FnMut() -> u64) {
-        let mut schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        let phase = self.phase.load(Ordering::Relaxed);
-        if !matches!(phase, ALIVE | PROBE_CLOSED) {
+    fn judge(&self, from: u64, now: u64, rng: &mut dyn FnMut() -> u64) {
+        let mut schedule = self.rare.schedule.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.phase.load(Ordering::Relaxed) != from {
             return;
         }
         if !self.policy.wants_death(now) {
-            if phase == PROBE_CLOSED {
+            if from == PROBE_CLOSED {
                 self.shift(PROBE_CLOSED, PROBE_OPEN);
             }
             return;
         }
         let dead_ns = schedule.advance(rng);
-        if self.shift(phase, now.saturating_add(dead_ns).max(FIRST_DEAD)) {
-            self.removals.fetch_add(u64::from(phase == ALIVE), Ordering::Relaxed);
-            self.removed_for_ms.fetch_add(dead_ns / 1_000_000, Ordering::Relaxed);
+        if self.shift(from, now.saturating_add(dead_ns).max(FIRST_DEAD)) {
+            self.rare.removals.fetch_add(u64::from(from == ALIVE), Ordering::Relaxed);
+            self.rare.removed_for_ms.fetch_add(dead_ns / 1_000_000, Ordering::Relaxed);
         }
     }
 }

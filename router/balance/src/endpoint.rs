@@ -1,16 +1,18 @@
 //! One upstream address: its load, its health, its weight.
 //!
 //! It is for everything the workers share about an address. It holds no connections: each worker has its own and asks
-//! `is_closed` before reusing one. Called by the router's client and by `replicas`.
+//! `is_closed` before reusing one. Called by the router's client, by `lease` and by the balancers.
 //! Source: data-plane reference sections 9 and 10.
 
-use crate::accrual::{Accrual, AccrualCounts};
+use crate::accrual::{Accrual, AccrualCounts, Health};
 use crate::cell::SharedFloat;
-use crate::ewma::PeakEwma;
+use crate::ewma::{Outcome, PeakEwma};
+use crate::lease::Lease;
 use crate::policy::AccrualConfig;
 use crate::refusal::Refusal;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 /// The greatest weight. Larger ones are cut to it, so that sums of weights stay finite.
 const MAX_WEIGHT: f64 = 1e9;
@@ -27,10 +29,31 @@ pub enum Status {
     Open,
 }
 
+/// The same in detail: what comes later is better. When nothing is open, a request goes where a connection can be made
+/// rather than where the last one was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// The address left discovery.
+    Gone,
+    /// The last connection to it failed a moment ago.
+    Refused,
+    /// Dead, or on probation with its probe out.
+    Out,
+    /// Fit for traffic.
+    Open,
+    /// Fit for one request. It goes first: one request says more than any load.
+    ProbeDue,
+}
+
+impl Standing {
+    pub(crate) fn is_open(self) -> bool {
+        self >= Self::Open
+    }
+}
+
 /// One address of a client, shared by all workers as `Arc<Endpoint>`.
 ///
-/// All times are nanoseconds on the monotonic process clock. A request calls `begin` once, then one of `on_success`,
-/// `on_failure`, `connect_failed` and `on_ignored`, then `end` once.
+/// All times are nanoseconds on the monotonic process clock. What requests do to it they do through a [`Lease`].
 #[derive(Debug)]
 pub struct Endpoint {
     /// Signed, so that one `end` too many cannot make it huge.
@@ -39,6 +62,11 @@ pub struct Endpoint {
     accrual: Accrual,
     refusal: Refusal,
     ewma: PeakEwma,
+    /// Whether it was part of a snapshot yet.
+    joined: AtomicBool,
+    /// The span of its slow start, nanoseconds; the end is 0 if it has none.
+    warm_from: AtomicU64,
+    warm_until: AtomicU64,
     weight: SharedFloat,
     uid: u64,
     addr: SocketAddr,
@@ -54,6 +82,9 @@ impl Endpoint {
             accrual: Accrual::new(&accrual, now),
             refusal: Refusal::new(),
             ewma: PeakEwma::new(now),
+            joined: AtomicBool::new(false),
+            warm_from: AtomicU64::new(0),
+            warm_until: AtomicU64::new(0),
             weight: SharedFloat::new(safe_weight(weight)),
             uid,
             addr,
@@ -81,10 +112,10 @@ impl Endpoint {
         self.weight.set(safe_weight(weight));
     }
 
-    /// Leases outstanding: requests between `begin` and `end`, of all workers.
+    /// Leases outstanding, of all workers.
     /// Source: data-plane reference section 9, "Load unit".
     pub fn load(&self) -> u32 {
-        u32::try_from(self.outstanding.load(Ordering::Relaxed)).unwrap_or(0)
+        u32::try_from(self.outstanding.load(Ordering::SeqCst)).unwrap_or(0)
     }
 
     /// The peak-EWMA load at `now`, in nanoseconds times leases: finite and at least 0.
@@ -94,10 +125,28 @@ impl Endpoint {
     }
 
     /// Whether the balancer should choose this endpoint at `now`. When a dead period is over, looking makes the
-    /// endpoint ready for its probe, and it is `Open`.
+    /// endpoint ready for its probe, and it is `Open` until one request has claimed that.
     pub fn status(&self, now: u64) -> Status {
-        let open = self.accrual.is_open(now) && !self.refusal.active(now) && !self.is_closed();
-        if open { Status::Open } else { Status::Busy }
+        if self.standing(now).is_open() { Status::Open } else { Status::Busy }
+    }
+
+    pub(crate) fn standing(&self, now: u64) -> Standing {
+        if self.is_closed() {
+            return Standing::Gone;
+        }
+        if self.refusal.active(now) {
+            return Standing::Refused;
+        }
+        match self.accrual.health(now) {
+            Health::Alive => Standing::Open,
+            Health::ProbeDue => Standing::ProbeDue,
+            Health::Out => Standing::Out,
+        }
+    }
+
+    /// Whether the last connection to it failed, and it is avoided at `now` for that.
+    pub fn is_refused(&self, now: u64) -> bool {
+        self.refusal.active(now)
     }
 
     /// Whether a dead period is over and the verdict on a probe is still missing.
@@ -105,43 +154,70 @@ impl Endpoint {
         self.accrual.is_probing(now)
     }
 
-    /// A lease starts, before connecting. The first one after a dead period is the probe.
-    pub fn begin(&self, now: u64) {
-        self.outstanding.fetch_add(1, Ordering::Relaxed);
-        self.accrual.on_begin(now);
+    /// A lease on an endpoint that was not chosen by a balancer. It is the probe if one is due.
+    pub fn lease(self: &Arc<Self>, now: u64) -> Lease {
+        Lease::unbalanced(self, now)
     }
 
-    /// A lease that started at `began` ends, after the last byte of the response, however it went. `decay_ns` is
-    /// `Algorithm::decay_ns`; with 0 the latency is not recorded.
-    pub fn end(&self, now: u64, began: u64, decay_ns: u64) {
+    /// One lease more. Sequentially consistent, as `load` is: see `tree`.
+    pub(crate) fn acquire(&self) {
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One lease less, after `round_trip` nanoseconds. With `decay_ns` 0 the latency is not recorded.
+    pub(crate) fn release(&self, round_trip: u64, outcome: Outcome, now: u64, decay_ns: u64) {
         if decay_ns != 0 {
-            self.ewma.observe(now.saturating_sub(began), now, decay_ns);
+            self.ewma.observe(round_trip, outcome, now, decay_ns);
         }
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        self.outstanding.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Verdict: the request succeeded, by the service's classifier. Source: data-plane reference section 10.
-    pub fn on_success(&self, now: u64) {
-        self.accrual.on_success(now);
+    /// Whether the request that asks is the probe.
+    pub(crate) fn claim_probe(&self, now: u64) -> bool {
+        self.accrual.claim_probe(now)
     }
 
-    /// Verdict: the request failed, by the service's classifier. `rng` gives 64 uniform bits for the jitter.
-    /// Source: data-plane reference section 10.
-    pub fn on_failure(&self, now: u64, rng: &mut dyn FnMut() -> u64) {
-        self.accrual.on_failure(now, rng);
+    /// A request succeeded. What was measured before a dead period is forgotten, so that a service which failed slowly
+    /// does not stay out for that.
+    pub(crate) fn succeeded(&self, probe: bool, now: u64) {
+        if self.accrual.on_success(probe, now) {
+            self.ewma.forget();
+        }
     }
 
-    /// No verdict: the request was cancelled or its outcome says nothing about the endpoint. A probe that ends so is
-    /// sent again. Source: data-plane reference section 10, "ignorable".
-    pub fn on_ignored(&self, _now: u64) {
-        self.accrual.on_ignored();
+    /// A request failed.
+    pub(crate) fn failed(&self, probe: bool, now: u64, rng: &mut dyn FnMut() -> u64) {
+        self.accrual.on_failure(probe, now, rng);
     }
 
-    /// Verdict: no connection could be made. Counts as a failure, and makes the endpoint `Busy` at once for
-    /// `REFUSAL_FIRST_NS`, growing with equal jitter to `REFUSAL_MAX_NS`. Failures inside a period do not lengthen it.
-    pub fn connect_failed(&self, now: u64, rng: &mut dyn FnMut() -> u64) {
+    /// No connection could be made. Says nothing to failure accrual.
+    pub(crate) fn refused(&self, now: u64, rng: &mut dyn FnMut() -> u64) {
         self.refusal.failed(now, rng);
-        self.accrual.on_failure(now, rng);
+    }
+
+    /// The probe ended without a verdict.
+    pub(crate) fn probe_ignored(&self) {
+        self.accrual.on_probe_ignored();
+    }
+
+    /// The endpoint is part of a snapshot from `now` on. The first time, it starts slowly over `slow_start_ns`.
+    pub(crate) fn join(&self, now: u64, slow_start_ns: u64) {
+        if !self.joined.swap(true, Ordering::Relaxed) && slow_start_ns > 0 {
+            self.warm_from.store(now, Ordering::Relaxed);
+            self.warm_until.store(now.saturating_add(slow_start_ns), Ordering::Relaxed);
+        }
+    }
+
+    /// When the slow start is over, nanoseconds; none if that is already so.
+    pub(crate) fn warm_until(&self, now: u64) -> Option<u64> {
+        let until = self.warm_until.load(Ordering::Relaxed);
+        (until > now).then_some(until)
+    }
+
+    /// The part of its slow start that is over, 0 to 1.
+    pub(crate) fn warmth(&self, now: u64) -> f64 {
+        let (from, until) = (self.warm_from.load(Ordering::Relaxed), self.warm_until.load(Ordering::Relaxed));
+        (now.saturating_sub(from) as f64 / until.saturating_sub(from).max(1) as f64).min(1.0)
     }
 
     /// A connection was made: ends the refusal. This is no verdict on the request.

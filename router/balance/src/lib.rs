@@ -12,38 +12,50 @@
 //! The life of one request:
 //!
 //! ```
-//! use balance::{AccrualConfig, Algorithm, Endpoint, Replicas};
+//! use balance::{AccrualConfig, Algorithm, Balancer, Endpoint, SLOW_START_NS};
 //! use std::sync::Arc;
 //!
+//! let balancer = Balancer::new(Algorithm::default(), SLOW_START_NS, 7);
 //! let address = "10.0.0.1:80".parse().expect("an address");
 //! let endpoint = Arc::new(Endpoint::new(1, address, 1.0, AccrualConfig::default(), 0));
-//! let replicas = Replicas::new(vec![endpoint]);
-//! let algorithm = Algorithm::default();
+//! let replicas = balancer.replicas(vec![endpoint.clone()], 0);
 //!
-//! let pick = replicas.pick(&algorithm, 10, || 42).expect("at least one endpoint");
-//! pick.endpoint.begin(10);
-//! // connect, send, receive; then exactly one verdict:
-//! pick.endpoint.on_success(20);
-//! pick.endpoint.end(20, 10, algorithm.decay_ns());
-//! assert_eq!(pick.endpoint.load(), 0);
+//! let mut lease = replicas.pick(10, || 42).expect("at least one endpoint").lease;
+//! assert_eq!(endpoint.load(), 1);
+//! // connect, send, receive; then at most one verdict:
+//! lease.succeed(20);
+//! lease.end(30);
+//! assert_eq!(endpoint.load(), 0);
 //! ```
 
 mod accrual;
+mod algorithm;
+mod aperture;
 mod backoff;
+mod balancer;
 mod budget;
 mod cell;
+mod draw;
 mod endpoint;
 mod ewma;
+mod heap;
+mod lease;
 mod policy;
 mod random;
 mod refusal;
 mod replicas;
+mod round_robin;
+mod tree;
+mod upset;
 mod window;
 
 pub use accrual::AccrualCounts;
+pub use algorithm::Algorithm;
 pub use backoff::{Backoff, Schedule};
+pub use balancer::{Balancer, BalancerCounts, SLOW_START_NS};
 pub use budget::{RetryBudget, RetryBudgetConfig};
 pub use endpoint::{Endpoint, Status};
+pub use lease::Lease;
 pub use policy::AccrualConfig;
 pub use refusal::{REFUSAL_FIRST_NS, REFUSAL_MAX_NS};
-pub use replicas::{Algorithm, Pick, Replicas, StatusCounts};
+pub use replicas::{Pick, Replicas, StatusCounts};

@@ -69,7 +69,8 @@ pub(crate) enum Policy {
     None,
     Consecutive(Consecutive),
     SuccessRate(SuccessRate),
-    Windowed(Windowed),
+    /// Boxed, because it is large and an endpoint should fit a few lines of cache.
+    Windowed(Box<Windowed>),
 }
 
 impl Policy {
@@ -80,7 +81,7 @@ impl Policy {
             AccrualConfig::Consecutive { failures, .. } => Self::Consecutive(Consecutive::new(failures)),
             AccrualConfig::SuccessRate { rate, requests, .. } => Self::SuccessRate(SuccessRate::new(rate, requests)),
             AccrualConfig::SuccessRateWindowed { rate, window_ns, .. } => {
-                Self::Windowed(Windowed::new(rate, window_ns, now))
+                Self::Windowed(Box::new(Windowed::new(rate, window_ns, now)))
             }
         }
     }

@@ -18,14 +18,15 @@ pub const REFUSAL_MAX_NS: u64 = 8_000_000_000;
 pub(crate) struct Refusal {
     /// Avoided before this time, nanoseconds; 0 when the last connection succeeded.
     until: AtomicU64,
-    schedule: Mutex<Schedule>,
+    /// Boxed, because it is only used when a connection fails.
+    schedule: Box<Mutex<Schedule>>,
 }
 
 impl Refusal {
     /// No refusal.
     pub(crate) fn new() -> Self {
         let backoff = Backoff::EqualJittered { start_ns: REFUSAL_FIRST_NS, max_ns: REFUSAL_MAX_NS };
-        Self { until: AtomicU64::new(0), schedule: Mutex::new(Schedule::new(backoff)) }
+        Self { until: AtomicU64::new(0), schedule: Box::new(Mutex::new(Schedule::new(backoff))) }
     }
 
     /// Whether the endpoint is avoided at `now`.

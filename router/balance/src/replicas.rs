@@ -1,86 +1,34 @@
-//! The balancer: which endpoint gets the next request?
+//! The snapshot of one client's endpoints: which one gets the next request?
 //!
-//! It is for choosing among one client's endpoints by power of two choices. It does not start leases: the caller does,
-//! with `Endpoint::begin`. Called by the router's client, which makes a new snapshot when discovery changes.
+//! It is for choosing a weight class, and in it an endpoint as the kind of balancer does: see `draw`, `heap`, `aperture`
+//! and `round_robin`. `Balancer` makes it when discovery changes; the router's attempts ask it.
 //! Source: data-plane reference section 9.
+//!
+//! No pick takes a lock or allocates. When no endpoint of any class is open, one is used all the same: of those looked
+//! at, one to which a connection could be made last, and among them the one with the least load. So what is left of a
+//! failing service shares the requests; they do not all go to one endpoint.
 
+use crate::algorithm::Algorithm;
+use crate::aperture::Aperture;
+use crate::balancer::Balancer;
+use crate::draw::{Choice, Offer, Turn, WARM_FLOOR};
 use crate::endpoint::{Endpoint, Status};
+use crate::heap::Heap;
+use crate::lease::{Lease, Link};
 use crate::random;
+use crate::round_robin::RoundRobin;
+use crate::upset::UpSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Picks before failing open. Source: data-plane reference section 9.
-const DEFAULT_MAX_EFFORT: u32 = 5;
-
-/// How endpoints of one weight class are compared. Source: data-plane reference section 9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Fewer outstanding leases win (`p2c`).
-    P2c {
-        /// Picks before failing open; 0 counts as 1.
-        max_effort: u32,
-    },
-    /// The lower peak-EWMA latency wins (`ewma`).
-    Ewma {
-        /// Picks before failing open; 0 counts as 1.
-        max_effort: u32,
-        /// How slowly a latency is forgotten, in nanoseconds; 0 counts as 1. The reference's default is 10 s.
-        decay_ns: u64,
-    },
-}
-
-impl Default for Algorithm {
-    /// `p2c` with 5 picks.
-    fn default() -> Self {
-        Self::P2c { max_effort: DEFAULT_MAX_EFFORT }
-    }
-}
-
-impl Algorithm {
-    /// The name in metrics: `p2c_least_loaded` or `p2c_peak_ewma`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::P2c { .. } => "p2c_least_loaded",
-            Self::Ewma { .. } => "p2c_peak_ewma",
-        }
-    }
-
-    /// What to give `Endpoint::end`, in nanoseconds: 0 if this algorithm does not need latencies.
-    pub fn decay_ns(&self) -> u64 {
-        match *self {
-            Self::P2c { .. } => 0,
-            Self::Ewma { decay_ns, .. } => decay_ns.max(1),
-        }
-    }
-
-    fn max_effort(&self) -> u32 {
-        match *self {
-            Self::P2c { max_effort } | Self::Ewma { max_effort, .. } => max_effort.max(1),
-        }
-    }
-
-    fn load(&self, endpoint: &Endpoint, now: u64) -> f64 {
-        match *self {
-            Self::P2c { .. } => f64::from(endpoint.load()),
-            Self::Ewma { decay_ns, .. } => endpoint.ewma_load(now, decay_ns),
-        }
-    }
-
-    /// The better of two: by status, then by load. The first wins a tie.
-    fn better<'a>(&self, first: Candidate<'a>, second: Candidate<'a>, now: u64) -> Candidate<'a> {
-        let second_wins = match second.status.cmp(&first.status) {
-            std::cmp::Ordering::Equal => self.load(second.endpoint, now) < self.load(first.endpoint, now),
-            order => order.is_gt(),
-        };
-        if second_wins { second } else { first }
-    }
-}
+/// Classes looked at for one that is not new, besides the drawn one.
+const HELD_EFFORT: usize = 8;
 
 /// What `Replicas::pick` chose.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Pick {
-    /// The endpoint to use.
-    pub endpoint: Arc<Endpoint>,
+    /// The endpoint to use. The lease has begun.
+    pub lease: Lease,
     /// No open endpoint was found, so this one is used whatever its status. Counted as `max_effort_exhausted`.
     pub max_effort_exhausted: bool,
     /// The drawn weight class had no open endpoint and another class was used. Counted as `busy_weight_classes`.
@@ -98,9 +46,10 @@ pub struct StatusCounts {
 
 /// The endpoints of one client at one moment, grouped by weight. Immutable; the endpoints themselves live on.
 /// Source: data-plane reference section 9, "Weights".
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replicas {
-    /// Ordered by weight, greatest first.
+    algorithm: Algorithm,
+    /// Ordered by weight, greatest first; in random order within a weight.
     endpoints: Vec<Arc<Endpoint>>,
     /// The classes that may be drawn come first.
     classes: Vec<Class>,
@@ -108,6 +57,8 @@ pub struct Replicas {
     drawable: usize,
     /// The sum of weight times size.
     total: f64,
+    /// The least share of a new endpoint: more than usual when most are new.
+    warm_floor: f64,
 }
 
 /// The endpoints of one weight.
@@ -116,52 +67,70 @@ struct Class {
     members: Range<usize>,
     /// Weight times size of this class and all before it.
     cumulative: f64,
+    kind: ClassKind,
 }
 
-/// An endpoint and the status it had when it was drawn.
-#[derive(Clone, Copy)]
-struct Candidate<'a> {
-    endpoint: &'a Arc<Endpoint>,
-    status: Status,
-}
-
-impl<'a> Candidate<'a> {
-    fn new(endpoint: &'a Arc<Endpoint>, now: u64) -> Self {
-        Self { endpoint, status: endpoint.status(now) }
-    }
-
-    fn is_open(&self) -> bool {
-        self.status == Status::Open
-    }
-
-    fn into_pick(self, busy_class_skipped: bool) -> Pick {
-        Pick { endpoint: Arc::clone(self.endpoint), max_effort_exhausted: !self.is_open(), busy_class_skipped }
-    }
+/// What a class needs besides its members.
+#[derive(Debug)]
+enum ClassKind {
+    OfTwo,
+    Aperture(Arc<Aperture>, UpSet),
+    Heap(Arc<Heap>),
+    RoundRobin(RoundRobin),
 }
 
 impl Replicas {
-    /// A snapshot. Weights are read once, here. Endpoints keep their order within a weight.
-    pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+    /// See `Balancer::replicas`. `aperture` gives the aperture of a class by its weight and size.
+    pub(crate) fn new(
+        balancer: &Balancer,
+        endpoints: Vec<Arc<Endpoint>>,
+        now: u64,
+        seed: u64,
+        aperture: &mut dyn FnMut(f64, usize) -> Arc<Aperture>,
+    ) -> Self {
         let mut weighted: Vec<(f64, Arc<Endpoint>)> = endpoints.into_iter().map(|e| (e.weight(), e)).collect();
         weighted.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut replicas = Self::empty();
+        let algorithm = *balancer.algorithm();
+        let warm_floor = warm_floor(&weighted, now);
+        let mut replicas =
+            Self { algorithm, endpoints: Vec::new(), classes: Vec::new(), drawable: 0, total: 0.0, warm_floor };
         for group in weighted.chunk_by(|a, b| a.0 == b.0) {
             let start = replicas.endpoints.len();
             replicas.endpoints.extend(group.iter().map(|(_, endpoint)| Arc::clone(endpoint)));
             let weight = group.first().map_or(0.0, |(weight, _)| *weight);
             replicas.total += weight * group.len() as f64;
             let members = start..replicas.endpoints.len();
-            replicas.classes.push(Class { members, cumulative: replicas.total });
+            let own = replicas.endpoints.get(members.clone()).unwrap_or(&[]);
+            let (tally, heaps) = (&balancer.tally, &balancer.heaps);
+            let kind = match algorithm {
+                Algorithm::P2c { .. } | Algorithm::Ewma { .. } => ClassKind::OfTwo,
+                Algorithm::Aperture { .. } => {
+                    ClassKind::Aperture(aperture(weight, own.len()), UpSet::new(own.len(), Arc::clone(tally)))
+                }
+                Algorithm::Heap => ClassKind::Heap(Arc::new(Heap::new(own, heaps, tally, now))),
+                Algorithm::RoundRobin { .. } => ClassKind::RoundRobin(RoundRobin::new(own.len(), seed, tally)),
+            };
+            replicas.classes.push(Class { members, cumulative: replicas.total, kind });
             if weight > 0.0 || start == 0 {
                 replicas.drawable += 1;
             }
         }
+        replicas.publish_heaps(balancer, now);
         replicas
     }
 
-    /// A snapshot without endpoints.
-    pub fn empty() -> Self {
-        Self::default()
+    fn publish_heaps(&self, balancer: &Balancer, now: u64) {
+        let heap = |class: &Class| match &class.kind {
+            ClassKind::Heap(heap) => Some((Arc::clone(heap), class.members.clone())),
+            ClassKind::OfTwo | ClassKind::Aperture(..) | ClassKind::RoundRobin(_) => None,
+        };
+        let heaps = self.classes.iter().filter_map(heap);
+        let members = heaps.map(|(heap, members)| (heap, self.endpoints.get(members).unwrap_or(&[])));
+        balancer.heaps.replace(&members.collect::<Vec<_>>(), now);
+    }
+
+    fn members(&self, class: &Class) -> &[Arc<Endpoint>] {
+        self.endpoints.get(class.members.clone()).unwrap_or(&[])
     }
 
     /// All endpoints, ordered by weight, greatest first.
@@ -185,21 +154,53 @@ impl Replicas {
         StatusCounts { open, busy: self.endpoints.len() - open }
     }
 
-    /// Chooses an endpoint at `now` (nanoseconds). `rng` gives 64 uniform bits per call. `None` only when there are no
-    /// endpoints: if all are busy, one of them is used. Source: data-plane reference section 9.
-    pub fn pick(&self, algorithm: &Algorithm, now: u64, mut rng: impl FnMut() -> u64) -> Option<Pick> {
+    /// How many endpoints get traffic, all classes together: all of them, unless this is an aperture.
+    pub fn aperture(&self) -> usize {
+        let sizes = self.classes.iter().map(|class| match &class.kind {
+            ClassKind::Aperture(aperture, _) => aperture.size(),
+            ClassKind::OfTwo | ClassKind::Heap(_) | ClassKind::RoundRobin(_) => class.members.len(),
+        });
+        sizes.sum()
+    }
+
+    /// The moving average of outstanding leases that the size of an aperture follows; 0 for other kinds.
+    pub fn offered_load(&self) -> f64 {
+        let loads = self.classes.iter().map(|class| match &class.kind {
+            ClassKind::Aperture(aperture, _) => aperture.offered_load(),
+            ClassKind::OfTwo | ClassKind::Heap(_) | ClassKind::RoundRobin(_) => 0.0,
+        });
+        loads.sum()
+    }
+
+    /// Chooses an endpoint at `now` (nanoseconds) and begins a lease on it. `rng` gives 64 uniform bits per call. `None`
+    /// only when there are no endpoints: if all are busy, one of them is used. Source: data-plane reference section 9.
+    pub fn pick(&self, now: u64, mut rng: impl FnMut() -> u64) -> Option<Pick> {
         let drawn = self.draw_class(&mut rng);
-        let candidate = self.pick_in_class(drawn, algorithm, now, &mut rng)?;
-        if candidate.is_open() || self.drawable == 1 {
-            return Some(candidate.into_pick(false));
+        let choice = self.pick_in_class(drawn, now, &mut rng)?;
+        if choice.open && !choice.held {
+            return Some(self.lease(drawn, choice, now, false));
         }
-        for offset in 1..self.drawable {
-            let other = self.pick_in_class((drawn + offset) % self.drawable, algorithm, now, &mut rng);
-            if let Some(other) = other.filter(Candidate::is_open) {
-                return Some(other.into_pick(true));
+        let limit = if choice.held { HELD_EFFORT.min(self.drawable - 1) } else { self.drawable - 1 };
+        for offset in 1..=limit {
+            let class = (drawn + offset) % self.drawable;
+            let Some(other) = self.pick_in_class(class, now, &mut rng) else { continue };
+            if other.open && (!other.held || !choice.open) {
+                return Some(self.lease(class, other, now, !choice.open));
             }
         }
-        Some(candidate.into_pick(false))
+        Some(self.lease(drawn, choice, now, false))
+    }
+
+    fn lease(&self, class: usize, choice: Choice<'_>, now: u64, busy_class_skipped: bool) -> Pick {
+        let link = match self.classes.get(class).map(|class| &class.kind) {
+            Some(ClassKind::Aperture(aperture, _)) => Link::Aperture(Arc::clone(aperture)),
+            Some(ClassKind::Heap(heap)) => Link::Heap(Arc::clone(heap), choice.slot),
+            Some(ClassKind::OfTwo | ClassKind::RoundRobin(_)) | None => Link::None,
+        };
+        // One that was refused can be due for a probe as well.
+        let probe = choice.probe || (!choice.open && choice.endpoint.claim_probe(now));
+        let lease = Lease::begin(choice.endpoint, link, now, self.algorithm.decay_ns(), probe);
+        Pick { lease, max_effort_exhausted: !choice.open, busy_class_skipped }
     }
 
     /// The index of a class, drawn with probability in proportion to weight times size.
@@ -212,29 +213,35 @@ impl Replicas {
         index.min(self.drawable - 1)
     }
 
-    /// Up to `max_effort` picks of two, stopping at an open one; else the last.
-    fn pick_in_class(
-        &self,
-        class: usize,
-        algorithm: &Algorithm,
-        now: u64,
-        rng: &mut impl FnMut() -> u64,
-    ) -> Option<Candidate<'_>> {
-        let members = self.endpoints.get(self.classes.get(class)?.members.clone())?;
-        if let [only] = members {
-            return Some(Candidate::new(only, now));
+    /// A choice as the kind of balancer makes it.
+    fn pick_in_class(&self, class: usize, now: u64, rng: &mut impl FnMut() -> u64) -> Option<Choice<'_>> {
+        let class = self.classes.get(class)?;
+        let members = self.members(class);
+        let mut turn = Turn::new(members, &self.algorithm, now, self.warm_floor, rng);
+        if members.len() == 1 {
+            return match turn.offer(turn.candidate(0)?) {
+                Offer::Taken(choice) => Some(choice),
+                Offer::Held(only) | Offer::Busy(only) => Some(turn.settle_for(only)),
+            };
         }
-        let mut last = None;
-        for _ in 0..algorithm.max_effort() {
-            let (first, second) = random::distinct_pair(rng(), members.len());
-            let first = Candidate::new(members.get(first)?, now);
-            let second = Candidate::new(members.get(second)?, now);
-            let winner = algorithm.better(first, second, now);
-            if winner.is_open() {
-                return Some(winner);
+        match &class.kind {
+            ClassKind::OfTwo => turn.of_two(members.len(), None),
+            ClassKind::Heap(heap) => heap.pick(&mut turn),
+            ClassKind::RoundRobin(cycle) => cycle.pick(&mut turn),
+            ClassKind::Aperture(aperture, up) => {
+                up.review(members, now, |_| {});
+                let size = aperture.size().min(members.len());
+                turn.of_two(size, Some(up)).or_else(|| turn.of_two(size, None))
             }
-            last = Some(winner);
         }
-        last
     }
+}
+
+/// With many new endpoints beside few others, the usual floor would leave most requests to those few. The floor is such
+/// that none of them gets more than twice its share.
+fn warm_floor(weighted: &[(f64, Arc<Endpoint>)], now: u64) -> f64 {
+    let warm = weighted.iter().filter(|(_, endpoint)| endpoint.warm_until(now).is_some()).count();
+    let settled = weighted.len() - warm;
+    let needed = 1.0 - settled as f64 / (warm as f64).max(1.0);
+    needed.clamp(WARM_FLOOR, 1.0)
 }

@@ -3,11 +3,12 @@
 //! For: the readers of routers and `load`. Not for: binding anything; no socket is opened. Linkerd found some of these
 //! clashes only after it had opened its first sockets, or told them without a place.
 
-use super::params::AdminParams;
+use super::params::{AccessLogParams, AdminParams};
 use super::problem::quote;
 use super::reader::{Bad, Context, Item};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Component, PathBuf};
 
 /// A listen address that something in the file wants.
 pub(super) struct Claim {
@@ -45,6 +46,8 @@ pub(super) struct Claims {
     labels: HashMap<String, String>,
     /// By port.
     sockets: HashMap<u16, Vec<Claim>>,
+    /// Access logs by file, with the key path of the first that names it.
+    logs: HashMap<PathBuf, (String, AccessLogParams)>,
 }
 
 impl Claims {
@@ -57,6 +60,21 @@ impl Claims {
         }
         let router = at.path.strip_suffix(".label").unwrap_or(&at.path);
         self.labels.insert(label.to_owned(), router.to_owned());
+    }
+
+    /// Notes the access log at `at`. Routers may share a file, and then keep it alike.
+    pub(super) fn access_log(&mut self, context: &Context<'_>, at: &Item<'_>, log: &AccessLogParams) {
+        // Without `.` and doubled slashes.
+        let file = log.path.components().filter(|part| *part != Component::CurDir).collect();
+        match self.logs.get(&file) {
+            None => _ = self.logs.insert(file, (at.path.clone(), log.clone())),
+            Some((_, known)) if (known.format, known.options) == (log.format, log.options) => {}
+            Some((first, _)) => {
+                let message = format!("the same file as {first}, with other settings");
+                let expected = "the same format, roll policy, append and rotate count, or another file";
+                context.bad(at.pos, &at.path, Bad::new(message).expected(expected));
+            }
+        }
     }
 
     /// Claims the address of the administrative server, before all others.

@@ -2,20 +2,18 @@
 //!
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
-use super::kinds::{ACCRUALS, AUTHORIZERS, BALANCERS, Found};
+use super::balancer::balancer;
+use super::kinds::{ACCRUALS, AUTHORIZERS, Found};
 use super::moved::Place;
-use super::objects::{backoff, budget, nanos, none_of, only_false, session, socket};
+use super::objects::{backoff, budget, nanos, none_of, session, socket};
 use super::reader::Reader;
-use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off};
+use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
 use super::tls::client_tls;
-use balance::{AccrualConfig, Algorithm, Backoff};
+use balance::{AccrualConfig, Backoff};
 use dtab::Pattern;
 use std::time::Duration;
-
-const DEFAULT_EFFORT: u32 = 5;
-const DEFAULT_DECAY: Duration = Duration::from_secs(10);
 
 /// The sections under the key `client`.
 pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
@@ -30,38 +28,33 @@ fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings
         fail_fast: reader.get("failFast", boolean),
         requeue_budget: budget(reader, "requeueBudget"),
         attempt_timeout: reader.get("requestAttemptTimeoutMs", millis_or_off),
+        connect_timeout: reader.get("connectTimeoutMs", millis(1)),
         pool: pool(reader),
         session: session(reader, "clientSession"),
         socket: socket(reader),
         tls: client_tls(reader, prefix),
         forward_client_cert: reader.get("forwardClientCert", boolean),
+        egress: reader.get("egress", boolean),
     }
 }
 
 fn pool(parent: &mut Reader<'_>) -> Option<PoolSettings> {
     let mut reader = parent.sub("hostConnectionPool", Place::Other)?;
     let idle = reader.get("idleTimeMs", loose_millis(0));
-    for key in ["minSize", "maxSize", "maxWaiters"] {
-        reader.not_yet(key);
+    let min = reader.get("minSize", size(0));
+    let max = reader.get("maxSize", size(1));
+    let max_waiters = reader.get("maxWaiters", size(0));
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        let message = format!("`minSize` is {min} and `maxSize` is {max}; the first must not be the greater one");
+        reader.refuse("minSize", message);
+    }
+    if max_waiters.is_some() && max.is_none() {
+        reader.context.warn(&reader.item, "`maxWaiters` has no effect without `maxSize`: nobody ever waits");
     }
     reader.finish();
-    Some(PoolSettings { idle })
-}
-
-fn balancer(parent: &mut Reader<'_>) -> Option<Algorithm> {
-    let mut reader = parent.sub("loadBalancer", Place::Other)?;
-    let Found::Built(kind) = BALANCERS.of(&mut reader) else { return None };
-    only_false(&mut reader, "enableProbation");
-    let max_effort = reader.get("maxEffort", count(1)).unwrap_or(DEFAULT_EFFORT);
-    let algorithm = match kind {
-        "ewma" => {
-            let decay = reader.get("decayTimeMs", millis(1)).unwrap_or(DEFAULT_DECAY);
-            Algorithm::Ewma { max_effort, decay_ns: nanos(decay) }
-        }
-        _ => Algorithm::P2c { max_effort },
-    };
-    reader.finish();
-    Some(algorithm)
+    Some(PoolSettings { idle, min, max, max_waiters })
 }
 
 fn accrual(parent: &mut Reader<'_>) -> Option<AccrualConfig> {

@@ -114,6 +114,13 @@ pub(super) const IDENTIFIERS: Kinds = Kinds {
     ..NONE
 };
 
+/// Labelers of `addForwardedHeader` (config reference §5.1).
+pub(super) const LABELERS: Kinds = Kinds {
+    noun: "a labeler",
+    built: &["ip", "ip:port", "requestRandom", "connectionRandom", "router", "static"],
+    ..NONE
+};
+
 /// Telemeters (config reference §14.1).
 pub(super) const TELEMETERS: Kinds = Kinds {
     noun: "a telemeter",
@@ -129,7 +136,7 @@ pub(super) const TELEMETERS: Kinds = Kinds {
 
 /// Load balancers (config reference §8.3).
 pub(super) const BALANCERS: Kinds =
-    Kinds { noun: "a load balancer", built: &["p2c", "ewma"], later: &["aperture", "heap", "roundRobin"], ..NONE };
+    Kinds { noun: "a load balancer", built: &["p2c", "ewma", "aperture", "heap", "roundRobin"], ..NONE };
 
 /// Failure accrual policies (config reference §8.4).
 pub(super) const ACCRUALS: Kinds = Kinds {

@@ -6,9 +6,9 @@
 use super::kinds::{BACKOFFS, Found, Kinds};
 use super::moved::Place;
 use super::params::SocketParams;
-use super::reader::{Bad, Item, Reader};
-use super::scalar::{boolean, count, double, int, loose_millis};
-use super::settings::{BudgetParams, SessionSettings};
+use super::reader::Reader;
+use super::scalar::{boolean, count, double, int, loose_millis, millis_or_off};
+use super::settings::{BudgetParams, SessionSettings, limit};
 use balance::Backoff;
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ pub(super) fn socket(parent: &mut Reader<'_>) -> Option<SocketParams> {
         reuse_port: reader.get("reusePort", boolean).unwrap_or(default.reuse_port),
         keep_alive: reader.get("keepAlive", boolean),
         backlog: reader.get("backlog", count(1)),
+        read_timeout: reader.get("readTimeoutMs", millis_or_off).and_then(limit),
+        write_timeout: reader.get("writeTimeoutMs", millis_or_off).and_then(limit),
     };
-    reader.not_yet("readTimeoutMs");
-    reader.not_yet("writeTimeoutMs");
     reader.finish();
     Some(socket)
 }
@@ -41,6 +41,11 @@ pub(super) fn session(parent: &mut Reader<'_>, key: &'static str) -> Option<Sess
     let mut reader = parent.sub(key, Place::Other)?;
     let idle = reader.get("idleTimeMs", loose_millis(1));
     let life = reader.get("lifeTimeMs", loose_millis(1));
+    if let (Some(idle), Some(life)) = (idle, life)
+        && idle > life
+    {
+        reader.context.warn(&reader.item, "`idleTimeMs` never takes effect: `lifeTimeMs` is over before");
+    }
     reader.finish();
     Some(SessionSettings { idle, life })
 }
@@ -93,13 +98,4 @@ pub(super) fn none_of(reader: &mut Reader<'_>, key: &'static str, kinds: &Kinds)
             kinds.of(&mut inner);
         }
     }
-}
-
-/// A flag of which only `false` is built.
-pub(super) fn only_false(reader: &mut Reader<'_>, key: &'static str) {
-    let refuse = |item: &Item<'_>| match boolean(item)? {
-        true => Err(Bad::new(format!("`{key}: true` is a setting of Linkerd 1 that Switchyard does not have yet"))),
-        false => Ok(()),
-    };
-    reader.get(key, refuse);
 }

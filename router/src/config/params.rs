@@ -3,6 +3,9 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::forwarded::ForwardedParams;
+use super::limits::LimitParams;
+use super::overrides::{OverrideParams, OverrideSets};
 use super::settings::{ClientSettings, Sections, ServiceSettings};
 use super::transformer::TransformerParams;
 use dtab::{Dtab, Path, Pattern};
@@ -10,6 +13,7 @@ use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
+use telemetry::{AccessLogOptions, LogFormat};
 
 /// A whole configuration file (config reference §3).
 #[derive(Debug, Clone, Default)]
@@ -95,11 +99,23 @@ pub struct SocketParams {
     pub keep_alive: Option<bool>,
     /// Length of the accept queue in connections, listeners only. Default as the system has it.
     pub backlog: Option<u32>,
+    /// A peer that sends nothing for so long while bytes are due from it is given up. Default never.
+    pub read_timeout: Option<Duration>,
+    /// A peer that takes nothing for so long while bytes are due to it is given up. Default never.
+    pub write_timeout: Option<Duration>,
 }
 
 impl Default for SocketParams {
     fn default() -> SocketParams {
-        SocketParams { no_delay: true, reuse_addr: true, reuse_port: false, keep_alive: None, backlog: None }
+        SocketParams {
+            no_delay: true,
+            reuse_addr: true,
+            reuse_port: false,
+            keep_alive: None,
+            backlog: None,
+            read_timeout: None,
+            write_timeout: None,
+        }
     }
 }
 
@@ -144,6 +160,8 @@ pub struct RouterParams {
     pub dtab: Dtab,
     /// Applied in this order to what its interpreter binds. Default none.
     pub transformers: Vec<TransformerParams>,
+    /// Where its entries stand.
+    pub dtab_source: DtabSource,
     /// Tried in this order; never empty. Default: the token in `Host`.
     pub identifiers: Vec<IdentifierParams>,
     /// Listeners; never empty.
@@ -156,6 +174,12 @@ pub struct RouterParams {
     pub binding_timeout: Duration,
     /// Limits of the caches of bound names.
     pub binding_cache: BindingCacheParams,
+    /// Whether a time limit that is over is answered with 504. Default false: 503, and 502 for names and connections.
+    pub timeouts_are_504: bool,
+    /// Unused connections to services that each worker keeps for this router, at most. Default 2048.
+    pub max_idle_per_worker: usize,
+    /// Stored overrides that requests may name.
+    pub override_sets: OverrideSets,
     /// Whether metrics say that requests originate here. Default false.
     pub originator: bool,
     /// Most bytes of all headers of a message. Default 8 KiB.
@@ -164,6 +188,43 @@ pub struct RouterParams {
     pub max_line_bytes: usize,
     /// Most bytes of a body that the router itself writes for an error. Default 5120 KiB.
     pub max_err_response_bytes: usize,
+    /// Limits that Linkerd 1 does not have.
+    pub limits: LimitParams,
+    /// Request bodies of known length up to so many bytes may be retried by a classifier. Default 5 KiB.
+    pub buffered_bytes: u64,
+    /// What is compressed on its way to clients. Default nothing.
+    pub compression: Option<Compression>,
+    /// Where finished requests are logged. Default nowhere.
+    pub access_log: Option<AccessLogParams>,
+}
+
+/// Where the entries of a dtab stand in the file, for the texts of errors.
+#[derive(Debug, Clone, Default)]
+pub struct DtabSource {
+    /// The file as it was named to `load`.
+    pub file: String,
+    /// The line of every entry, from 1, in their order.
+    pub lines: Vec<u32>,
+}
+
+/// Which responses are compressed, if the client asks for it (data-plane reference §6.11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Textual types, at level 6.
+    Textual,
+    /// Every type, at this level: 1 to 9.
+    All(u32),
+}
+
+/// An access log (config reference §5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogParams {
+    /// The file; relative to the working directory.
+    pub path: PathBuf,
+    /// The form of its lines. Default that of Linkerd 1.
+    pub format: LogFormat,
+    /// How the file is kept.
+    pub options: AccessLogOptions,
 }
 
 /// Limits of the caches of bound names (config reference §4.1).
@@ -171,6 +232,8 @@ pub struct RouterParams {
 pub struct BindingCacheParams {
     /// Most logical names. Default 1000. 0 keeps none.
     pub paths: usize,
+    /// Most of them that one source may have for its overrides. Default a quarter, at least 1.
+    pub overrides_per_source: Option<usize>,
     /// Most bound trees. Default 1000. 0 keeps none.
     pub trees: usize,
     /// Most bound names. Default 1000. 0 keeps none.
@@ -183,7 +246,14 @@ pub struct BindingCacheParams {
 
 impl Default for BindingCacheParams {
     fn default() -> BindingCacheParams {
-        BindingCacheParams { paths: 1000, trees: 1000, bounds: 1000, clients: 1000, idle_ttl: Duration::from_secs(600) }
+        BindingCacheParams {
+            paths: 1000,
+            overrides_per_source: None,
+            trees: 1000,
+            bounds: 1000,
+            clients: 1000,
+            idle_ttl: Duration::from_secs(600),
+        }
     }
 }
 
@@ -240,14 +310,22 @@ pub struct ServerParams {
     pub socket: SocketParams,
     /// Remove the context headers of inbound requests. Default false.
     pub clear_context: bool,
+    /// What requests may say about their route.
+    pub overrides: OverrideParams,
+    /// Whether `Forwarded`, `X-Forwarded-*` and `Via` of callers are passed on. Default true, and false for callers who
+    /// are not trusted because of `overrides`.
+    pub trust_forwarded: Option<bool>,
     /// Requests at one time, at least 1; more are rejected at once. Default unlimited.
     pub max_concurrent_requests: Option<usize>,
     /// Connections at one time; more are closed at once. Default 40,000. Switchyard only.
     pub max_connections: usize,
     /// Connections of one address at one time; more are closed at once. Default 20,000. Switchyard only.
     pub max_connections_per_source: usize,
-    /// A connection idle for so long is closed. Default never.
-    pub idle_time: Option<Duration>,
+    /// A connection idle for so long is closed. Default 10 min (Linkerd: never).
+    pub idle_time: Duration,
+    /// A tunnel in which nothing moves for so long is closed. Default never: what `serverSession.idleTimeMs` says, if it
+    /// is written.
+    pub tunnel_idle_time: Option<Duration>,
     /// A connection of that age is closed. Default never.
     pub life_time: Option<Duration>,
     /// Header to add with the milliseconds since the epoch, as written. Default none.
@@ -258,6 +336,16 @@ pub struct ServerParams {
     pub timeout: Option<Duration>,
     /// TLS. Default plain text.
     pub tls: Option<tls::ServerTlsParams>,
+    /// A request head must be complete so long after its first byte. Default 10 s.
+    pub header_timeout: Duration,
+    /// A peer that takes or gives nothing of a body for so long, while all waits for it, is given up. Default 60 s.
+    pub stall_timeout: Duration,
+    /// Whether a request ends when the deadline that it carries is over. Default false.
+    pub enforce_deadlines: bool,
+    /// `addForwardedHeader`. Default none.
+    pub forwarded: Option<ForwardedParams>,
+    /// Pass `Upgrade` on and open tunnels. Default true. Linkerd 1 has no such key and opens none.
+    pub upgrades: bool,
 }
 
 /// A telemeter (config reference §14.1).

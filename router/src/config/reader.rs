@@ -43,7 +43,7 @@ impl Bad {
 
 /// What is common to one load.
 pub(super) struct Context<'a> {
-    file: &'a str,
+    pub(super) file: &'a str,
     pub(super) source: &'a Source<'a>,
     problems: RefCell<Vec<Problem>>,
     more: Cell<usize>,

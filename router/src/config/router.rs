@@ -2,15 +2,20 @@
 //!
 //! For: `load`. Not for: what a router and its neighbours have to share (see `clash`).
 
+use super::access_log::access_log;
+use super::bodies::{buffered, compression};
 use super::clash::{Claim, Claims};
 use super::client::client;
 use super::identifier::identifiers;
 use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS};
+use super::limits::limits;
 use super::moved::Place;
 use super::objects::none_of;
-use super::params::{BindingCacheParams, RouterParams, ServerParams};
+use super::overrides::sets;
+use super::params::{BindingCacheParams, DtabSource, RouterParams, ServerParams};
+use super::policy;
 use super::reader::{Bad, Item, Reader};
-use super::scalar::{boolean, dtab, int, millis, path, seconds, size, string};
+use super::scalar::{boolean, dtab, dtab_lines, int, millis, path, seconds, size, string};
 use super::server::server;
 use super::service::service;
 use super::transformer::{TransformerParams, transformers};
@@ -21,6 +26,7 @@ const DEFAULT_BINDING_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_HEADERS_KB: usize = 8;
 const DEFAULT_LINE_KB: usize = 4;
 const DEFAULT_ERR_KB: usize = 5120;
+const DEFAULT_MAX_IDLE: usize = 2048;
 /// The label of an http router without one.
 const DEFAULT_LABEL: &str = "http";
 
@@ -48,29 +54,49 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     let label = label(&mut reader, claims);
     let transformers = interpreter(&mut reader);
     plug_ins(&mut reader);
-    streaming(&mut reader);
+    let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
+    let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);
+    let lines = reader.take("dtab").map_or_else(Vec::new, |item| dtab_lines(source, &item));
     let router = RouterParams {
+        dtab_source: DtabSource { file: reader.context.file.to_owned(), lines },
+        servers: servers(&mut reader, claims, &label),
+        limits: limits(&mut reader, max_headers_bytes, max_line_bytes),
         label,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
         transformers,
         identifiers: identifiers(&mut reader),
-        servers: servers(&mut reader, claims),
         client: client(&mut reader),
         service: service(&mut reader),
         binding_timeout: reader.get("bindingTimeoutMs", millis(1)).unwrap_or(DEFAULT_BINDING_TIMEOUT),
         binding_cache: binding_cache(&mut reader),
+        timeouts_are_504: reader.get("timeoutStatus", timeout_status).unwrap_or(false),
+        max_idle_per_worker: reader.get("maxIdleConnectionsPerWorker", size(0)).unwrap_or(DEFAULT_MAX_IDLE),
+        override_sets: sets(&mut reader),
         originator: reader.get("originator", boolean).unwrap_or(false),
-        max_headers_bytes: kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB),
-        max_line_bytes: kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB),
+        max_headers_bytes,
+        max_line_bytes,
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
+        buffered_bytes: buffered(&mut reader),
+        compression: compression(&mut reader),
+        access_log: access_log(&mut reader, claims),
     };
+    policy::check(&reader, &router);
     reader.finish();
     Some(router)
 }
 
 fn no_dtab() -> Option<Dtab> {
     ::dtab::parse_dtab("").ok()
+}
+
+/// 503 is Linkerd's answer, with 502 where it gives that; 504 is for all limits alike.
+fn timeout_status(item: &Item<'_>) -> Result<bool, Bad> {
+    match int(0, 999)(item)? {
+        503 => Ok(false),
+        504 => Ok(true),
+        other => Err(Bad::new(format!("{other} is no status for timeouts")).expected("503 or 504")),
+    }
 }
 
 fn kilobytes(reader: &mut Reader<'_>, key: &'static str, default: usize) -> usize {
@@ -84,7 +110,7 @@ fn label(reader: &mut Reader<'_>, claims: &mut Claims) -> String {
     label
 }
 
-fn servers(reader: &mut Reader<'_>, claims: &mut Claims) -> Vec<ServerParams> {
+fn servers(reader: &mut Reader<'_>, claims: &mut Claims, label: &str) -> Vec<ServerParams> {
     let list = reader.take("servers");
     let empty = list.as_ref().is_none_or(|list| list.shape() == "a list" && list.elements(reader.context).is_empty());
     if empty {
@@ -94,7 +120,7 @@ fn servers(reader: &mut Reader<'_>, claims: &mut Claims) -> Vec<ServerParams> {
     }
     let mut servers = Vec::new();
     for item in reader.list("servers") {
-        if let Some((server, at)) = self::server(reader, item) {
+        if let Some((server, at)) = self::server(reader, item, label) {
             let holder = format!("{} in line {}", at.path, at.pos.line);
             let claim = Claim::new(holder, server.ip, server.port, server.socket.reuse_port);
             claims.socket(reader.context, &at, claim);
@@ -114,42 +140,13 @@ fn interpreter(router: &mut Reader<'_>) -> Vec<TransformerParams> {
     transformers
 }
 
-/// The keys of plug-ins and of the access log.
+/// The keys of plug-ins.
 fn plug_ins(router: &mut Reader<'_>) {
     none_of(router, "announcers", &ANNOUNCERS);
-    for key in ["httpAccessLog", "httpAccessLogRollPolicy", "httpAccessLogAppend", "httpAccessLogRotateCount"] {
-        router.not_yet(key);
-    }
     if let Some(mut reader) = router.sub("tracePropagator", Place::Other)
         && let Found::Built(_) = PROPAGATORS.of(&mut reader)
     {
         reader.finish();
-    }
-}
-
-/// The keys about bodies: Switchyard always streams them and never compresses.
-fn streaming(router: &mut Reader<'_>) {
-    let streams = |item: &Item<'_>| match boolean(item)? {
-        true => Ok(()),
-        false => Err(Bad::new("Switchyard cannot buffer whole bodies yet; bodies always stream").expected("true")),
-    };
-    router.get("streamingEnabled", streams);
-    if let Some(at) = router.take("streamAfterContentLengthKB")
-        && router.get("streamAfterContentLengthKB", size(0)).is_some()
-    {
-        router.context.warn(&at, "no effect: bodies always stream");
-    }
-    let level = |item: &Item<'_>| match int(-1, 9)(item)? {
-        level @ 1.. => {
-            Err(Bad::new(format!("compression (level {level}) is something that Switchyard does not have yet"))
-                .expected("0 or -1"))
-        }
-        level => Ok(level),
-    };
-    if let Some(at) = router.take("compressionLevel")
-        && router.get("compressionLevel", level) == Some(-1)
-    {
-        router.context.warn(&at, "no effect: Switchyard never compresses");
     }
 }
 
@@ -158,6 +155,7 @@ fn binding_cache(router: &mut Reader<'_>) -> BindingCacheParams {
     let Some(mut reader) = router.sub("bindingCache", Place::Other) else { return default };
     let cache = BindingCacheParams {
         paths: reader.get("paths", size(0)).unwrap_or(default.paths),
+        overrides_per_source: reader.get("overridesPerSource", size(1)),
         trees: reader.get("trees", size(0)).unwrap_or(default.trees),
         bounds: reader.get("bounds", size(0)).unwrap_or(default.bounds),
         clients: reader.get("clients", size(0)).unwrap_or(default.clients),

@@ -214,6 +214,25 @@ pub(super) fn dtab(source: &Source<'_>, item: &Item<'_>) -> Result<Dtab, Bad> {
     })
 }
 
+/// The line of every entry of a table, from 1; that of the key where the source does not look like the value.
+pub(super) fn dtab_lines(source: &Source<'_>, item: &Item<'_>) -> Vec<u32> {
+    let Ok((text, _)) = scalar(item, "a dtab") else { return Vec::new() };
+    let raw = source.from(item.pos);
+    let block = raw.starts_with('|');
+    let start = source.offset(item.pos).filter(|_| raw.starts_with(text));
+    let (mut line, mut seen) = (0, 0);
+    let place = |at: usize| {
+        line += text.get(seen..at).unwrap_or("").matches('\n').count();
+        seen = at;
+        match start {
+            _ if block => item.pos.line.saturating_add(narrow(line + 1)),
+            Some(start) => source.pos(start + at).line,
+            None => item.pos.line,
+        }
+    };
+    dtab::dentry_offsets(text).unwrap_or_default().into_iter().map(place).collect()
+}
+
 /// The part of a dtab error that does not repeat the table.
 fn short(error: &dtab::ParseError) -> String {
     let text = error.to_string();

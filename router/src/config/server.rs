@@ -2,46 +2,60 @@
 //!
 //! For: the reader of routers. Not for: clashes of addresses (see `clash`).
 
+use super::forwarded::forwarded;
 use super::moved::Place;
 use super::objects::{session, socket};
+use super::overrides::overrides;
 use super::params::{LOOPBACK, ServerParams};
 use super::reader::{Item, Reader};
-use super::scalar::{boolean, header, ip, millis_or_off, port, size, string};
+use super::scalar::{boolean, header, ip, millis, millis_or_off, port, size, string};
 use super::settings::limit;
 use super::tls::server_tls;
+use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 4140;
 const DEFAULT_CALL_DEPTH: usize = 1000;
 const DEFAULT_CONNECTIONS: usize = 40_000;
 const DEFAULT_OF_SOURCE: usize = 20_000;
+/// Longer than any usual keep-alive of a client's own pool, so that the client closes first.
+const DEFAULT_IDLE: Duration = Duration::from_secs(600);
+const DEFAULT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A listener, and where its port is written.
-pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>) -> Option<(ServerParams, Item<'a>)> {
+/// A listener of the router called `label`, and where its port is written.
+pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>, label: &str) -> Option<(ServerParams, Item<'a>)> {
     let mut reader = Reader::open(router.context, item, Place::Server)?;
     let ip = reader.get("ip", ip).unwrap_or(LOOPBACK);
     let at = reader.take("port").unwrap_or_else(|| reader.item.clone());
     let port = reader.get("port", port).unwrap_or(DEFAULT_PORT);
     let session = session(&mut reader, "serverSession").unwrap_or_default();
+    let clear_context = reader.get("clearContext", boolean).unwrap_or(false);
     let server = ServerParams {
         ip,
         port,
         socket: socket(&mut reader).unwrap_or_default(),
-        clear_context: reader.get("clearContext", boolean).unwrap_or(false),
+        clear_context,
+        overrides: overrides(&mut reader, clear_context),
+        trust_forwarded: reader.get("trustForwarded", boolean),
         max_concurrent_requests: reader.get("maxConcurrentRequests", size(1)),
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(DEFAULT_CONNECTIONS),
         max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(DEFAULT_OF_SOURCE),
-        idle_time: session.idle,
+        idle_time: session.idle.unwrap_or(DEFAULT_IDLE),
+        tunnel_idle_time: session.idle,
         life_time: session.life,
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
         tls: server_tls(&mut reader),
+        header_timeout: reader.get("headerTimeoutMs", millis(1)).unwrap_or(DEFAULT_HEADER_TIMEOUT),
+        stall_timeout: reader.get("stallTimeoutMs", millis(1)).unwrap_or(DEFAULT_STALL_TIMEOUT),
+        enforce_deadlines: reader.get("enforceDeadlines", boolean).unwrap_or(false),
+        forwarded: forwarded(&mut reader, label),
+        upgrades: reader.get("upgrades", boolean).unwrap_or(true),
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);
-    for key in ["announce", "addForwardedHeader"] {
-        reader.not_yet(key);
-    }
+    reader.not_yet("announce");
     reader.finish();
     Some((server, at))
 }

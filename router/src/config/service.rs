@@ -5,10 +5,13 @@
 use super::kinds::{CLASSIFIERS, Found};
 use super::moved::Place;
 use super::objects::{backoff, budget};
-use super::reader::Reader;
-use super::scalar::millis_or_off;
+use super::reader::{Bad, Item, Reader};
+use super::scalar::{count, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{Classifier, Sections, ServiceSettings};
+
+/// Most kilobytes of one request body that can be kept.
+const MAX_REPLAY_KB: usize = 16 * 1024;
 
 /// The sections under the key `service`.
 pub(super) fn service(router: &mut Reader<'_>) -> Sections<ServiceSettings> {
@@ -24,9 +27,19 @@ fn settings(reader: &mut Reader<'_>) -> ServiceSettings {
     if let Some(mut retries) = reader.sub("retries", Place::Other) {
         settings.retry_budget = budget(&mut retries, "budget");
         settings.backoff = backoff(&mut retries);
+        settings.max_attempts = retries.get("maxAttempts", count(0));
+        settings.replay_bytes = retries.get("replayBufferKB", replay_buffer);
         retries.finish();
     }
     settings
+}
+
+/// Bounded: every request under way may hold so much.
+fn replay_buffer(item: &Item<'_>) -> Result<usize, Bad> {
+    match size(0)(item)? {
+        kb if kb <= MAX_REPLAY_KB => Ok(kb * 1024),
+        kb => Err(Bad::new(format!("{kb} is out of range")).expected(format!("from 0 to {MAX_REPLAY_KB}"))),
+    }
 }
 
 fn classifier(parent: &mut Reader<'_>) -> Option<Classifier> {

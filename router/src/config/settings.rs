@@ -3,8 +3,9 @@
 //! For: the router, which calls [`Sections::for_name`] once when it builds a client or a path. Not for: reading them
 //! (see `client` and `service`).
 
+use super::balancer::BalancerParams;
 use super::params::SocketParams;
-use balance::{AccrualConfig, Algorithm, Backoff};
+use balance::{AccrualConfig, Backoff};
 use dtab::{Captures, Path, Pattern};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,7 @@ impl<T: Settings> Sections<T> {
 #[derive(Debug, Clone, Default)]
 pub struct ClientSettings {
     /// `loadBalancer`, as a whole.
-    pub balancer: Option<Algorithm>,
+    pub balancer: Option<BalancerParams>,
     /// `failureAccrual`, as a whole.
     pub accrual: Option<AccrualConfig>,
     /// `failFast`.
@@ -63,6 +64,8 @@ pub struct ClientSettings {
     pub requeue_budget: Option<BudgetParams>,
     /// `requestAttemptTimeoutMs`; zero is no limit.
     pub attempt_timeout: Option<Duration>,
+    /// `connectTimeoutMs`.
+    pub connect_timeout: Option<Duration>,
     /// `hostConnectionPool`, as a whole.
     pub pool: Option<PoolSettings>,
     /// `clientSession`, as a whole.
@@ -73,6 +76,8 @@ pub struct ClientSettings {
     pub tls: Option<TlsSetting>,
     /// `forwardClientCert`.
     pub forward_client_cert: Option<bool>,
+    /// `egress`.
+    pub egress: Option<bool>,
 }
 
 /// `tls` of a section of `client` (config reference §8.5).
@@ -106,6 +111,12 @@ impl TlsSetting {
 pub struct PoolSettings {
     /// `idleTimeMs`.
     pub idle: Option<Duration>,
+    /// `minSize`.
+    pub min: Option<usize>,
+    /// `maxSize`, at least 1.
+    pub max: Option<usize>,
+    /// `maxWaiters`.
+    pub max_waiters: Option<usize>,
 }
 
 /// `clientSession` and `serverSession` (config reference §4.2, §8.1).
@@ -121,7 +132,7 @@ pub struct SessionSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientParams {
     /// Load balancer. Default p2c with 5 picks.
-    pub balancer: Algorithm,
+    pub balancer: BalancerParams,
     /// Failure accrual. Default 5 consecutive failures.
     pub accrual: AccrualConfig,
     /// Take an address out after one refused connection. Default false.
@@ -130,10 +141,16 @@ pub struct ClientParams {
     pub requeue_budget: BudgetParams,
     /// Limit for one attempt, to the response head. Default none.
     pub attempt_timeout: Option<Duration>,
+    /// Limit for making one connection. Default 1 s.
+    pub connect_timeout: Duration,
     /// An unused connection of the pool is closed after this. Default 30 s (Linkerd: never).
     pub pool_idle: Duration,
-    /// Most connections per address. Always `None`, unlimited, in this release.
+    /// So many connections per address stay open however long they are unused. Default 0.
+    pub pool_min: usize,
+    /// Most connections per address, over all workers. Default unlimited.
     pub pool_max: Option<usize>,
+    /// Most requests per address that wait for one of them. Default unlimited.
+    pub pool_max_waiters: Option<usize>,
     /// A connection idle for so long is closed. Default never.
     pub session_idle: Option<Duration>,
     /// A connection of that age is closed. Default never.
@@ -144,26 +161,36 @@ pub struct ClientParams {
     pub tls: Option<PeerTls>,
     /// Tell the endpoints of the caller's certificate in `x-forwarded-client-cert`. Default false.
     pub forward_client_cert: bool,
+    /// The service is somebody else's: nothing of ours goes there, no override, no context. Default false.
+    pub egress: bool,
 }
 
 /// Linkerd keeps idle connections for ever; ours end before the usual keep-alive limit of a server.
 const POOL_IDLE: Duration = Duration::from_secs(30);
+/// Fixed in Linkerd (data-plane reference §12).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Linkerd stops at the budget only, so one failing request can spend all of it.
+const MAX_ATTEMPTS: u32 = 10;
 
 impl Default for ClientParams {
     fn default() -> ClientParams {
         ClientParams {
-            balancer: Algorithm::default(),
+            balancer: BalancerParams::default(),
             accrual: AccrualConfig::default(),
             fail_fast: false,
             requeue_budget: BudgetParams::default(),
             attempt_timeout: None,
+            connect_timeout: CONNECT_TIMEOUT,
             pool_idle: POOL_IDLE,
+            pool_min: 0,
             pool_max: None,
+            pool_max_waiters: None,
             session_idle: None,
             session_life: None,
             socket: SocketParams::default(),
             tls: None,
             forward_client_cert: false,
+            egress: false,
         }
     }
 }
@@ -177,12 +204,19 @@ impl Settings for ClientSettings {
         set(&mut params.fail_fast, self.fail_fast);
         set(&mut params.requeue_budget, self.requeue_budget);
         set(&mut params.attempt_timeout, self.attempt_timeout.map(limit));
-        set(&mut params.pool_idle, self.pool.map(|pool| pool.idle.unwrap_or(POOL_IDLE)));
+        set(&mut params.connect_timeout, self.connect_timeout);
+        if let Some(pool) = self.pool {
+            params.pool_idle = pool.idle.unwrap_or(POOL_IDLE);
+            params.pool_min = pool.min.unwrap_or(0);
+            params.pool_max = pool.max;
+            params.pool_max_waiters = pool.max_waiters;
+        }
         set(&mut params.session_idle, self.session.map(|session| session.idle));
         set(&mut params.session_life, self.session.map(|session| session.life));
         set(&mut params.socket, self.socket);
         set(&mut params.tls, self.tls.as_ref().map(|tls| tls.resolve(captures)));
         set(&mut params.forward_client_cert, self.forward_client_cert);
+        set(&mut params.egress, self.egress);
     }
 }
 
@@ -195,6 +229,10 @@ pub struct ServiceSettings {
     pub retry_budget: Option<BudgetParams>,
     /// `retries.backoff`, as a whole.
     pub backoff: Option<Backoff>,
+    /// `retries.maxAttempts`; zero is no limit.
+    pub max_attempts: Option<u32>,
+    /// `retries.replayBufferKB` in bytes.
+    pub replay_bytes: Option<usize>,
     /// `responseClassifier`.
     pub classifier: Option<Classifier>,
 }
@@ -208,6 +246,11 @@ pub struct ServiceParams {
     pub retry_budget: BudgetParams,
     /// Pauses before retries. Default none: constant 0.
     pub backoff: Backoff,
+    /// Most attempts of one request, the first one included. Default 10 (Linkerd: unlimited).
+    pub max_attempts: Option<u32>,
+    /// Bytes of a request body that are kept to be sent again. Default `None`: 64 KiB for requeues, and a classifier
+    /// retries no body that is chunked or above 5 KiB, as in Linkerd (data-plane reference §11.1).
+    pub replay_bytes: Option<usize>,
     /// What is a failure and what may be retried. Default [`Classifier::NonRetryable5xx`].
     pub classifier: Classifier,
 }
@@ -218,6 +261,8 @@ impl Default for ServiceParams {
             total_timeout: None,
             retry_budget: BudgetParams::default(),
             backoff: Backoff::Constant { ns: 0 },
+            max_attempts: Some(MAX_ATTEMPTS),
+            replay_bytes: None,
             classifier: Classifier::default(),
         }
     }
@@ -230,6 +275,8 @@ impl Settings for ServiceSettings {
         set(&mut params.total_timeout, self.total_timeout.map(limit));
         set(&mut params.retry_budget, self.retry_budget);
         set(&mut params.backoff, self.backoff);
+        set(&mut params.max_attempts, self.max_attempts.map(|most| (most > 0).then_some(most)));
+        set(&mut params.replay_bytes, self.replay_bytes.map(Some));
         set(&mut params.classifier, self.classifier);
     }
 }

@@ -1,7 +1,10 @@
 //! Tests of `load`: places, whole files, shape of the report. Tables of values are in `values`, of kinds in `kinds`,
 //! mutated and hostile texts in `robust`.
 
+mod bodies;
 mod kinds;
+mod overrides;
+mod policy;
 mod robust;
 mod tls;
 mod transformers;

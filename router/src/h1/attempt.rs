@@ -4,24 +4,32 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::Session;
-use super::connect::{TLS_CLASS, connect, not_connected};
+use super::acquire::acquire;
+use super::connect::tls_failed;
+use super::egress;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
-use super::relay::{SendError, append_fields};
+use super::relay::{Begun, SendError, append_fields};
+use super::stall::Stalls;
+use super::upgrade;
 use crate::classify;
 use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
+use crate::context::{Deadline, remove_l5d};
 use crate::error::{Kind, RouteError};
 use crate::headers;
-use crate::pool::Upstream;
+use crate::pool::{Expiry, Upstream};
+use crate::proxy_status::ProxyError;
 use crate::route::{Leaf, PathService};
-use crate::secure::{self, Caller};
+use crate::router::Router;
+use crate::secure;
 use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
+use bytes::BytesMut;
 use http::{StatusCode, Version};
-use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
+use http1::{BodyError, BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -34,10 +42,13 @@ const MAX_CONNECTS: u32 = 25;
 const MAX_REQUEUES: u32 = 3;
 /// Interim responses passed on for one request (attack H1-12, flood of 1xx).
 const MAX_INTERIM: u32 = 16;
+/// What is wrong with a 1xx that nobody asked for.
+const UNEXPECTED: &str = "unexpected-1xx";
 
 /// A final response head, and what to settle when its body is done.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
+    pub(crate) body: Begun,
     pub(crate) lease: Lease,
     pub(crate) leaf: Arc<Leaf>,
     /// When the head was there.
@@ -57,6 +68,8 @@ pub(crate) struct Failure {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Requeue {
     No,
+    /// Sent, not answered by a single byte, and not to be sent twice.
+    Unsafe,
     /// No connection was made.
     Connect,
     /// Sent, and not answered by a single byte; whether the connection had served before.
@@ -74,26 +87,26 @@ impl Failure {
 
 /// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
 pub(crate) struct Lease {
-    pub(crate) endpoint: Arc<Endpoint>,
-    began: u64,
-    decay_ns: u64,
-    judged: bool,
+    inner: balance::Lease,
 }
 
 impl Lease {
-    fn new(endpoint: Arc<Endpoint>, decay_ns: u64, began: u64) -> Lease {
-        endpoint.begin(began);
-        Lease { endpoint, began, decay_ns, judged: false }
+    /// Where the request goes.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        self.inner.endpoint()
+    }
+
+    /// When it began, in nanoseconds of the process clock.
+    pub(crate) fn began(&self) -> u64 {
+        self.inner.began()
     }
 
     fn judge(&mut self, success: bool, now: u64) {
-        self.judged = true;
-        if success { self.endpoint.on_success(now) } else { self.endpoint.on_failure(now, &mut random) }
+        if success { self.inner.succeed(now) } else { self.inner.fail(now, &mut random) }
     }
 
     pub(crate) fn connect_failed(&mut self) {
-        self.judged = true;
-        self.endpoint.connect_failed(clock::now(), &mut random);
+        self.inner.connect_failed(clock::now(), &mut random);
     }
 }
 
@@ -103,11 +116,7 @@ fn random() -> u64 {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let now = clock::now();
-        if !self.judged {
-            self.endpoint.on_ignored(now);
-        }
-        self.endpoint.end(now, self.began, self.decay_ns);
+        self.inner.end(clock::now());
     }
 }
 
@@ -149,22 +158,29 @@ pub(crate) async fn run(
     leaf: &Arc<Leaf>,
 ) -> Result<(Answer, Upstream), Failure> {
     let (mut connects, mut requeues) = (0, 0);
+    let mut requeued = Requeued { client: &leaf.client, times: 0 };
     let mut acquire_due = None;
     loop {
-        let endpoint = pick(session, request, service, &leaf.client).await.map_err(Failure::fatal)?;
-        let mut lease = Lease::new(endpoint, leaf.client.params.balancer.decay_ns(), clock::now());
+        let mut lease = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
+        if leaf.client.params.fail_fast && lease.inner.endpoint().is_refused(lease.inner.began()) {
+            return Err(failed_fast(service, &leaf.client, lease.inner.endpoint().addr()));
+        }
         let failure = match once(session, request, service, leaf, &mut lease).await {
-            Ok((head, upstream, at)) => {
+            Ok((head, body, upstream, at)) => {
                 if classify::is_success(service.params.classifier, head.status) {
                     leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, lease, leaf: leaf.clone(), at }, upstream));
+                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at }, upstream));
             }
             Err(failure) => failure,
         };
         drop(lease);
         let again = match failure.requeue {
             Requeue::No => false,
+            Requeue::Unsafe => {
+                leaf.client.stats.cannot_retry.incr();
+                false
+            }
             Requeue::Connect => {
                 connects += 1;
                 let now = clock::now();
@@ -175,6 +191,9 @@ pub(crate) async fn run(
             Requeue::Dispatch { reused } => {
                 let allowed = requeues < MAX_REQUEUES;
                 requeues = if reused { requeues + 1 } else { MAX_REQUEUES };
+                if !allowed {
+                    leaf.client.stats.request_limit.incr();
+                }
                 allowed && may_spend(&leaf.client)
             }
         };
@@ -182,11 +201,46 @@ pub(crate) async fn run(
             return Err(failure);
         }
         leaf.client.stats.requeues.incr();
+        requeued.times += 1;
     }
 }
 
+/// The requeues of one attempt, counted whatever ends it (`retries/requeues_per_request`).
+struct Requeued<'a> {
+    client: &'a Client,
+    times: u64,
+}
+
+impl Drop for Requeued<'_> {
+    fn drop(&mut self) {
+        self.client.stats.requeues_per_request.add(self.times);
+    }
+}
+
+fn unavailable(error: RouteError) -> RouteError {
+    error.because(ProxyError::DestinationUnavailable)
+}
+
+/// The failure of a request for which only an address that refused its last connection is left (`failFast: true`;
+/// data-plane reference §10).
+fn failed_fast(service: &PathService, client: &Client, addr: std::net::SocketAddr) -> Failure {
+    client.stats.creation_failures.record("com.twitter.finagle.FailedFastException");
+    let text = format!(
+        "Endpoint {addr} is marked down: the last connection to it failed a moment ago (failFast), and no other address \
+         is open.\n\nservice name: {}\nclient name: {}",
+        service.dst.path, client.id
+    );
+    let error = RouteError::new(Kind::ConnectFailed, text).undispatched();
+    Failure { error, retryable: true, requeue: Requeue::No }
+}
+
 fn has_open_endpoint(client: &Client) -> bool {
-    matches!(&**client.replicas.load(), ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0)
+    let state = client.replicas.load();
+    let open = matches!(&**state, ReplicaState::Bound(replicas) if replicas.counts(clock::now()).open > 0);
+    if !open {
+        client.stats.not_open.incr();
+    }
+    open
 }
 
 fn may_spend(client: &Client) -> bool {
@@ -197,14 +251,15 @@ fn may_spend(client: &Client) -> bool {
     spent
 }
 
-/// An endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
+/// A lease on an endpoint by balance; waits for the first addresses at most as long as the binding timeout allows.
 async fn pick(
     session: &mut Session,
     request: &Request,
     service: &PathService,
-    client: &Client,
-) -> Result<Arc<Endpoint>, RouteError> {
+    leaf: &Leaf,
+) -> Result<Lease, RouteError> {
     let cx = session.cx.clone();
+    let client = &leaf.client;
     let router = &cx.router;
     let no_hosts =
         |why: &str| Err(router.no_hosts(&service.dst, &format!("client name: {}\nreason: {why}", client.id)));
@@ -214,13 +269,16 @@ async fn pick(
             Some(Err(RouteError::new(Kind::BindingFailed, reason.to_string()).undispatched()))
         }
         ReplicaState::Neg => Some(no_hosts("discovery says that this cluster does not exist")),
-        ReplicaState::Bound(replicas) => match replicas.pick(&client.params.balancer, clock::now(), random) {
-            None => Some(no_hosts("its address set is empty")),
+        ReplicaState::Bound(replicas) => match replicas.pick(clock::now(), random) {
+            None => Some(no_hosts("its address set is empty").map_err(unavailable)),
             Some(pick) => {
                 if pick.max_effort_exhausted {
                     client.stats.max_effort_exhausted.incr();
                 }
-                Some(Ok(pick.endpoint))
+                if pick.busy_class_skipped {
+                    client.stats.busy_weight_classes.incr();
+                }
+                Some(Ok(Lease { inner: pick.lease }))
             }
         },
     };
@@ -235,11 +293,15 @@ async fn pick(
             bound_in_time(session, request, client.replicas.wait(choose), text).await
         }
     }?;
-    if router.is_own_listener(picked.addr()) {
+    // Whatever comes of the address, a new connection or one that is there: it is the one that is used.
+    let (target, reserved) = ((&client.id, leaf.choice), |address| router.is_reserved(address));
+    let address = picked.endpoint().addr();
+    cx.server.gate.check_address(&session.caller, &service.dst, target, address, reserved)?;
+    if router.is_own_listener(address) {
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
             service.dst.path,
-            picked.addr(),
+            picked.inner.endpoint().addr(),
             client.id
         );
         return Err(RouteError::new(Kind::SelfLoop, text).undispatched());
@@ -290,22 +352,21 @@ async fn once(
     service: &PathService,
     leaf: &Leaf,
     lease: &mut Lease,
-) -> Result<(ResponseHead, Upstream, u64), Failure> {
+) -> Result<(ResponseHead, Begun, Upstream, u64), Failure> {
     let client = &leaf.client;
-    let mut upstream = match session.cx.pool.take(&lease.endpoint, lease.began) {
-        Some(upstream) => upstream,
-        None => connect(session, request, service, client, lease).await?,
-    };
-    write_head(request, leaf, session.caller.as_deref(), &mut upstream);
+    let mut upstream = acquire(session, request, service, client, lease).await?;
+    write_head(request, leaf, &mut upstream, session);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
-    let started = if upstream.reused { lease.began } else { clock::now() };
+    request.body.count(&client.stats.bodies);
+    let started = if upstream.reused { lease.began() } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
+    let stalls = Stalls::new(&session.cx.server.params, &client.params);
     session.slot.set(due);
-    let outcome = receive(session, request, &mut upstream, due).await;
+    let outcome = receive(session, request, &mut upstream, (due, &stalls)).await;
     match outcome {
-        Ok(head) => {
+        Ok((head, body)) => {
             let success = classify::is_success(service.params.classifier, head.status);
             let now = clock::now();
             lease.judge(success, now);
@@ -315,10 +376,10 @@ async fn once(
                 client.stats.failures.record(SYNTHETIC);
                 leaf.failures.record(SYNTHETIC);
             }
-            Ok((head, upstream, now))
+            Ok((head, body, upstream, now))
         }
         Err(error) => {
-            let failure = failed(request, service, leaf, &upstream, error, due);
+            let failure = failed((&session.cx.router, request, service), leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
@@ -345,28 +406,38 @@ async fn receive(
     session: &mut Session,
     request: &mut Request,
     upstream: &mut Upstream,
-    due: u64,
-) -> Result<ResponseHead, ReceiveError> {
+    (due, stalls): (u64, &Stalls),
+) -> Result<(ResponseHead, Begun), ReceiveError> {
     let mut interim = 0;
     loop {
         let mut recycled = session.cx.spare.take();
-        let expected = (&session.cx.router.limits, &request.method, &mut recycled);
+        let expected = (&session.cx.router.response_limits, &request.method, &mut recycled);
         let (down, up) = (&mut session.conn, &mut upstream.conn);
-        let waiting = request.body.exchange(down, up, expected, (&session.slot, due));
+        let waiting = request.body.exchange(down, up, expected, (&session.slot, due, stalls));
         let head = match session.slot.run(waiting).await {
             Ok(head) => head.map_err(ReceiveError::Send)?,
             Err(_) => return Err(ReceiveError::Elapsed),
         };
-        if !head.status.is_informational() {
-            return Ok(head);
+        if !head.status.is_informational() || grants(request, &head) {
+            let limits = &session.cx.router.params.limits;
+            let body = Begun::read(&mut upstream.conn, &head, limits).await.map_err(ReceiveError::Send)?;
+            return Ok((head, body));
         }
         interim += 1;
         // One that announces a body (attack H1-12), asks for another protocol, or is one of a flood.
         if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
-            return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad("unexpected-1xx"))));
+            return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad(UNEXPECTED))));
         }
         pass_interim(session, request.version, head).await?;
     }
+}
+
+/// True for an answer 101 to a request that asked for it and has been sent as a whole.
+fn grants(request: &Request, head: &ResponseHead) -> bool {
+    head.status == StatusCode::SWITCHING_PROTOCOLS
+        && head.keep_alive
+        && request.body.read
+        && request.upgrade.as_ref().is_some_and(|asked| upgrade::granted(asked, &head.headers))
 }
 
 /// Passes 100 and 103 on to a client that knows them (RFC 9110 §15.2).
@@ -376,6 +447,9 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
     let seen = headers::Seen::of(&head.headers);
     headers::strip(&mut head.headers, &seen);
+    if !session.trusts_caller() {
+        remove_l5d(&mut head.headers);
+    }
     let out = session.conn.out();
     encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
     session.cx.spare.give(head.headers);
@@ -386,33 +460,41 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
 }
 
-fn write_head(request: &Request, leaf: &Leaf, caller: Option<&Caller>, upstream: &mut Upstream) {
+fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: &Session) {
     let out = upstream.conn.out();
     out.clear();
-    encode_request_head(out, &request.method, &request.target, request.version, &request.headers, request.body.length);
+    let stripped =
+        leaf.client.params.egress.then(|| egress::stripped(&request.headers, session.cx.server.gate.baggage_key()));
+    let headers = stripped.as_ref().unwrap_or(&request.headers);
+    encode_request_head(out, &request.method, &request.target, request.version, headers, request.body.length);
+    if stripped.is_some() {
+        // What is ours stays inside: names, context, deadline (attack O11).
+        return append_fields(out, &request.fields[..request.context_at]);
+    }
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
-    if leaf.client.params.forward_client_cert
-        && let Some(peer) = caller.and_then(Caller::peer)
-    {
-        append_fields(out, format!("x-forwarded-client-cert: {}\r\n", peer.forwarded()).as_bytes());
+    secure::tell_caller(session.secured.as_deref(), &leaf.client.params, out);
+    let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
+    if let Some(deadline) = Deadline::strictest(request.deadline, attempt) {
+        let mut line = BytesMut::with_capacity(64);
+        deadline.write(&mut line);
+        append_fields(out, &line);
     }
 }
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
 fn failed(
-    request: &Request,
-    service: &PathService,
+    (router, request, service): (&Router, &Request, &PathService),
     leaf: &Leaf,
     upstream: &Upstream,
     error: ReceiveError,
-    due: u64,
+    (due, stalls): (u64, &Stalls),
 ) -> Failure {
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     match error {
         ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
         // Nothing is due yet: the slot was, for a peer that stalls.
-        ReceiveError::Elapsed if clock::now() < due => stalled(request, upstream),
+        ReceiveError::Elapsed if clock::now() < due => stalled(request, leaf, upstream, stalls),
         ReceiveError::Elapsed => {
             let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
             let text = format!(
@@ -423,56 +505,93 @@ fn failed(
             );
             Failure { error: RouteError::new(Kind::AttemptTimeout, text), retryable: true, requeue: Requeue::No }
         }
-        ReceiveError::Send(SendError::Downstream(error)) => Failure::fatal(error),
-        ReceiveError::Send(SendError::ClientGone) => {
-            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
-        }
-        ReceiveError::Send(SendError::Tls(said)) if said.is_refusal() && !upstream.reused => {
-            secure::count("client", said.reason);
-            leaf.client.stats.creation_failures.record(TLS_CLASS);
-            let error = not_connected(addr, service, &leaf.client, &format!("TLS: {said}"));
+        ReceiveError::Send(SendError::Tls(said)) => {
+            let error = tls_failed(addr, service, &leaf.client, &said);
             Failure { error, retryable: true, requeue: Requeue::Connect }
         }
-        ReceiveError::Send(SendError::Tls(said)) => closed(request, leaf, upstream, &said.text),
-        ReceiveError::Send(SendError::Closed(reason)) => closed(request, leaf, upstream, &reason),
-        ReceiveError::Send(SendError::Framing(reason)) => {
-            let text = format!(
-                "the response is not legal HTTP: {reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}"
-            );
-            Failure { error: RouteError::new(Kind::UpstreamFraming, text), retryable: true, requeue: Requeue::No }
+        ReceiveError::Send(SendError::Closed(reason)) => {
+            let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+            let unanswered = !upstream.conn.has_buffered();
+            let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
+            Failure {
+                error: RouteError::new(Kind::UpstreamClosed, text),
+                retryable: true,
+                requeue: match (unanswered, safe) {
+                    (true, true) => Requeue::Dispatch { reused: upstream.reused },
+                    (true, false) => Requeue::Unsafe,
+                    (false, _) => Requeue::No,
+                },
+            }
+        }
+        ReceiveError::Send(error) => unusable(router, request, &error, &format!("/{addr}, Downstream label: {id}")),
+    }
+}
+
+/// The failure of an answer that cannot be passed on; `from` says whose it is.
+fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -> Failure {
+    let end = format!("Remote Info: Upstream Address: {from}");
+    let failure = |kind, text: String, cause: Option<ProxyError>| {
+        let error = RouteError { cause, ..RouteError::new(kind, text) };
+        Failure { error, retryable: kind != Kind::ResponseTooLarge, requeue: Requeue::No }
+    };
+    match error {
+        SendError::Framing(reason) => {
+            let limit = router.response_limit_of(reason);
+            let (mut text, mut cause) = (format!("the response is not legal HTTP: {reason}"), None);
+            if let Some((name, limit)) = limit {
+                metrics::counter!("rejected_total", "reason" => name).increment(1);
+                text = format!("{text} ({limit})");
+                cause = Some(ProxyError::HttpResponseHeaderSectionSize);
+            } else if request.upgrade.is_some() && matches!(reason, http1::HeadError::Bad(UNEXPECTED)) {
+                cause = Some(ProxyError::HttpUpgradeFailed);
+            }
+            failure(Kind::UpstreamFraming, format!("{text}. {end}"), cause)
+        }
+        SendError::Body(BodyError::Truncated | BodyError::Io(_)) => {
+            let text = format!("the response broke off after its head. {end}");
+            failure(Kind::UpstreamClosed, text, Some(ProxyError::HttpResponseIncomplete))
+        }
+        SendError::Body(reason) => {
+            failure(Kind::UpstreamFraming, format!("the response is not legal HTTP: {reason}. {end}"), None)
+        }
+        SendError::TooLarge(most) => {
+            let kib = most / 1024;
+            let text = format!("the response announces a body longer than maxResponseBodyKB allows, {kib} KiB. {end}");
+            failure(Kind::ResponseTooLarge, text, None)
+        }
+        SendError::Downstream(error) => Failure::fatal(error.clone()),
+        SendError::ClientGone | SendError::Closed(_) | SendError::Tls(_) => {
+            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
         }
     }
 }
 
-/// The failure of a connection that ended without an answer.
-fn closed(request: &Request, leaf: &Leaf, upstream: &Upstream, reason: &str) -> Failure {
+/// The failure of a peer that does not move: the service takes or sends nothing, or the client gives nothing.
+fn stalled(request: &Request, leaf: &Leaf, upstream: &Upstream, stalls: &Stalls) -> Failure {
+    let limit = |ns: u64| show_duration(Duration::from_nanos(ns));
+    if upstream.conn.pending_out() == 0 && !request.body.read {
+        let text = format!("the client sent nothing of the request body for {}", limit(stalls.client_gives));
+        return Failure::fatal(RouteError::new(Kind::BodyTimeout, text));
+    }
+    let (what, retryable) = match upstream.conn.pending_out() {
+        0 => (format!("the upstream sent nothing for {}", limit(stalls.service_gives)), true),
+        _ => (format!("the upstream took nothing of the request body for {}", limit(stalls.service_takes)), false),
+    };
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
-    let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-    let unanswered = !upstream.conn.has_buffered();
-    let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
-    Failure {
-        error: RouteError::new(Kind::UpstreamClosed, text),
-        retryable: true,
-        requeue: if safe { Requeue::Dispatch { reused: upstream.reused } } else { Requeue::No },
-    }
+    let text = format!("{what}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+    Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable, requeue: Requeue::No }
 }
 
-/// The failure of a request body that does not move: the upstream takes nothing, or the client gives nothing.
-fn stalled(request: &Request, upstream: &Upstream) -> Failure {
-    let limit = show_duration(super::relay::STALL);
-    if upstream.conn.pending_out() > 0 || request.body.read {
-        let text = format!("the upstream took nothing of the request body for {limit}");
-        return Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable: false, requeue: Requeue::No };
-    }
-    let text = format!("the client sent nothing of the request body for {limit}");
-    Failure::fatal(RouteError::new(Kind::BodyTimeout, text))
-}
-
-/// When an idle connection to be kept is to be closed.
-pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams) -> u64 {
+/// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth
+/// before then, so that no request meets the close (requirement P15.1).
+pub(crate) fn pool_expiry(upstream: &Upstream, params: &ClientParams, announced: Option<Duration>) -> Expiry {
     let now = clock::now();
     let after =
         |from: u64, limit: Option<Duration>| limit.map_or(NEVER, |limit| from.saturating_add(clock::nanos(limit)));
-    let idle = after(now, Some(params.pool_idle)).min(after(now, params.session_idle));
-    idle.min(after(upstream.created, params.session_life))
+    let session = after(now, params.session_idle).min(after(now, params.socket.read_timeout));
+    let session = session.min(after(now, announced.map(|limit| limit * 4 / 5)));
+    Expiry {
+        unused: after(now, Some(params.pool_idle)),
+        session: session.min(after(upstream.created, params.session_life)),
+    }
 }

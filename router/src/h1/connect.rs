@@ -9,24 +9,17 @@ use crate::client::Client;
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
-use crate::pool::Upstream;
+use crate::meter::Metered;
+use crate::pool::{Place, Upstream};
+use crate::proxy_status::ProxyError;
 use crate::route::PathService;
 use crate::secure;
 use crate::stream::Stream;
 use http1::Conn;
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::time::Duration;
 use tls::HandshakeError;
 use tokio::net::TcpStream;
-
-/// A connection must be made within this time (data-plane reference §12: fixed in Linkerd 1).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How failures are counted in `service_creation/failures`.
-const TCP_CLASS: &str = "java.net.ConnectException";
-/// As before, for TLS.
-pub(crate) const TLS_CLASS: &str = "com.twitter.finagle.SslException";
 
 /// A new connection to the endpoint of `lease`.
 pub(crate) async fn connect(
@@ -35,34 +28,45 @@ pub(crate) async fn connect(
     service: &PathService,
     client: &Client,
     lease: &mut Lease,
+    place: Place,
 ) -> Result<Upstream, Failure> {
-    let addr = lease.endpoint.addr();
+    let addr = lease.endpoint().addr();
     let started = clock::now();
-    session.slot.set(started.saturating_add(clock::nanos(CONNECT_TIMEOUT)).min(request.due));
+    let limit = client.params.connect_timeout;
+    session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
     let reached = Cell::new(false);
-    let (class, reason) = match session.slot.run(open(addr, client, &reached)).await {
+    let error = match session.slot.run(open(addr, client, &reached)).await {
         Ok(Ok(stream)) => {
-            lease.endpoint.connected();
+            lease.endpoint().connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
-            let endpoint = lease.endpoint.clone();
-            return Ok(Upstream { conn: Conn::new(stream), endpoint, created: started, reused: false });
+            let endpoint = lease.endpoint().clone();
+            let meter = Box::new(Metered(client.stats.transport.connection()));
+            let conn = Conn::new(stream).with_meter(meter);
+            return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
         }
-        Ok(Err(OpenError::Tcp(error))) => (TCP_CLASS, error.to_string()),
-        Ok(Err(OpenError::Tls(error))) => {
-            secure::count("client", error.reason);
-            (TLS_CLASS, format!("TLS: {error}"))
+        Ok(Err(OpenError::Tcp(error))) => {
+            if is_out_of_descriptors(&error) {
+                session.cx.pool.make_room();
+            }
+            not_connected(addr, service, client, (Kind::ConnectFailed, &error.to_string()))
         }
-        Err(_) if clock::now() >= request.due => return Err(Failure::fatal(request.timed_out())),
+        Ok(Err(OpenError::Tls(error))) => tls_failed(addr, service, client, &error),
+        Err(_) if clock::now() >= request.due => {
+            client.stats.cancelled_connects.incr();
+            return Err(Failure::fatal(request.timed_out()));
+        }
         Err(_) if reached.get() => {
-            secure::count("client", "timeout");
-            (TLS_CLASS, format!("TLS: the handshake was not done within {}", show_duration(CONNECT_TIMEOUT)))
+            let text = format!("the handshake was not done within {}", show_duration(limit));
+            tls_failed(addr, service, client, &HandshakeError { reason: "timeout", text })
         }
-        Err(_) => (TCP_CLASS, format!("no answer within {}", show_duration(CONNECT_TIMEOUT))),
+        Err(_) => {
+            let text = format!("no answer within {}", show_duration(limit));
+            not_connected(addr, service, client, (Kind::ConnectTimeout, &text))
+        }
     };
+    client.stats.failed_connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
     lease.connect_failed();
-    client.stats.creation_failures.record(class);
-    let error = not_connected(addr, service, client, &reason);
     Err(Failure { error, retryable: true, requeue: Requeue::Connect })
 }
 
@@ -91,17 +95,45 @@ async fn open(addr: SocketAddr, client: &Client, reached: &Cell<bool>) -> Result
     Ok(Stream::Connected(Box::new(stream)))
 }
 
-/// The error of an endpoint that cannot be reached (data-plane reference §8.2).
-pub(crate) fn not_connected(addr: SocketAddr, service: &PathService, client: &Client, reason: &str) -> RouteError {
+/// The error of an endpoint that cannot be reached (data-plane reference §8.2), counted.
+fn not_connected(addr: SocketAddr, service: &PathService, client: &Client, (kind, reason): (Kind, &str)) -> RouteError {
+    client.stats.creation_failures.record("java.net.ConnectException");
+    RouteError::new(kind, text(addr, service, client, reason)).undispatched()
+}
+
+/// The same for one with which TLS failed; also when it says so only after the handshake.
+pub(crate) fn tls_failed(
+    addr: SocketAddr,
+    service: &PathService,
+    client: &Client,
+    error: &HandshakeError,
+) -> RouteError {
+    secure::count("client", error.reason);
+    client.stats.creation_failures.record("com.twitter.finagle.SslException");
+    let text = text(addr, service, client, &format!("TLS: {error}"));
+    let (kind, cause) = match error.reason {
+        "timeout" => (Kind::ConnectTimeout, ProxyError::ConnectionTimeout),
+        reason if reason.starts_with("alert-") => (Kind::ConnectFailed, ProxyError::TlsAlertReceived),
+        _ if error.is_about_certificate() => (Kind::ConnectFailed, ProxyError::TlsCertificateError),
+        _ => (Kind::ConnectFailed, ProxyError::TlsProtocolError),
+    };
+    RouteError::new(kind, text).undispatched().because(cause)
+}
+
+fn text(addr: SocketAddr, service: &PathService, client: &Client, reason: &str) -> String {
     let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
-    let text = format!(
+    format!(
         "Unable to establish connection to {addr}: {reason}.\n\nservice name: {}\nclient name: {}\naddresses: [{}]\n\
          selected address: {addr}",
         service.dst.path,
         client.id,
         addresses.join(", ")
-    );
-    RouteError::new(Kind::ConnectFailed, text).undispatched()
+    )
+}
+
+/// True when the process has no file descriptors left (EMFILE), or the system (ENFILE).
+pub(crate) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 fn set_options(socket: &TcpStream, params: &ClientParams) {

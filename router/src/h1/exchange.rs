@@ -2,15 +2,19 @@
 
 use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};
+use super::discard::discard;
+use super::notes::Notes;
 use super::prepare::{Request, prepare};
 use super::record::Record;
-use super::{After, Session};
+use super::relay::append_fields;
+use super::{After, Session, diagnose, tunnel, why};
 use crate::classify;
 use crate::clock;
 use crate::config::Classifier;
 use crate::error::{Kind, RouteError};
 use crate::pool::Upstream;
 use crate::respond;
+use crate::retry::{Attempts, Next};
 use crate::route::{Bound, Leaf, PathService};
 use crate::timer::NEVER;
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -20,14 +24,22 @@ use std::sync::Arc;
 /// Serves one request. The counters are right whatever happens, cancellation included.
 pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     let cx = session.cx.clone();
-    let mut record = Record::begin(&cx.server.stats);
+    let mut record = Record::begin(&cx.server.stats, Notes::begin(session, &head));
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
-    if ends_here(&head) {
+    let ends = ends_here(&head);
+    if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
         record.responded(StatusCode::OK, true, clock::now());
-        return answer_trace(session, keep_alive && head.body.is_empty(), version).await;
+        return answer_trace(session, keep_alive && head.body.is_empty(), version, "").await;
     }
     let bodiless = head.body.is_empty();
+    session.request_id.set(0);
+    session.upgrading.set(false);
     let outcome = match prepare(session, head, record.started()) {
+        Ok((request, service)) if ends => {
+            let text = diagnose::block(&cx.router, &service, request.started, None);
+            record.responded(StatusCode::OK, true, clock::now());
+            Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
+        }
         Ok((request, service)) => {
             service.stats.begin();
             record.service = Some(service.clone());
@@ -39,13 +51,13 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
     match outcome {
         Ok(after) => after,
         Err((error, body_read)) => {
-            record.failed(&error);
+            record.failed(&error, respond::status(error.kind, cx.router.error_limits));
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
-            let keep = keep_alive && body_read;
-            let clear = cx.server.params.clear_context;
-            let response = respond::response(&error, cx.router.error_limits, clear);
+            let keep = keep_alive && body_read && !session.upgrading.get();
+            let response = respond::response(&error, cx.router.error_limits, session.told());
+            record.wrote(response.body.len(), head_only);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
         }
@@ -57,10 +69,14 @@ fn ends_here(head: &RequestHead) -> bool {
     head.method == Method::TRACE && head.headers.get(header::MAX_FORWARDS).is_some_and(|value| value == "0")
 }
 
-async fn answer_trace(session: &mut Session, keep: bool, version: Version) -> After {
+async fn answer_trace(session: &mut Session, keep: bool, version: Version, text: &str) -> After {
     let out = session.conn.out();
-    let empty = HeaderMap::new();
-    encode_response_head(out, StatusCode::OK, None, version, &empty, BodyLength::Length(0), keep, None);
+    let (empty, body) = (HeaderMap::new(), BodyLength::Length(text.len() as u64));
+    encode_response_head(out, StatusCode::OK, None, version, &empty, body, keep, None);
+    if !text.is_empty() {
+        append_fields(out, b"content-type: text/plain\r\nx-content-type-options: nosniff\r\n");
+        out.extend_from_slice(text.as_bytes());
+    }
     session.finish(keep).await
 }
 
@@ -72,36 +88,54 @@ async fn serve(
     service: &Arc<PathService>,
     record: &mut Record<'_>,
 ) -> Result<After, (RouteError, bool)> {
-    service.budget.deposit(request.started);
-    let mut retries = 0;
-    let mut pauses = balance::Schedule::new(service.params.backoff);
+    let mut attempts = Attempts::begin(&service.params, &service.budget, request.started);
     let outcome = loop {
-        let outcome = attempt_leaf(session, &mut request, service).await;
+        let outcome = attempt_leaf(session, &mut request, service, record).await;
         if !wants_retry(&request, service, &outcome) {
             break outcome;
         }
-        if !service.budget.try_withdraw(clock::now()) {
-            service.budget_exhausted.incr();
-            break outcome;
-        }
+        let pause = match attempts.next(clock::now(), &mut || fastrand::u64(..)) {
+            Next::After(pause) => pause,
+            Next::NoBudget => {
+                service.budget_exhausted.incr();
+                break outcome;
+            }
+            Next::NoMore => {
+                service.attempts_exhausted.incr();
+                break outcome;
+            }
+        };
         // What failed is let go of before the pause: its connection, its share of the endpoint's load.
-        drop(outcome);
-        retries += 1;
+        if let Ok((answer, upstream)) = outcome {
+            discard(session, &request, answer, upstream);
+        }
         service.retries.incr();
-        let pause = pauses.advance(&mut || fastrand::u64(..));
         if let Err(error) = wait(session, &request, pause).await {
             break Err(Failure::fatal(error));
         }
     };
-    service.retries_per_request.add(retries);
-    let (answer, upstream) = outcome.map_err(|failure| (failure.error, request.body.read))?;
+    service.retries_per_request.add(u64::from(attempts.retries()));
+    if let Some(notes) = &mut record.notes {
+        notes.retries = u64::from(attempts.retries());
+    }
+    record.bytes.0 = request.body.received;
+    let (mut answer, mut upstream) = match outcome {
+        Ok(answered) => answered,
+        Err(failure) => return Err((why::explained(session, &request, service, failure.error), request.body.read)),
+    };
     request.body.forget();
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(tunnel::run(session, request, answer, upstream, record).await);
+    }
+    if request.diagnose {
+        answer = diagnose::traced(session, &request, service, answer, &mut upstream).await;
+    }
     Ok(respond(session, request, service, answer, upstream, record).await)
 }
 
 /// Pauses before a retry, within the request's time and as long as the client is there.
 async fn wait(session: &mut Session, request: &Request, pause: u64) -> Result<(), RouteError> {
-    if pause == 0 {
+    if pause == 0 && clock::now() < request.due {
         return Ok(());
     }
     session.slot.set(clock::now().saturating_add(pause).min(request.due));
@@ -116,8 +150,15 @@ async fn attempt_leaf(
     session: &mut Session,
     request: &mut Request,
     service: &Arc<PathService>,
+    record: &mut Record<'_>,
 ) -> Result<(Answer, Upstream), Failure> {
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
+    let target = (&leaf.client.id, leaf.choice);
+    let gate = &session.cx.server.gate;
+    gate.check_leaf(&session.caller, request.rule.as_deref(), &service.dst, target).map_err(Failure::fatal)?;
+    if let Some(notes) = &mut record.notes {
+        notes.leaf = Some(leaf.clone());
+    }
     attempt::run(session, request, service, &leaf).await
 }
 
@@ -145,7 +186,7 @@ async fn choose_leaf(
 
 /// Whether the classifier of the service calls the outcome retryable (data-plane reference §11.1).
 fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
-    if request.body.is_streamed() || !request.body.can_replay() {
+    if !request.body.may_retry() {
         return false;
     }
     let class = service.params.classifier;

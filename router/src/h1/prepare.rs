@@ -2,14 +2,19 @@
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
-use super::Session;
-use super::relay::{BUFFERED_BYTES, RequestBody};
+use super::relay::{RequestBody, is_streamed};
+use super::replay::Replay;
+use super::upgrade;
+use super::{Session, diagnose};
 use crate::classify;
 use crate::clock;
+use crate::config::OverrideRule;
 use crate::context::{Context, Deadline, TraceId};
+use crate::deadline::Left;
 use crate::error::{Kind, RouteError};
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
+use crate::overrides::Admitted;
 use crate::route::{Dst, PathService};
 use crate::secure;
 use crate::server::Permit;
@@ -19,6 +24,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use http1::{BodyLength, RequestHead};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A request between its head and its end.
 pub(crate) struct Request {
@@ -29,12 +35,24 @@ pub(crate) struct Request {
     pub(crate) body: RequestBody,
     /// Raw header lines of the outgoing request that do not depend on the leaf.
     pub(crate) fields: BytesMut,
+    /// Where those of them begin that are context of ours; they are the last.
+    pub(crate) context_at: usize,
+    /// What the listener's policy says of the override.
+    pub(crate) rule: Option<Arc<OverrideRule>>,
     pub(crate) started: u64,
     /// When all of it must be over, and which limit says so.
     pub(crate) due: u64,
     pub(crate) due_kind: Kind,
+    /// What services are told, the limit of an attempt apart.
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
+    /// The protocols it asks for instead of HTTP (RFC 9110 §7.8).
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// It asks for what the routers make of it (data-plane reference §17).
+    pub(crate) diagnose: bool,
+    /// The identifier that named it, counted from 0.
+    pub(crate) identifier: usize,
     _permit: Option<Permit>,
 }
 
@@ -56,9 +74,11 @@ pub(crate) fn prepare(
     }
     target = origin_form(&method, target, &mut headers)?;
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
-    secure::check_host(session.caller.as_deref(), server, &headers)?;
+    secure::check_host(session.secured.as_deref(), server, &headers)?;
     let seen = Seen::of(&headers);
     let params = &server.params;
+    let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();
+    session.upgrading.set(upgrade.is_some());
     if seen.via && headers::call_depth(&headers) > params.max_call_depth {
         let text = format!(
             "Maximum number of calls ({}) has been exceeded. Please check for proxy loops.",
@@ -66,45 +86,95 @@ pub(crate) fn prepare(
         );
         return Err(RouteError::new(Kind::CallDepth, text));
     }
-    let context = Context::take(&mut headers, &seen, params.clear_context);
+    let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
+    let trace = admitted.context.trace.map_or_else(TraceId::root, TraceId::child);
+    session.request_id.set(trace.request_id());
+    check_length(session, body)?;
     let message = Message { method: &method, target: &target, version, headers: &headers };
-    let found = find_service(session, &message, &context)?;
+    let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
         target = identify::consume(&target, found.consume);
     }
     let service = found.service;
     service.touch(now);
-    if !service.dst.local.is_empty() {
-        server.stats.dtab_size.add(service.dst.local.dentries().len() as u64);
+    if !service.dst.is_base() {
+        server.stats.dtab_size.add(service.dst.override_len() as u64);
     }
+    let diagnose = diagnose::wanted(&method, &headers) && session.trusts_caller();
     headers::strip(&mut headers, &seen);
     let mut fields = BytesMut::with_capacity(192);
     headers::write_via(&mut headers, &seen, version, &mut fields);
-    write_context(&context, &service, &mut fields);
+    write_forwarded(session, &mut headers, &mut fields);
+    if let Some(asked) = &upgrade {
+        upgrade::write(asked.as_bytes(), &mut fields);
+    }
     if let Some(name) = &params.timestamp_header {
         let line = format!("{name}: {}\r\n", clock::wall().as_millis());
         fields.put_slice(line.as_bytes());
     }
+    let context_at = fields.len();
+    write_context(&admitted, trace, &mut fields);
     let class = service.params.classifier;
     // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
-    let small = matches!(body, BodyLength::Length(0..=BUFFERED_BYTES));
-    let replay = small || headers::is_idempotent(&method) || classify::may_retry(class, &method);
-    let (due, due_kind) = due(now, params.timeout, service.params.total_timeout);
+    let buffered = session.cx.router.params.buffered_bytes;
+    let replay = !is_streamed(body, buffered)
+        || service.params.replay_bytes.is_some()
+        || headers::is_idempotent(&method)
+        || classify::may_retry(class, &method);
+    let (mut due, mut due_kind) = due(now, params.timeout, service.params.total_timeout);
+    if let Some(deadline) = enforced(session, &admitted.context, now)?
+        && deadline < due
+    {
+        (due, due_kind) = (deadline, Kind::DeadlineExceeded);
+    }
+    let keep = Replay::new(body, replay, service.params.replay_bytes, buffered);
+    let mut body = RequestBody::new(body, keep, (&session.cx.router.params.limits, buffered));
+    body.count(&server.stats.bodies);
     let request = Request {
         method,
         target,
         version,
         headers,
-        body: RequestBody::new(body, replay),
+        body,
         fields,
+        context_at,
+        rule: admitted.rule.map(|(_, rule)| rule),
         started: now,
         due,
         due_kind,
-        keep_alive,
+        deadline: outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout),
+        keep_alive: keep_alive && upgrade.is_none(),
         expects_continue: expect_continue,
+        upgrade,
+        diagnose,
+        identifier: found.identifier,
         _permit: permit,
     };
     Ok((request, service))
+}
+
+/// A body that is longer than it may be is refused before anything of it is sent on (requirements P8.3).
+fn check_length(session: &Session, body: BodyLength) -> Result<(), RouteError> {
+    match (body, session.cx.router.params.limits.request_body) {
+        (BodyLength::Length(length), Some(most)) if length > most => Err(too_large(most)),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a request body that is longer than `maxRequestBodyKB`.
+pub(crate) fn too_large(most: u64) -> RouteError {
+    let text = format!("the request body is longer than maxRequestBodyKB allows, {} KiB", most / 1024);
+    RouteError::new(Kind::RequestTooLarge, text)
+}
+
+/// The line of `addForwardedHeader`. Those of trusted callers stay before it (RFC 7239 §4).
+fn write_forwarded(session: &Session, headers: &mut HeaderMap, fields: &mut BytesMut) {
+    let Some(labels) = session.labels() else { return };
+    if !session.trusts_caller() {
+        headers.remove(header::FORWARDED);
+    }
+    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    labels.write(host, session.conn.io().scheme(), fields);
 }
 
 fn due(now: u64, server: Option<std::time::Duration>, service: Option<std::time::Duration>) -> (u64, Kind) {
@@ -156,26 +226,26 @@ fn origin_form(method: &Method, target: Bytes, headers: &mut HeaderMap) -> Resul
 }
 
 /// Steps 4 and 5. What was identified before is found without identifying again.
-fn find_service(session: &Session, message: &Message<'_>, context: &Context) -> Result<Remembered, RouteError> {
+fn find_service(session: &Session, message: &Message<'_>, admitted: &Admitted) -> Result<Remembered, RouteError> {
     let cx = &session.cx;
     let identifiers = &cx.router.params.identifiers;
     let mut key = cx.key.borrow_mut();
     key.clear();
     identify::memo_key(identifiers, message, &mut key);
-    for value in &context.raw_override {
-        key.extend_from_slice(value.as_bytes());
-        key.push(b'\n');
-    }
-    if let Some(found) = cx.recall(&key) {
+    admitted.memo_key(&mut key);
+    let plain = !admitted.is_override();
+    if let Some(found) = cx.recall(&key, plain) {
         return Ok(found);
     }
-    let local = context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
+    let local = admitted.context.override_dtab().map_err(|text| RouteError::new(Kind::BadOverride, text))?;
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
-    let (service, kept) = cx.router.service(&Dst { path: identified.dst, local });
-    let found = Remembered { service, consume: identified.consume };
+    let dst = Dst { path: identified.dst, local, sets: admitted.sets.clone() };
+    cx.server.gate.check_table(&session.caller, admitted, &dst)?;
+    let (service, kept) = cx.router.service(&dst, session.caller.ip);
+    let found = Remembered { service, consume: identified.consume, identifier: identified.identifier };
     if kept {
-        cx.remember(&key, &found);
+        cx.remember(&key, &found, plain);
     }
     Ok(found)
 }
@@ -196,13 +266,38 @@ fn no_name(session: &Session, message: &Message<'_>, reason: NoName) -> RouteErr
     }
 }
 
-/// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines.
-fn write_context(context: &Context, service: &PathService, fields: &mut BytesMut) {
-    let own = service.params.total_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
-    if let Some(deadline) = Deadline::strictest(context.deadline, own) {
-        deadline.write(fields);
+/// When the deadline of the request is over, if this server enforces it. It is measured in any case. Behind
+/// `clearContext` there is none: strangers set no limits here.
+fn enforced(session: &Session, context: &Context, now: u64) -> Result<Option<u64>, RouteError> {
+    let Some(deadline) = &context.deadline else { return Ok(None) };
+    let server = &session.cx.server;
+    match server.stats.deadlines.measure(deadline) {
+        _ if !server.params.enforce_deadlines => Ok(None),
+        Left::Nanos(left) => Ok(Some(now.saturating_add(left))),
+        Left::Nothing => {
+            server.stats.deadlines.reject();
+            let text = "the deadline in l5d-ctx-deadline was over when the request came in";
+            Err(RouteError::new(Kind::DeadlineExceeded, text).undispatched())
+        }
     }
-    context.trace.map_or_else(TraceId::root, TraceId::child).write(fields);
+}
+
+/// The context of the outgoing request (data-plane reference §5.2); the override is among the leaf's lines, the deadline
+/// is written per attempt.
+fn write_context(admitted: &Admitted, trace: TraceId, fields: &mut BytesMut) {
+    if !admitted.carried.is_empty() {
+        fields.put_slice(format!("l5d-ctx-override: {}\r\n", admitted.carried).as_bytes());
+    }
+    trace.write(fields);
+}
+
+/// The deadline of the outgoing request: the strictest of the incoming one and of our limits (data-plane reference §12).
+fn outgoing_deadline(context: &Context, server: Option<Duration>, service: Option<Duration>) -> Option<Deadline> {
+    let own = match (server, service) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    Deadline::strictest(context.deadline, own.map(|limit| Deadline::after(clock::nanos(limit))))
 }
 
 impl Request {
@@ -211,6 +306,7 @@ impl Request {
         let limit = show_duration(std::time::Duration::from_millis((self.due - self.started) / 1_000_000));
         let what = match self.due_kind {
             Kind::ServerTimeout => "a response".to_owned(),
+            Kind::DeadlineExceeded => "a response: the deadline in l5d-ctx-deadline is over".to_owned(),
             _ => "a response for the request, including retries (if applicable)".to_owned(),
         };
         let text = format!("exceeded {limit} to unspecified while waiting for {what}. Remote Info: Not Available");

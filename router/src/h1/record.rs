@@ -2,9 +2,9 @@
 //!
 //! Called by `exchange` and `answer`. Not for: the counters of a client, which `attempt` settles per dispatch.
 
+use super::notes::Notes;
 use crate::clock;
 use crate::error::{Kind, RouteError};
-use crate::respond;
 use crate::route::PathService;
 use crate::server::ServerStats;
 use http::StatusCode;
@@ -14,15 +14,19 @@ use std::sync::Arc;
 pub(crate) struct Record<'a> {
     pub(crate) session_stats: &'a ServerStats,
     pub(crate) service: Option<Arc<PathService>>,
+    /// For who reads records of requests, if anybody does.
+    pub(crate) notes: Option<Box<Notes>>,
+    /// Bytes of the request body that were read, and of the response body that were passed on, without framing.
+    pub(crate) bytes: (u64, u64),
     started: u64,
     done: bool,
 }
 
 impl<'a> Record<'a> {
     /// A request that came in now.
-    pub(crate) fn begin(session_stats: &'a ServerStats) -> Record<'a> {
+    pub(crate) fn begin(session_stats: &'a ServerStats, notes: Option<Box<Notes>>) -> Record<'a> {
         session_stats.requests.begin();
-        Record { session_stats, service: None, started: clock::now(), done: false }
+        Record { session_stats, service: None, notes, bytes: (0, 0), started: clock::now(), done: false }
     }
 
     /// When the request came in, in nanoseconds of the process clock.
@@ -44,17 +48,36 @@ impl<'a> Record<'a> {
         if !success {
             self.session_stats.failures.record(SYNTHETIC);
         }
+        if let Some(notes) = &mut self.notes {
+            notes.status = Some(status);
+            notes.latency = latency;
+        }
         self.done = true;
     }
 
-    pub(crate) fn failed(&mut self, error: &RouteError) {
+    /// The router wrote a response of its own, with so many bytes of body.
+    pub(crate) fn wrote(&mut self, bytes: usize, head_only: bool) {
+        if let Some(notes) = &mut self.notes {
+            notes.content_length = Some(bytes as u64);
+        }
+        self.bytes.1 = if head_only { 0 } else { bytes as u64 };
+    }
+
+    /// The body of a service's response was passed on, or broke off.
+    pub(crate) fn relayed(&mut self, broke: Option<Kind>) {
+        if let Some(notes) = &mut self.notes {
+            notes.failure = broke.map(Kind::class);
+        }
+    }
+
+    /// The request failed, and `status` is what its client is told.
+    pub(crate) fn failed(&mut self, error: &RouteError, status: StatusCode) {
         if let Some(reason) = error.kind.rejected() {
             metrics::counter!("rejected_total", "reason" => reason).increment(1);
         }
         metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
         tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
         let latency = clock::now().saturating_sub(self.started);
-        let status = respond::status(error.kind);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         self.session_stats.requests.finish(false, latency);
         match &self.service {
@@ -68,6 +91,11 @@ impl<'a> Record<'a> {
         if error.kind == Kind::Overload {
             self.session_stats.nacks.incr();
         }
+        if let Some(notes) = &mut self.notes {
+            notes.status = Some(status).filter(|_| error.kind != Kind::ClientGone);
+            notes.latency = latency;
+            notes.failure = Some(error.kind.class());
+        }
         self.done = true;
     }
 }
@@ -78,7 +106,13 @@ pub(crate) const SYNTHETIC: &str = "com.twitter.finagle.service.ResponseClassifi
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.done {
-            self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"));
+            self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"), StatusCode::BAD_GATEWAY);
+        }
+        let (request, response) = self.bytes;
+        self.session_stats.bodies.request_bytes.add(request);
+        self.session_stats.bodies.response_bytes.add(response);
+        if let Some(notes) = self.notes.take() {
+            notes.end(self.started, self.service.as_ref().map(|service| &service.dst.path), self.bytes);
         }
     }
 }

@@ -2,27 +2,34 @@
 //!
 //! At most [`HIGH_WATER`] bytes wait to be written on either side; nothing more is read from the other side then.
 
-use crate::clock;
+use super::compress::Compressor;
+use super::prepare::too_large;
+use super::replay::Replay;
+use super::stall::{Stalls, from_now};
+use crate::config::LimitParams;
 use crate::error::{Kind, RouteError};
 use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
+use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
-const HIGH_WATER: usize = 64 * 1024;
-/// Bodies up to this size are not "chunked" in the sense of Linkerd 1 (`streamAfterContentLengthKB`).
-pub(crate) const BUFFERED_BYTES: u64 = 5 * 1024;
-/// A request body up to this size, in at most [`REPLAY_CHUNKS`] pieces, is kept until the response begins, so that it
-/// can be sent again.
-const REPLAY_BYTES: usize = 64 * 1024;
-const REPLAY_CHUNKS: usize = 64;
-/// A peer that takes or gives nothing for so long, while all waits for it, is given up (attack H1-16).
-pub(crate) const STALL: Duration = Duration::from_secs(60);
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
+/// Bytes that are compressed before others have their turn: a few milliseconds of work.
+const COMPRESS_BYTES: u64 = 128 * 1024;
+
+/// Whether Linkerd 1 would stream a body: one that is chunked, or larger than `streamAfterContentLengthKB`.
+pub(crate) fn is_streamed(length: BodyLength, buffered: u64) -> bool {
+    match length {
+        BodyLength::Empty => false,
+        BodyLength::Length(bytes) => bytes > buffered,
+        BodyLength::Chunked | BodyLength::UntilClose => true,
+    }
+}
 
 /// Appends raw header lines to a head that `out` ends with.
 pub(crate) fn append_fields(out: &mut BytesMut, fields: &[u8]) {
@@ -36,9 +43,10 @@ pub(crate) struct RequestBody {
     pub(crate) length: BodyLength,
     decoder: BodyDecoder,
     encoder: BodyEncoder,
-    /// What was read so far, for another attempt; None once it is too much.
-    replay: Option<Vec<Bytes>>,
-    replay_bytes: usize,
+    /// What was read so far, for another attempt.
+    replay: Replay,
+    /// Bytes that it may have.
+    most: u64,
     trailers: Option<HeaderMap>,
     /// All of it was read from the client.
     pub(crate) read: bool,
@@ -46,6 +54,12 @@ pub(crate) struct RequestBody {
     queued: bool,
     /// The upstream takes no more; its answer may still come.
     refused: bool,
+    /// Bytes that were read from the client, without framing.
+    pub(crate) received: u64,
+    /// It is one that Linkerd 1 streams.
+    streamed: bool,
+    /// While a streamed one is under way: who counts that.
+    open: Vec<OpenStream>,
 }
 
 /// Why the request could not be sent or answered.
@@ -57,36 +71,56 @@ pub(crate) enum SendError {
     ClientGone,
     /// The upstream closed or reset without an answer.
     Closed(String),
-    /// The upstream's TLS ended the connection, with a word about why.
+    /// The upstream does not accept us as a TLS client, and has seen nothing of the request.
     Tls(tls::HandshakeError),
     /// The upstream's answer is not HTTP.
     Framing(HeadError),
+    /// The upstream's answer broke off with its head, or its body begins with what is not HTTP.
+    Body(BodyError),
+    /// The upstream's answer announces more bytes than this.
+    TooLarge(u64),
 }
 
 impl RequestBody {
-    /// A body of this length; what was read of it is kept only when `replay` says that it may be sent again.
-    pub(crate) fn new(length: BodyLength, replay: bool) -> RequestBody {
+    /// A body of this length, of which `replay` keeps what was read. Up to `buffered` bytes Linkerd 1 would say that it
+    /// is not streamed.
+    pub(crate) fn new(length: BodyLength, replay: Replay, (limits, buffered): (&LimitParams, u64)) -> RequestBody {
         RequestBody {
             length,
-            decoder: BodyDecoder::new(length),
+            decoder: BodyDecoder::new(length).with_trailer_limit(limits.request_trailers),
             encoder: BodyEncoder::for_request(length),
-            replay: (replay || length.is_empty()).then(Vec::new),
-            replay_bytes: 0,
+            replay,
+            most: limits.request_body.unwrap_or(u64::MAX),
             trailers: None,
             read: length.is_empty(),
             queued: false,
             refused: false,
+            received: 0,
+            streamed: is_streamed(length, buffered),
+            open: Vec::new(),
+        }
+    }
+
+    /// Has a streamed body counted until it is read.
+    pub(crate) fn count(&mut self, stats: &BodyStats) {
+        if self.streamed && !self.read {
+            self.open.push(stats.open_request());
         }
     }
 
     /// True when another attempt can send the same body.
     pub(crate) fn can_replay(&self) -> bool {
-        self.replay.is_some()
+        self.replay.is_whole()
     }
 
-    /// True for bodies that Linkerd 1 calls chunked: they are never retried by class (data-plane reference §11.1).
-    pub(crate) fn is_streamed(&self) -> bool {
-        !matches!(self.length, BodyLength::Empty | BodyLength::Length(0..=BUFFERED_BYTES))
+    /// True when a classifier may have it sent again.
+    pub(crate) fn may_retry(&self) -> bool {
+        self.replay.may_retry()
+    }
+
+    /// True when all of it went up: the connection can carry another request.
+    pub(crate) fn is_sent(&self, up: &Conn<Stream>) -> bool {
+        self.queued && !self.refused && up.pending_out() == 0
     }
 
     /// Starts an attempt: queues again what was read already.
@@ -94,10 +128,16 @@ impl RequestBody {
         self.encoder = BodyEncoder::for_request(self.length);
         self.queued = false;
         self.refused = false;
-        for chunk in self.replay.iter().flatten() {
-            up.queue_body(&mut self.encoder, chunk.clone()).map_err(broken)?;
+        for piece in self.replay.pieces() {
+            up.queue_body(&mut self.encoder, piece).map_err(broken)?;
         }
         if self.read { self.finish(up) } else { Ok(()) }
+    }
+
+    fn finish_reading(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+        self.read = true;
+        self.open.drain(..).for_each(OpenStream::end);
+        self.finish(up)
     }
 
     fn finish(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
@@ -105,17 +145,9 @@ impl RequestBody {
         self.encoder.finish(self.trailers.as_ref(), up.out()).map_err(broken)
     }
 
-    fn keep(&mut self, chunk: &Bytes) {
-        self.replay_bytes += chunk.len();
-        match &mut self.replay {
-            Some(kept) if self.replay_bytes <= REPLAY_BYTES && kept.len() < REPLAY_CHUNKS => kept.push(chunk.clone()),
-            _ => self.replay = None,
-        }
-    }
-
     /// Lets go of what was kept: from the first byte of the response on, nothing is sent again.
     pub(crate) fn forget(&mut self) {
-        self.replay = None;
+        self.replay.forget();
     }
 
     /// Moves body bytes up as far as they go without waiting.
@@ -144,53 +176,55 @@ impl RequestBody {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: Result<Option<BodyFrame>, http1::BodyError>,
-        up: &mut Conn<Stream>,
-    ) -> Result<(), SendError> {
+    fn take(&mut self, frame: Result<Option<BodyFrame>, BodyError>, up: &mut Conn<Stream>) -> Result<(), SendError> {
         let done = match frame {
+            Err(BodyError::Trailers("headers-too-large")) => {
+                let text = "the trailers of the request are longer than maxTrailersKB allows";
+                return Err(SendError::Downstream(RouteError::new(Kind::TrailersTooLarge, text)));
+            }
             Err(error) => {
-                if !matches!(error, http1::BodyError::Io(_) | http1::BodyError::Truncated) {
+                if !matches!(error, BodyError::Io(_) | BodyError::Truncated) {
                     metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
                 }
                 let text = format!("the request body broke off: {error}");
                 return Err(SendError::Downstream(RouteError::new(Kind::DownstreamBody, text)));
             }
             Ok(Some(BodyFrame::Data(chunk))) => {
-                self.keep(&chunk);
+                self.replay.keep(&chunk);
+                self.received += chunk.len() as u64;
+                if self.received > self.most {
+                    return Err(SendError::Downstream(too_large(self.most)));
+                }
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
             Ok(Some(BodyFrame::Trailers(trailers))) => {
                 self.trailers = Some(trailers);
-                self.read = true;
-                self.finish(up)
+                self.finish_reading(up)
             }
-            Ok(None) => {
-                self.read = true;
-                self.finish(up)
-            }
+            Ok(None) => self.finish_reading(up),
         };
         done.map_err(SendError::Downstream)
     }
 
-    /// Sends the request and waits for the next response head, 1xx ones included. `due` is the caller's limit; while
-    /// the request body is under way, a peer that stalls makes `slot` due earlier.
+    /// Sends the request and waits for the next response head, 1xx ones included. `due` is the caller's limit; a peer
+    /// that stalls makes `slot` due earlier.
     pub(crate) async fn exchange(
         &mut self,
         down: &mut Conn<Stream>,
         up: &mut Conn<Stream>,
         expected: (&Limits, &Method, &mut HeaderMap),
-        (slot, due): (&Slot, u64),
+        (slot, due, stalls): (&Slot, u64, &Stalls),
     ) -> Result<ResponseHead, SendError> {
         let (limits, method, recycled) = expected;
         poll_fn(|cx| {
             let whole = self.read && up.pending_out() == 0;
             self.poll_up(down, up, cx)?;
-            if !(self.read && up.pending_out() == 0) {
-                slot.set(due.min(clock::now() + clock::nanos(STALL)));
-            } else if !whole {
-                slot.set(due);
+            if up.pending_out() > 0 {
+                slot.set(due.min(from_now(stalls.service_takes)));
+            } else if !self.read {
+                slot.set(due.min(from_now(stalls.client_gives)));
+            } else if !whole || stalls.service_gives != NEVER {
+                slot.set(due.min(from_now(stalls.service_gives)));
             }
             match up.poll_response(cx, limits, method, recycled) {
                 Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
@@ -210,7 +244,8 @@ fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
         HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
-            Some(said) => SendError::Tls(said),
+            Some(said) if said.is_refusal() => SendError::Tls(said),
+            Some(said) => SendError::Closed(said.text),
             None => SendError::Closed(error.to_string()),
         },
         other => SendError::Framing(other),
@@ -220,6 +255,66 @@ fn head_error(error: HeadError) -> SendError {
 /// The encoder refuses more or fewer bytes than were announced; the decoder before it has checked that.
 fn broken(error: http1::EncodeError) -> RouteError {
     RouteError::new(Kind::DownstreamBody, format!("the request body does not fit its length: {error}"))
+}
+
+/// The body of a response, as far as it came with the head: what breaks off at once is an error, not half an answer.
+pub(crate) struct Begun {
+    decoder: BodyDecoder,
+    first: Option<Option<BodyFrame>>,
+    /// Bytes that it may have.
+    most: u64,
+}
+
+impl Begun {
+    /// A body that is known as a whole.
+    pub(crate) fn of(bytes: Bytes) -> Begun {
+        Begun {
+            decoder: BodyDecoder::new(BodyLength::Empty),
+            first: Some(Some(BodyFrame::Data(bytes))),
+            most: u64::MAX,
+        }
+    }
+
+    /// Begins to read the body of `head` without waiting for it.
+    pub(crate) async fn read(
+        up: &mut Conn<Stream>,
+        head: &ResponseHead,
+        limits: &LimitParams,
+    ) -> Result<Begun, SendError> {
+        let most = limits.response_body.unwrap_or(u64::MAX);
+        if matches!(head.body, BodyLength::Length(length) if length > most) {
+            return Err(SendError::TooLarge(most));
+        }
+        let mut decoder = BodyDecoder::new(head.body).with_trailer_limit(limits.response_trailers);
+        if decoder.is_done() {
+            return Ok(Begun { decoder, first: None, most });
+        }
+        let polled = poll_fn(|cx| Poll::Ready(up.poll_body(cx, &mut decoder))).await;
+        match polled {
+            Poll::Ready(Err(error)) => Err(SendError::Body(error)),
+            Poll::Ready(Ok(frame)) => Ok(Begun { decoder, first: Some(frame), most }),
+            Poll::Pending => Ok(Begun { decoder, first: None, most }),
+        }
+    }
+
+    /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
+    pub(crate) fn poll_frame(
+        &mut self,
+        up: &mut Conn<Stream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<BodyFrame>, SendError>> {
+        let frame = match self.first.take() {
+            Some(first) => first,
+            None => std::task::ready!(up.poll_body(cx, &mut self.decoder)).map_err(SendError::Body)?,
+        };
+        if let Some(BodyFrame::Data(chunk)) = &frame {
+            match self.most.checked_sub(chunk.len() as u64) {
+                Some(left) => self.most = left,
+                None => return Poll::Ready(Err(SendError::TooLarge(0))),
+            }
+        }
+        Poll::Ready(Ok(frame))
+    }
 }
 
 /// How the relay of a response ended.
@@ -235,57 +330,87 @@ pub(crate) enum Relayed {
     ClientGone,
 }
 
-/// Moves the response body down, and what is left of the request body up, until the response is complete. A client
-/// that takes nothing makes `slot` due.
+/// Moves the response body down, and what is left of the request body up, until the response is complete. A peer that
+/// stalls makes `slot` due.
 pub(crate) async fn relay(
     down: &mut Conn<Stream>,
     up: &mut Conn<Stream>,
     request: &mut RequestBody,
-    (from, to): (BodyLength, BodyLength),
-    slot: &Slot,
+    response: &mut ResponseBody,
+    (slot, stalls): (&Slot, &Stalls),
 ) -> Relayed {
-    let mut response = ResponseBody { decoder: BodyDecoder::new(from), encoder: BodyEncoder::new(to), read: false };
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
         if !sent && request.poll_up(down, up, cx).is_err() {
             return Poll::Ready(Relayed::ClientGone);
         }
         if let Poll::Ready(ended) = response.poll_down(down, up, cx) {
-            let whole = request.queued && !request.refused && up.pending_out() == 0;
+            let whole = request.is_sent(up);
             return Poll::Ready(if ended == Relayed::Whole && !whole { Relayed::ResponseOnly } else { ended });
         }
         let blocked = down.pending_out() > 0;
-        slot.set(if blocked { clock::now() + clock::nanos(STALL) } else { NEVER });
+        slot.set(from_now(if blocked { stalls.client_takes } else { stalls.service_gives }));
         // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
         if !blocked && request.read && down.poll_hangup(cx).is_ready() {
             return Poll::Ready(Relayed::ClientGone);
         }
         Poll::Pending
     });
-    slot.run(relaying).await.unwrap_or(Relayed::ClientGone)
+    match slot.run(relaying).await {
+        Ok(ended) => ended,
+        Err(_) if down.pending_out() > 0 => Relayed::ClientGone,
+        // The service was silent for longer than its socket options allow.
+        Err(_) => Relayed::UpstreamBroke,
+    }
 }
 
 /// The body of a response on its way down.
-struct ResponseBody {
-    decoder: BodyDecoder,
+pub(crate) struct ResponseBody {
+    begun: Begun,
     encoder: BodyEncoder,
     /// All of it was read from the upstream.
     read: bool,
+    /// Bytes that were read from the upstream, and that were handed to the client's connection, without framing.
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    compressor: Option<Compressor>,
 }
 
+/// The response body does not fit its length, or cannot be compressed.
+struct Broken;
+
 impl ResponseBody {
+    /// A body that goes on with this length, compressed if there is a compressor.
+    pub(crate) fn new(begun: Begun, to: BodyLength, compressor: Option<Compressor>) -> ResponseBody {
+        ResponseBody { begun, encoder: BodyEncoder::new(to), read: false, received: 0, sent: 0, compressor }
+    }
+
+    /// The body is over: its compressor can serve another one.
+    pub(crate) fn recycle(&mut self) {
+        if let Some(compressor) = self.compressor.take() {
+            compressor.give();
+        }
+    }
+
     /// Moves body bytes down as far as they go without waiting; ready at the end.
     fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
+        let turn = self.compressor.as_ref().map_or(u64::MAX, |_| self.received + COMPRESS_BYTES);
         loop {
             // As in `poll_up`.
             let mut moved = !self.read && down.pending_out() >= HIGH_WATER;
-            while !self.read && down.pending_out() < HIGH_WATER {
-                match up.poll_body(cx, &mut self.decoder) {
-                    Poll::Pending => break,
-                    Poll::Ready(Err(_)) => return Poll::Ready(Relayed::UpstreamBroke),
-                    Poll::Ready(Ok(frame)) => match queue_down(down, &mut self.encoder, frame) {
+            while !self.read && down.pending_out() < HIGH_WATER && self.received < turn {
+                match self.begun.poll_frame(up, cx) {
+                    Poll::Pending => match self.flush(down) {
+                        Ok(()) => break,
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
+                    },
+                    Poll::Ready(Err(error)) => {
+                        note(&error);
+                        return Poll::Ready(Relayed::UpstreamBroke);
+                    }
+                    Poll::Ready(Ok(frame)) => match self.take(down, frame) {
                         Ok(ended) => self.read = ended,
-                        Err(_) => return Poll::Ready(Relayed::UpstreamBroke),
+                        Err(Broken) => return Poll::Ready(Relayed::UpstreamBroke),
                     },
                 }
                 moved = true;
@@ -293,22 +418,65 @@ impl ResponseBody {
             match down.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Relayed::ClientGone),
                 Poll::Ready(Ok(())) if self.read => return Poll::Ready(Relayed::Whole),
+                Poll::Ready(Ok(())) if self.received >= turn => {
+                    // Others have their turn; then it goes on.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) if moved => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
             }
         }
     }
+
+    /// Queues one piece of the response; true at its end.
+    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, Broken> {
+        let trailers = match frame {
+            Some(BodyFrame::Data(chunk)) => {
+                self.received += chunk.len() as u64;
+                if let Some(compressor) = &mut self.compressor {
+                    compressor.write(&chunk).map_err(|_| Broken)?;
+                    return self.pass_compressed(down).map(|()| false);
+                }
+                self.sent += chunk.len() as u64;
+                return down.queue_body(&mut self.encoder, chunk).map(|()| false).map_err(|_| Broken);
+            }
+            Some(BodyFrame::Trailers(trailers)) => Some(trailers),
+            None => None,
+        };
+        if let Some(compressor) = &mut self.compressor {
+            compressor.finish().map_err(|_| Broken)?;
+            self.pass_compressed(down)?;
+        }
+        self.encoder.finish(trailers.as_ref(), down.out()).map(|()| true).map_err(|_| Broken)
+    }
+
+    /// The upstream pauses: what it has said so far must reach the client.
+    fn flush(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        compressor.flush().map_err(|_| Broken)?;
+        self.pass_compressed(down)
+    }
+
+    /// Queues what has come out of the compressor.
+    fn pass_compressed(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+        let Some(compressor) = &mut self.compressor else { return Ok(()) };
+        self.sent += compressor.out.len() as u64;
+        self.encoder.data(&compressor.out, down.out()).map_err(|_| Broken)?;
+        compressor.out.clear();
+        Ok(())
+    }
 }
 
-/// Queues one piece of the response; true at its end.
-fn queue_down(
-    down: &mut Conn<Stream>,
-    encoder: &mut BodyEncoder,
-    frame: Option<BodyFrame>,
-) -> Result<bool, http1::EncodeError> {
-    match frame {
-        Some(BodyFrame::Data(chunk)) => down.queue_body(encoder, chunk).map(|()| false),
-        Some(BodyFrame::Trailers(trailers)) => encoder.finish(Some(&trailers), down.out()).map(|()| true),
-        None => encoder.finish(None, down.out()).map(|()| true),
-    }
+/// Counts and logs a limit that cut a response whose head was passed on already.
+fn note(error: &SendError) {
+    let (reason, limit) = match error {
+        SendError::TooLarge(_) => ("response-body-too-large", "maxResponseBodyKB"),
+        SendError::Body(BodyError::Trailers("headers-too-large")) => {
+            ("response-trailers-too-large", "maxResponseTrailersKB")
+        }
+        _ => return,
+    };
+    metrics::counter!("rejected_total", "reason" => reason).increment(1);
+    tracing::debug!(limit, "a response was cut: {reason}");
 }

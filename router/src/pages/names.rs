@@ -3,6 +3,7 @@
 use super::State;
 use crate::client::{Client, ReplicaState};
 use crate::live::Live;
+use crate::router::Router;
 use admin::{Pages, Request, Response};
 use dtab::{Dtab, DtabStack, Interpreter, Namer, Path};
 use http::{Method, StatusCode};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// Adds the pages about names.
 pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
     let s = state.clone();
-    pages = pages.page("/delegator.json", "how a name resolves (path, dtab, namespace)", move |request| {
+    pages = pages.page("/delegator.json", "how a name resolves (path, dtab, namespace or router)", move |request| {
         let state = s.clone();
         async move { delegator(&state, &request).await }
     });
@@ -41,6 +42,8 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
 /// The three parameters of a delegation request.
 struct Question {
     namespace: Option<String>,
+    /// The label of a router whose own dtab comes before `dtab`; not in Linkerd 1.
+    router: Option<String>,
     dtab: String,
     path: String,
 }
@@ -51,6 +54,7 @@ fn question(request: &Request) -> Result<Question, Box<Response>> {
     match request.method {
         Method::GET => Ok(Question {
             namespace: given("namespace"),
+            router: given("router"),
             dtab: given("dtab").unwrap_or_default(),
             path: given("path").unwrap_or_default(),
         }),
@@ -67,7 +71,7 @@ fn question(request: &Request) -> Result<Question, Box<Response>> {
             let json: Value = serde_json::from_str(&body).map_err(|_| malformed())?;
             let text = |name: &str| json[name].as_str().map(str::to_owned);
             let (Some(dtab), Some(path)) = (text("dtab"), text("path")) else { return Err(malformed()) };
-            Ok(Question { namespace: text("namespace"), dtab, path })
+            Ok(Question { namespace: text("namespace"), router: text("router"), dtab, path })
         }
         _ => Err(Box::new(Response::method_not_allowed("GET, POST"))),
     }
@@ -81,17 +85,18 @@ async fn delegator(state: &State, request: &Request) -> Response {
     let bad = |what: &str, error: &dyn std::fmt::Display| {
         Response::error(StatusCode::BAD_REQUEST, format!("Invalid {what}: {error}"))
     };
+    let live = state.live.load_full();
+    let base = question.router.as_deref().and_then(|label| router(&live, label)).map(|router| &router.params.dtab);
     let dtab = match Dtab::parse(&question.dtab) {
-        Ok(dtab) => DtabStack::new([dtab]),
+        Ok(dtab) => DtabStack::new(base.into_iter().cloned().chain([dtab])),
         Err(error) => return bad("dtab", &error),
     };
     let path = match Path::parse(&question.path) {
         Ok(path) => path,
         Err(error) => return bad("path", &error),
     };
-    let live = state.live.load_full();
-    let Some(interpreter) = interpreter(&live, question.namespace.as_deref()) else {
-        let label = question.namespace.unwrap_or_default();
+    let Some(interpreter) = interpreter(&live, question.router.as_deref().or(question.namespace.as_deref())) else {
+        let label = question.router.or(question.namespace).unwrap_or_default();
         let text = format!("Name Interpreter for {label} cannot show delegations");
         return Response::error(StatusCode::NOT_IMPLEMENTED, text);
     };
@@ -105,8 +110,11 @@ async fn delegator(state: &State, request: &Request) -> Response {
 /// The interpreter of a namespace; None when there is none or it cannot explain.
 fn interpreter<'a>(live: &'a Live, namespace: Option<&str>) -> Option<&'a Arc<dyn Interpreter>> {
     let Some(label) = namespace else { return Some(&live.naming.bare) };
-    let router = live.routers.iter().find(|router| router.params.label == label)?;
-    Some(&router.interpreter).filter(|interpreter| interpreter.explains())
+    router(live, label).map(|router| &router.interpreter).filter(|interpreter| interpreter.explains())
+}
+
+fn router<'a>(live: &'a Live, label: &str) -> Option<&'a Arc<Router>> {
+    live.routers.iter().find(|router| router.params.label == label)
 }
 
 /// Client id to state and addresses, all routers together (telemetry reference §17.2).

@@ -7,6 +7,7 @@ use crate::clock;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use telemetry::{Counter, Scope};
 
@@ -19,14 +20,27 @@ pub trait Entry {
     /// What its loss would cost: the lowest go first, whatever their age, so that a flood of names nobody serves, or of
     /// overrides, does not push out what carries traffic (attacks O13, N5).
     fn worth(&self) -> u8;
+    /// Whose requests alone made it necessary. Such entries have a share of the cache per owner, and take the place of
+    /// each other only (attack O13).
+    fn owner(&self) -> Option<IpAddr> {
+        None
+    }
     /// Called when it leaves the cache.
     fn evicted(&self);
 }
 
+/// The entries, and how many each owner has.
+struct Kept<K, V> {
+    entries: HashMap<K, Arc<V>>,
+    owned: HashMap<IpAddr, usize>,
+}
+
 /// The cache and its counters (telemetry reference §4.4).
 pub struct Cache<K, V> {
-    entries: RwLock<HashMap<K, Arc<V>>>,
+    kept: RwLock<Kept<K, V>>,
     capacity: usize,
+    /// Most entries of one owner.
+    share: usize,
     ttl_ns: u64,
     misses: Arc<Counter>,
     evicts: Arc<Counter>,
@@ -38,8 +52,9 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
     /// A cache of at most `capacity` entries, none with 0; `scope` is `bindcache/<what>`.
     pub fn new(capacity: usize, ttl_ns: u64, scope: &Scope) -> Cache<K, V> {
         Cache {
-            entries: RwLock::new(HashMap::new()),
+            kept: RwLock::new(Kept { entries: HashMap::new(), owned: HashMap::new() }),
             capacity,
+            share: capacity,
             ttl_ns,
             misses: scope.counter("misses"),
             evicts: scope.counter("evicts"),
@@ -48,36 +63,59 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         }
     }
 
+    /// The same, with at most `share` entries of one owner.
+    pub fn with_share(mut self, share: usize) -> Cache<K, V> {
+        self.share = share;
+        self
+    }
+
+    /// The entry for `key`, if there is one.
+    pub fn peek(&self, key: &K) -> Option<Arc<V>> {
+        self.kept.read().entries.get(key).cloned()
+    }
+
     /// The entry for `key`, made by `make` on first sight. The flag says whether the cache keeps it.
     ///
     /// `make` runs without a lock, so that a name that is dear to bind holds up nobody; of two made at once the first
     /// to come back is kept.
     pub fn get_or_make(&self, key: &K, make: impl FnOnce() -> Arc<V>) -> (Arc<V>, bool) {
-        if let Some(found) = self.entries.read().get(key) {
+        if let Some(found) = self.kept.read().entries.get(key) {
             return (found.clone(), true);
         }
         let made = make();
-        let mut entries = self.entries.write();
-        if let Some(found) = entries.get(key) {
+        let mut kept = self.kept.write();
+        if let Some(found) = kept.entries.get(key) {
             return (found.clone(), true);
         }
-        if entries.len() >= self.capacity && !self.make_room(&mut entries) {
+        if !self.make_room(&mut kept, made.owner()) {
             self.oneshots.incr();
             return (made, false);
         }
         self.misses.incr();
-        entries.insert(key.clone(), made.clone());
+        kept.insert(key.clone(), made.clone());
         (made, true)
     }
 
-    /// Throws out the least worthy, most idle entry that nobody uses.
-    fn make_room(&self, entries: &mut HashMap<K, Arc<V>>) -> bool {
-        let idle = entries.iter().filter(|(_, entry)| !entry.in_use());
+    /// Sees to it that there is room for one more entry of `owner`; false when there can be none.
+    fn make_room(&self, kept: &mut Kept<K, V>, owner: Option<IpAddr>) -> bool {
+        let has_share = owner.is_none_or(|owner| kept.owned.get(&owner).is_none_or(|count| *count < self.share));
+        let full = kept.entries.len() >= self.capacity;
+        match (has_share, full) {
+            (true, false) => true,
+            (false, _) => self.throw_out(kept, |entry| entry.owner() == owner),
+            (true, true) if owner.is_some() => self.throw_out(kept, |entry| entry.owner().is_some()),
+            (true, true) => self.throw_out(kept, |_| true),
+        }
+    }
+
+    /// Throws out the least worthy, most idle entry of a kind that nobody uses.
+    fn throw_out(&self, kept: &mut Kept<K, V>, kind: impl Fn(&V) -> bool) -> bool {
+        let idle = kept.entries.iter().filter(|(_, entry)| kind(entry) && !entry.in_use());
         let least = idle.min_by_key(|(_, entry)| (entry.worth(), entry.last_used()));
         let Some(key) = least.map(|(key, _)| key.clone()) else {
             return false;
         };
-        if let Some(entry) = entries.remove(&key) {
+        if let Some(entry) = kept.remove(&key) {
             entry.evicted();
         }
         self.evicts.incr();
@@ -87,29 +125,53 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
     /// Throws out what has been idle for longer than the TTL.
     pub fn sweep(&self) {
         let now = clock::now();
-        let mut entries = self.entries.write();
-        let newest = entries.values().map(|entry| entry.last_used()).max().unwrap_or_default();
-        entries.retain(|_, entry| {
+        let mut kept = self.kept.write();
+        let newest = kept.entries.values().map(|entry| entry.last_used()).max().unwrap_or_default();
+        let goes = |entry: &Arc<V>| {
             let expired = now.saturating_sub(entry.last_used()) > self.ttl_ns && entry.last_used() < newest;
-            let goes = expired && !entry.in_use();
-            if goes {
-                entry.evicted();
-                self.expires.incr();
-            }
-            !goes
-        });
+            expired && !entry.in_use()
+        };
+        let old: Vec<K> = kept.entries.iter().filter(|(_, entry)| goes(entry)).map(|(key, _)| key.clone()).collect();
+        for entry in old.iter().filter_map(|key| kept.remove(key)) {
+            entry.evicted();
+            self.expires.incr();
+        }
     }
 
     /// Throws out everything.
     pub fn clear(&self) {
-        for (_, entry) in self.entries.write().drain() {
+        let mut kept = self.kept.write();
+        kept.owned.clear();
+        for (_, entry) in kept.entries.drain() {
             entry.evicted();
         }
     }
 
     /// All entries.
     pub fn all(&self) -> Vec<(K, Arc<V>)> {
-        self.entries.read().iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+        self.kept.read().entries.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect()
+    }
+}
+
+impl<K: Hash + Eq, V: Entry> Kept<K, V> {
+    fn insert(&mut self, key: K, entry: Arc<V>) {
+        if let Some(owner) = entry.owner() {
+            *self.owned.entry(owner).or_default() += 1;
+        }
+        self.entries.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &K) -> Option<Arc<V>> {
+        let entry = self.entries.remove(key)?;
+        if let Some(owner) = entry.owner()
+            && let Some(count) = self.owned.get_mut(&owner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&owner);
+            }
+        }
+        Some(entry)
     }
 }
 
@@ -124,6 +186,7 @@ mod tests {
         used: AtomicU64,
         busy: AtomicBool,
         gone: AtomicBool,
+        owner: Option<IpAddr>,
     }
 
     impl Entry for Thing {
@@ -136,13 +199,16 @@ mod tests {
         fn worth(&self) -> u8 {
             self.worth
         }
+        fn owner(&self) -> Option<IpAddr> {
+            self.owner
+        }
         fn evicted(&self) {
             self.gone.store(true, Ordering::Relaxed);
         }
     }
 
     fn thing(used: u64, busy: bool) -> Arc<Thing> {
-        Arc::new(Thing { worth: 0, used: used.into(), busy: busy.into(), gone: false.into() })
+        Arc::new(Thing { used: used.into(), busy: busy.into(), ..Thing::default() })
     }
 
     #[test]
@@ -168,6 +234,37 @@ mod tests {
             cache.get_or_make(&scanned, || thing(u64::from(scanned), false));
         }
         assert!(!worthy.gone.load(Ordering::Relaxed), "older than all, and worth more");
+    }
+
+    #[test]
+    fn an_owner_has_a_share_and_takes_nothing_else() {
+        let metrics = telemetry::Metrics::new();
+        let cache: Cache<u32, Thing> = Cache::new(10, 0, &metrics.root()).with_share(3);
+        let owned = |by: [u8; 4], used: u32| {
+            Arc::new(Thing { owner: Some(by.into()), worth: 1, used: u64::from(used).into(), ..Thing::default() })
+        };
+        for key in 0..4 {
+            cache.get_or_make(&key, || thing(0, false));
+        }
+        for key in 100..200 {
+            assert!(cache.get_or_make(&key, || owned([10, 0, 0, 1], key)).1);
+        }
+        let keys = |cache: &Cache<u32, Thing>| {
+            let mut keys: Vec<u32> = cache.all().into_iter().map(|(key, _)| key).collect();
+            keys.sort_unstable();
+            keys
+        };
+        assert_eq!(keys(&cache), [0, 1, 2, 3, 197, 198, 199]);
+        for (key, by) in [(200, 2), (201, 2), (202, 2), (203, 3), (204, 3)] {
+            assert!(cache.get_or_make(&key, || owned([10, 0, 0, by], key)).1);
+        }
+        assert_eq!(keys(&cache), [0, 1, 2, 3, 199, 200, 201, 202, 203, 204], "the oldest of another owner, no more");
+        for key in 4..14 {
+            assert!(cache.get_or_make(&key, || thing(1000, false)).1);
+        }
+        cache.sweep();
+        let count = cache.kept.read().owned.values().sum::<usize>();
+        assert_eq!(count, keys(&cache).iter().filter(|key| **key >= 100).count(), "the shares are kept up");
     }
 
     #[test]

@@ -5,10 +5,13 @@ use super::{Bound, Cell, Choices, Dst, Leaf, shares};
 use crate::client::{Client, Clients};
 use crate::clock;
 use crate::config::ServiceParams;
+use crate::overrides::Choice;
 use crate::scopes::{ScopeLease, Scopes};
 use balance::{RetryBudget, RetryBudgetConfig};
 use bytes::{Bytes, BytesMut};
-use dtab::{Activity, BoundName, NameTree, State};
+use dtab::{Activity, BoundName, NameTree, Path, State};
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Stat};
@@ -23,6 +26,10 @@ pub struct PathServiceParts<'a> {
     pub params: ServiceParams,
     /// The live binding.
     pub binding: Activity<NameTree<BoundName>>,
+    /// The live binding of the same name without the override, if there is one.
+    pub base: Option<Activity<NameTree<BoundName>>>,
+    /// Whose requests made it necessary; None for what the router's own table leads to.
+    pub owner: Option<IpAddr>,
     /// Where its clients come from.
     pub clients: Arc<Clients>,
     /// The router's scopes.
@@ -47,10 +54,15 @@ pub struct PathService {
     pub retries_per_request: Arc<Stat>,
     /// `retries/budget_exhausted`.
     pub budget_exhausted: Arc<Counter>,
+    /// `retries/attempts_exhausted`: `retries.maxAttempts` was reached.
+    pub attempts_exhausted: Arc<Counter>,
     /// The retry budget.
     pub budget: Arc<RetryBudget>,
     /// What it is bound to.
     pub bound: Arc<Cell<Bound>>,
+    owner: Option<IpAddr>,
+    /// How the name resolves, for error texts, and when that was told.
+    pub way: parking_lot::Mutex<(u64, String)>,
     last_used: AtomicU64,
     closed: AtomicBool,
     task: AbortHandle,
@@ -61,14 +73,14 @@ pub struct PathService {
 impl PathService {
     /// Makes the service and starts its task. A binding that is settled already is in force on return.
     pub fn new(parts: PathServiceParts<'_>) -> Arc<PathService> {
-        let PathServiceParts { dst, params, mut binding, clients, scopes, handle } = parts;
+        let PathServiceParts { dst, params, mut binding, mut base, owner, clients, scopes, handle } = parts;
         let shown = dst.path.show_bare();
         let lease = scopes.lease(&["service", &shown]);
         let scope = lease.scope.clone();
         let bound = Arc::new(Cell::new(Bound::Pending));
         let maker = LeafMaker { dst: dst.clone(), service: shown, clients, scopes: scopes.clone() };
-        publish(&bound, &maker, binding.get());
-        let task = handle.spawn(follow(bound.clone(), maker, binding)).abort_handle();
+        publish(&bound, &maker, binding.get(), base.as_mut().map(Activity::get));
+        let task = handle.spawn(follow(bound.clone(), maker, binding, base)).abort_handle();
         let budget = Arc::new(RetryBudget::new(budget_config(&params), clock::now()));
         let gauge = budget.clone();
         let _budget_gauge = scope.gauge("retries/budget", move || gauge.balance(clock::now()) as f64);
@@ -78,11 +90,14 @@ impl PathService {
             retries: scope.counter("retries/total"),
             retries_per_request: scope.stat("retries/per_request"),
             budget_exhausted: scope.counter("retries/budget_exhausted"),
+            attempts_exhausted: scope.counter("retries/attempts_exhausted"),
             budget,
             bound,
+            way: parking_lot::Mutex::default(),
             last_used: AtomicU64::new(clock::now()),
             closed: AtomicBool::new(false),
             dst,
+            owner,
             params,
             task,
             _lease: lease,
@@ -123,12 +138,16 @@ impl Entry for PathService {
 
     fn worth(&self) -> u8 {
         let serves = matches!(&**self.bound.load(), Bound::Ok(choices) if choices.leaves().next().is_some());
-        match (serves, self.dst.local.is_empty(), self.stats.requests.get()) {
+        match (serves, self.dst.is_base(), self.stats.requests.get()) {
             (false, _, _) => 0,
             (true, false, _) => 1,
             (true, true, 0..=1) => 2,
             (true, true, _) => 3,
         }
+    }
+
+    fn owner(&self) -> Option<IpAddr> {
+        self.owner
     }
 
     fn evicted(&self) {
@@ -145,20 +164,50 @@ fn budget_config(params: &ServiceParams) -> RetryBudgetConfig {
     }
 }
 
+type Binding = Activity<NameTree<BoundName>>;
+
 /// Publishes every new binding; ends by abortion.
-async fn follow(cell: Arc<Cell<Bound>>, maker: LeafMaker, mut binding: Activity<NameTree<BoundName>>) {
+async fn follow(cell: Arc<Cell<Bound>>, maker: LeafMaker, mut binding: Binding, mut base: Option<Binding>) {
     loop {
-        binding.changed().await;
-        publish(&cell, &maker, binding.get());
+        match &mut base {
+            None => binding.changed().await,
+            Some(base) => tokio::select! {
+                () = binding.changed() => {}
+                () = base.changed() => {}
+            },
+        }
+        publish(&cell, &maker, binding.get(), base.as_mut().map(Activity::get));
     }
 }
 
-/// Puts a binding in force. Once it has been bound, a path keeps its last good list (naming reference §4.4).
-fn publish(cell: &Cell<Bound>, maker: &LeafMaker, state: State<NameTree<BoundName>>) {
+/// Puts a binding in force. Once it has been bound, a path keeps its last good list (naming reference §4.4). A binding
+/// under an override waits for that without it, to tell whose choice each leaf is.
+fn publish(
+    cell: &Cell<Bound>,
+    maker: &LeafMaker,
+    state: State<NameTree<BoundName>>,
+    base: Option<State<NameTree<BoundName>>>,
+) {
+    let base = match base {
+        None => None,
+        Some(State::Pending) => return,
+        // A name that the router's own table does not lead anywhere: all is the override's choice.
+        Some(State::Failed(_)) => Some(HashSet::new()),
+        Some(State::Ok(tree)) => {
+            let mut ids = HashSet::new();
+            tree.for_each(&mut |name| _ = ids.insert(name.id.clone()));
+            Some(ids)
+        }
+    };
+    let choice = |id: &Path| base.as_ref().map_or(Choice::Operator, |base| Choice::of(id, base));
     match state {
         State::Ok(tree) => {
             let previous = cell.load();
-            let shares = shares(&tree).into_iter().map(|(name, share)| (name.map(|n| maker.leaf(n, &previous)), share));
+            let leaf = |name: BoundName| {
+                let choice = choice(&name.id);
+                maker.leaf(name, choice, &previous)
+            };
+            let shares = shares(&tree).into_iter().map(|(name, share)| (name.map(leaf), share));
             let choices = Choices::new(shares);
             cell.set(Bound::Ok(choices));
         }
@@ -177,9 +226,11 @@ struct LeafMaker {
 
 impl LeafMaker {
     /// The leaf for `name`; that of the previous list when it had the same name.
-    fn leaf(&self, name: BoundName, previous: &Bound) -> Arc<Leaf> {
+    fn leaf(&self, name: BoundName, choice: Choice, previous: &Bound) -> Arc<Leaf> {
         if let Bound::Ok(choices) = previous {
-            let same = |leaf: &&Arc<Leaf>| leaf.client.id == name.id && leaf.residual == name.residual;
+            let same = |leaf: &&Arc<Leaf>| {
+                leaf.client.id == name.id && leaf.residual == name.residual && leaf.choice == choice
+            };
             if let Some(leaf) = choices.leaves().find(same) {
                 return leaf.clone();
             }
@@ -188,12 +239,15 @@ impl LeafMaker {
         let lease = self.scopes.lease(&["client", &name.id.show_bare(), "service", &self.service]);
         let (stats, failures) = (RequestStats::new(&lease.scope), Failures::new(&lease.scope));
         let fields = self.fields(&client, &name);
-        Arc::new(Leaf { fields, residual: name.residual, client, stats, failures, lease })
+        Arc::new(Leaf { fields, residual: name.residual, choice, client, stats, failures, lease })
     }
 
     /// The raw header lines of a leaf (data-plane reference §5.2).
     fn fields(&self, client: &Client, name: &BoundName) -> Bytes {
         let mut fields = BytesMut::new();
+        if client.params.egress {
+            return fields.freeze();
+        }
         let mut line = |key: &str, value: &str| {
             fields.extend_from_slice(format!("{key}: {value}\r\n").as_bytes());
         };

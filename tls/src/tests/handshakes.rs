@@ -69,6 +69,7 @@ async fn bad_servers_are_refused_with_the_cause() {
     ];
     for (reason, issued, text) in cases {
         let error = refused(&serving(&issued, folder.path()), &web_client).await;
+        assert!(error.is_about_certificate() && !error.is_refusal());
         assert!(error.reason == reason && error.text.contains(text), "{reason}: {error:?}");
     }
     let by_cn = serving(&ca.issue(&Leaf::cn("web.example")), folder.path());

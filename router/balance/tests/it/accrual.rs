@@ -1,7 +1,8 @@
 //! Tables for the failure accrual state machine, the policies and the refusal of connections.
 
 use crate::support::{MILLI, SECOND, SplitMix64, endpoint};
-use balance::{AccrualConfig, AccrualCounts, Backoff, Endpoint, REFUSAL_FIRST_NS, REFUSAL_MAX_NS, Status};
+use balance::{AccrualConfig, AccrualCounts, Backoff, Endpoint, Lease, REFUSAL_FIRST_NS, REFUSAL_MAX_NS, Status};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const TEN_SECONDS: Backoff = Backoff::Constant { ns: 10 * SECOND };
@@ -26,17 +27,23 @@ fn consecutive(failures: u32) -> Arc<Endpoint> {
     endpoint(1, 1.0, AccrualConfig::Consecutive { failures, backoff: TEN_SECONDS })
 }
 
-/// Rows of (milliseconds, event, status after it). All jitter is 0.
-fn run(endpoint: &Endpoint, rows: &[(u64, Event, Status)]) {
-    let rng = &mut || 0;
+/// Rows of (milliseconds, event, status after it). All jitter is 0. A verdict is on the lease that began first, or on
+/// one that begins then.
+fn run(endpoint: &Arc<Endpoint>, rows: &[(u64, Event, Status)]) {
+    let (rng, mut begun) = (&mut || 0, VecDeque::new());
     for (index, &(millis, event, expected)) in rows.iter().enumerate() {
         let now = millis * MILLI;
+        let mut verdict = |judge: &mut dyn FnMut(&mut Lease)| {
+            let mut lease = begun.pop_front().unwrap_or_else(|| endpoint.lease(now));
+            judge(&mut lease);
+            lease.end(now);
+        };
         match event {
-            Begin => endpoint.begin(now),
-            Success => endpoint.on_success(now),
-            Failure => endpoint.on_failure(now, rng),
-            Ignored => endpoint.on_ignored(now),
-            ConnectFailed => endpoint.connect_failed(now, rng),
+            Begin => begun.push_back(endpoint.lease(now)),
+            Success => verdict(&mut |lease| lease.succeed(now)),
+            Failure => verdict(&mut |lease| lease.fail(now, rng)),
+            Ignored => verdict(&mut |_| {}),
+            ConnectFailed => verdict(&mut |lease| lease.connect_failed(now, rng)),
             Connected => endpoint.connected(),
             Close => endpoint.close(),
             Look => {}
@@ -94,7 +101,8 @@ fn outcomes_while_dead_change_no_phase() {
 fn begin_after_the_period_is_a_probe_even_if_nobody_looked() {
     let e = consecutive(1);
     run(&e, &[(0, Failure, Busy)]);
-    e.begin(11 * SECOND);
+    let probe = e.lease(11 * SECOND);
+    assert!(probe.is_probe());
     assert_eq!(e.accrual_counts().probes, 1);
     assert_eq!(e.status(11 * SECOND), Busy);
 }
@@ -189,7 +197,7 @@ fn refusals_never_exceed_the_cap() {
     let mut rng = SplitMix64(3);
     let mut now = 0;
     for step in 0..40 {
-        e.connect_failed(now, &mut || rng.next());
+        e.lease(now).connect_failed(now, &mut || rng.next());
         assert_eq!(e.status(now), Busy);
         let longest = if step == 0 { REFUSAL_FIRST_NS } else { REFUSAL_MAX_NS };
         assert_eq!(e.status(now + longest), Open);
@@ -214,8 +222,36 @@ fn a_closed_endpoint_is_busy() {
 }
 
 #[test]
-fn one_end_too_many_is_not_a_huge_load() {
-    let e = consecutive(2);
-    e.end(1, 0, 0);
-    assert_eq!(e.load(), 0);
+fn a_lease_ends_once_and_has_one_verdict() {
+    let e = consecutive(1);
+    let mut lease = e.lease(0);
+    assert_eq!((e.load(), lease.began()), (1, 0));
+    lease.succeed(1);
+    lease.fail(1, &mut || 0);
+    lease.end(1);
+    lease.end(2);
+    drop(lease);
+    assert_eq!((e.load(), e.status(2)), (0, Open));
+    drop(e.lease(3));
+    assert_eq!(e.load(), 0, "dropped without an end");
+}
+
+#[test]
+fn only_the_verdict_on_the_probe_counts() {
+    let e = consecutive(1);
+    let (mut early, mut late) = (e.lease(0), e.lease(0));
+    run(&e, &[(1, Failure, Busy)]);
+    let probe = e.lease(10 * SECOND + MILLI);
+    assert!(probe.is_probe() && !e.lease(10 * SECOND + MILLI).is_probe());
+    early.succeed(11 * SECOND);
+    late.fail(11 * SECOND, &mut || 0);
+    early.end(11 * SECOND);
+    late.end(11 * SECOND);
+    assert_eq!((e.status(11 * SECOND), e.accrual_counts()), (Busy, counts(1, 0, 1, 10_000)));
+    // Cancelled: the next one is the probe.
+    drop(probe);
+    let mut next = e.lease(12 * SECOND);
+    assert!(next.is_probe());
+    next.succeed(12 * SECOND);
+    assert_eq!((e.status(12 * SECOND), e.accrual_counts()), (Open, counts(1, 1, 2, 10_000)));
 }

@@ -6,3 +6,4 @@ mod pick;
 mod simulation;
 mod stress;
 mod support;
+mod world;

@@ -1,6 +1,6 @@
 //! Seeded randomness and shorthand for the tests of this folder. Not a mock of anything.
 
-use balance::{AccrualConfig, Endpoint};
+use balance::{AccrualConfig, Algorithm, Balancer, Endpoint, Replicas};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -34,9 +34,26 @@ pub(crate) fn endpoints(count: u64) -> Vec<Arc<Endpoint>> {
     (0..count).map(|uid| endpoint(uid, 1.0, AccrualConfig::default())).collect()
 }
 
+/// A snapshot of a balancer without slow start.
+pub(crate) fn replicas(algorithm: Algorithm, endpoints: Vec<Arc<Endpoint>>) -> Replicas {
+    Balancer::new(algorithm, 0, 1).replicas(endpoints, 0)
+}
+
+/// The endpoint of this number.
+pub(crate) fn by_uid(replicas: &Replicas, uid: u64) -> &Arc<Endpoint> {
+    replicas.endpoints().iter().find(|endpoint| endpoint.uid() == uid).expect("known")
+}
+
 /// Makes an endpoint dead for its first back-off.
-pub(crate) fn kill(endpoint: &Endpoint, now: u64) {
+pub(crate) fn kill(endpoint: &Arc<Endpoint>, now: u64) {
     for _ in 0..5 {
-        endpoint.on_failure(now, &mut || 0);
+        fail(endpoint, now);
     }
+}
+
+/// One failed request.
+pub(crate) fn fail(endpoint: &Arc<Endpoint>, now: u64) {
+    let mut lease = endpoint.lease(now);
+    lease.fail(now, &mut || 0);
+    lease.end(now);
 }

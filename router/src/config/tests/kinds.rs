@@ -34,9 +34,6 @@ fn kinds_that_are_not_built_yet_say_so() {
     for kind in ["io.l5d.ingress", "io.l5d.k8s.istio", "io.l5d.k8s.istio-ingress"] {
         later(&router(&format!("identifier: {{kind: {kind}}}")), kind, "an identifier");
     }
-    for kind in ["aperture", "heap", "roundRobin"] {
-        later(&router(&format!("client: {{loadBalancer: {{kind: {kind}}}}}")), kind, "a load balancer");
-    }
     later(&router("tracePropagator: {kind: io.l5d.zipkin}"), "io.l5d.zipkin", "a trace propagator");
     later(&router("announcers: [{kind: io.l5d.serversets}]"), "io.l5d.serversets", "an announcer");
     later(
@@ -129,7 +126,7 @@ routers:
   nothing: here
 - protocl: http
   dstPrefix: x
-  client: {loadBalancer: {kind: heap}, failFast: 1}
+  client: {loadBalancer: {kind: choir}, failFast: 1}
   servers:
   - {port: 1, ip: x}
   - {port: x}

@@ -96,10 +96,16 @@ fn servers() {
     assert_eq!((full.port, full.ip.to_string().as_str(), full.clear_context), (0, "::1", true));
     assert_eq!((full.max_concurrent_requests, full.max_call_depth), (Some(7), 3));
     assert_eq!(full.life_time, Some(Duration::from_millis(5)));
-    assert_eq!(full.idle_time, Some(Duration::from_millis(6)));
+    assert_eq!(full.idle_time, Duration::from_millis(6));
     assert_eq!((full.timeout, full.timestamp_header.as_deref()), (Some(Duration::from_millis(9)), Some("X-Time")));
-    let socket =
-        SocketParams { no_delay: false, reuse_addr: false, reuse_port: true, keep_alive: Some(true), backlog: Some(9) };
+    let socket = SocketParams {
+        no_delay: false,
+        reuse_addr: false,
+        reuse_port: true,
+        keep_alive: Some(true),
+        backlog: Some(9),
+        ..SocketParams::default()
+    };
     assert_eq!(full.socket, socket);
     assert_eq!(server("{timeoutMs: 0}").timeout, None);
     for (entry, part) in [
@@ -109,16 +115,60 @@ fn servers() {
         ("{timestampHeader: 'a b'}", "`a b` is not a legal header name"),
         ("{serverSession: {idleTimeMs: 0}}", "serverSession.idleTimeMs: 0 is out of range"),
         ("{socketOptions: {noDelay: 1}}", "socketOptions.noDelay: `1` is not a boolean"),
-        (
-            "{socketOptions: {readTimeoutMs: 1}}",
-            "socketOptions.readTimeoutMs: `readTimeoutMs` is a key of Linkerd 1 that",
-        ),
+        ("{socketOptions: {readTimeoutMs: x}}", "socketOptions.readTimeoutMs: `x` is not a whole number"),
+        ("{headerTimeoutMs: 0}", "servers[0].headerTimeoutMs: 0 is out of range"),
+        ("{stallTimeoutMs: -1}", "servers[0].stallTimeoutMs: -1 is out of range"),
+        ("{enforceDeadlines: 1}", "servers[0].enforceDeadlines: `1` is not a boolean"),
         ("{announce: [/a]}", "`announce` is a key of Linkerd 1"),
-        ("{addForwardedHeader: {}}", "`addForwardedHeader` is a key of Linkerd 1"),
+        ("{addForwardedHeader: {by: {kind: ipPort}}}", "unknown kind `ipPort`: not a labeler of Linkerd 1"),
+        ("{addForwardedHeader: {for: {kind: static}}}", "required key `label` is missing"),
+        ("{addForwardedHeader: {for: {kind: static, label: 'a b'}}}", "`a b` is not a legal label of a `Forwarded`"),
+        ("{addForwardedHeader: {to: {kind: ip}}}", "unknown key `to`; expected one of: by, for"),
+        ("{upgrades: 1}", "`1` is not a boolean"),
         ("{engine: {kind: netty4}}", "unknown key `engine`: remove it"),
     ] {
         one(&format!("routers: [{{protocol: http, servers: [{entry}]}}]"), part);
     }
+}
+
+#[test]
+fn forwarded() {
+    let read = |text: &str| {
+        let yaml = format!("routers: [{{protocol: http, label: /out, servers: [{{addForwardedHeader: {text}}}]}}]");
+        good(&yaml).routers.remove(0).servers.remove(0).forwarded
+    };
+    assert_eq!(read("null"), None);
+    assert_eq!(read("{}"), Some(ForwardedParams::default()));
+    let fixed = |label: &str| Labeler::Fixed(label.to_owned());
+    let params = |by, client| Some(ForwardedParams { by, client });
+    assert_eq!(read("{by: {kind: ip}, for: {kind: 'ip:port'}}"), params(Labeler::Ip, Labeler::IpPort));
+    assert_eq!(
+        read("{by: {kind: router}, for: {kind: connectionRandom}}"),
+        params(fixed("-out"), Labeler::ConnectionRandom)
+    );
+    assert_eq!(read("{by: {kind: static, label: a}, for: {kind: static, label: _b}}"), params(fixed("a"), fixed("b")));
+}
+
+#[test]
+fn limits_of_switchyard() {
+    let plain = good_router("maxHeadersKB: 3").limits;
+    assert_eq!((plain.request_body, plain.response_body), (None, None));
+    assert_eq!((plain.request_trailers, plain.response_trailers, plain.response_headers), (3072, 3072, 3072));
+    assert_eq!((plain.response_line, good_router("maxInitialLineKB: 7").limits.response_line), (4096, 7168));
+    let set =
+        good_router("maxRequestBodyKB: 1\nmaxResponseBodyKB: 2\nmaxTrailersKB: 4\nmaxResponseHeadersKB: 5").limits;
+    assert_eq!((set.request_body, set.response_body), (Some(1024), Some(2048)));
+    assert_eq!((set.request_trailers, set.response_trailers, set.response_headers), (4096, 4096, 5120));
+}
+
+#[test]
+fn lines_of_dtab_entries() {
+    let lines = |text: &str| good(text).routers.remove(0).dtab_source.lines;
+    let block = "routers:\n- protocol: http\n  servers: [{}]\n  dtab: |\n    # why\n    /a => /b ; /c => /d ;\n\n    /e => /f |\n      /g ;\n    /h=>/i\n";
+    assert_eq!(lines(block), [6, 6, 8, 10]);
+    assert_eq!(lines("routers:\n- protocol: http\n  servers: [{}]\n  dtab: /a => /b; /c => /d\n"), [4, 4]);
+    assert_eq!(lines("routers:\n- protocol: http\n  servers: [{}]\n  dtab: >\n    /a => /b;\n    /c => /d\n"), [4, 4]);
+    assert_eq!(lines("routers: [{protocol: http, servers: [{}]}]"), [0; 0]);
 }
 
 #[test]
@@ -182,6 +232,10 @@ fn namers() {
     }
 }
 
+fn aperture(window_ms: u64, low_load: f64, high_load: f64, min_aperture: u32) -> Algorithm {
+    Algorithm::Aperture { max_effort: 5, smooth_window_ns: window_ms * MS, low_load, high_load, min_aperture }
+}
+
 #[test]
 fn clients() {
     for (lines, algorithm) in [
@@ -189,9 +243,19 @@ fn clients() {
         ("{loadBalancer: {kind: p2c, maxEffort: 9, enableProbation: false}}", Algorithm::P2c { max_effort: 9 }),
         ("{loadBalancer: {kind: ewma}}", Algorithm::Ewma { max_effort: 5, decay_ns: 10_000 * MS }),
         ("{loadBalancer: {kind: ewma, decayTimeMs: 50}}", Algorithm::Ewma { max_effort: 5, decay_ns: 50 * MS }),
+        ("{loadBalancer: {kind: heap}}", Algorithm::Heap),
+        ("{loadBalancer: {kind: roundRobin, maxEffort: 3}}", Algorithm::RoundRobin { max_effort: 3 }),
+        ("{loadBalancer: {kind: aperture}}", aperture(5_000, 0.5, 2.0, 1)),
+        (
+            "{loadBalancer: {kind: aperture, smoothWindowMs: 100, lowLoad: 1, highLoad: 1.5, minAperture: 3}}",
+            aperture(100, 1.0, 1.5, 3),
+        ),
     ] {
-        assert_eq!(client(lines).balancer, algorithm);
+        let expected = BalancerParams { algorithm, probation: false, slow_start: Duration::from_secs(10) };
+        assert_eq!(client(lines).balancer, expected);
     }
+    let own = client("{loadBalancer: {kind: heap, enableProbation: true, slowStartMs: 0}}").balancer;
+    assert_eq!((own.probation, own.slow_start), (true, Duration::ZERO));
     let backoff = Backoff::default();
     let constant = Backoff::Constant { ns: 20 * MS };
     let jittered = Backoff::Jittered { min_ns: 5 * MS, max_ns: 6 * MS };
@@ -232,7 +296,21 @@ fn bad_clients() {
         ("{loadBalancer: {maxEffort: 1}}", "client.loadBalancer.kind: required key `kind` is missing"),
         ("{loadBalancer: {kind: p2c, maxEffort: 0}}", "0 is out of range"),
         ("{loadBalancer: {kind: p2c, decayTimeMs: 1}}", "unknown key `decayTimeMs`"),
-        ("{loadBalancer: {kind: ewma, enableProbation: true}}", "`enableProbation: true` is a setting of Linkerd 1"),
+        ("{loadBalancer: {kind: ewma, enableProbation: 1}}", "`1` is not a boolean"),
+        ("{loadBalancer: {kind: ewma, decayTimeMs: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: heap, maxEffort: 5}}", "unknown key `maxEffort`"),
+        ("{loadBalancer: {kind: p2c, slowStartMs: -1}}", "a whole number of at least 0"),
+        ("{loadBalancer: {kind: aperture, minAperture: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: aperture, smoothWindowMs: 0}}", "0 is out of range"),
+        ("{loadBalancer: {kind: aperture, lowLoad: -1}}", "a number from 0 to"),
+        (
+            "{loadBalancer: {kind: aperture, lowLoad: 2, highLoad: 2}}",
+            "f:5:55: routers[0].client.loadBalancer.highLoad: `lowLoad` is 2 and `highLoad` is 2; the first must be the smaller one",
+        ),
+        (
+            "{loadBalancer: {kind: aperture, lowLoad: 2.5}}",
+            "client.loadBalancer.lowLoad: `lowLoad` is 2.5 and `highLoad` is 2;",
+        ),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: 1.1, requests: 1}}", "from 0 to 1"),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: .nan, requests: 1}}", "`.nan` is not a number"),
         ("{failureAccrual: {kind: io.l5d.successRate, successRate: nan, requests: 1}}", "`nan` is out of range"),
@@ -258,9 +336,15 @@ fn bad_clients() {
         ("{requeueBudget: {ttlSecs: 61}}", "61 is out of range"),
         ("{requeueBudget: {percentCanRetry: 1000.1}}", "expected a number from 0 to 1000"),
         ("{requeueBudget: {minRetriesPerSec: -1}}", "-1 is out of range"),
-        ("{hostConnectionPool: {maxSize: 1}}", "client.hostConnectionPool.maxSize: `maxSize` is a key of Linkerd 1"),
+        ("{hostConnectionPool: {maxSize: 0}}", "client.hostConnectionPool.maxSize: 0 is out of range"),
+        (
+            "{hostConnectionPool: {minSize: 2, maxSize: 1}}",
+            "hostConnectionPool.minSize: `minSize` is 2 and `maxSize` is 1",
+        ),
+        ("{hostConnectionPool: {maxWaiters: -1}}", "client.hostConnectionPool.maxWaiters: -1 is out of range"),
+        ("{maxSize: 1}", "client.maxSize: unknown key `maxSize`: use `hostConnectionPool.maxSize`"),
         ("{hostConnectionPool: {idleTimeMs: x}}", "`x` is not a number"),
-        ("{connectTimeoutMs: 1}", "Linkerd 1 has no setting for the connect timeout either"),
+        ("{connectTimeoutMs: 0}", "client.connectTimeoutMs: 0 is out of range"),
         ("{kind: io.l5d.globl}", "client.kind: unknown kind `io.l5d.globl`"),
         ("{configs: []}", "client.configs: unknown key `configs`: it needs `kind: io.l5d.static`"),
         ("{kind: io.l5d.static}", "client.configs: required key `configs` is missing"),
@@ -324,8 +408,14 @@ fn services() {
         ("{responseClassifier: {kind: io.l5d.h2.retryableRead5XX}}", "it is for h2 routers"),
         (
             "{retries: {budgets: {}}}",
-            "service.retries.budgets: unknown key `budgets`; expected one of: budget, backoff",
+            "service.retries.budgets: unknown key `budgets`; expected one of: budget, backoff, maxAttempts, replayBufferKB",
         ),
+        ("{retries: {maxAttempts: -1}}", "service.retries.maxAttempts: -1 is out of range"),
+        (
+            "{retries: {replayBufferKB: 16385}}",
+            "retries.replayBufferKB: 16385 is out of range; expected from 0 to 16384",
+        ),
+        ("{maxAttempts: 3}", "service.maxAttempts: unknown key `maxAttempts`: use `retries.maxAttempts`"),
         ("{totalTimeoutMs: '5'}", "service.totalTimeoutMs: `5` is quoted"),
         ("{classificationTimeoutMs: 1}", "it belongs to h2 routers"),
         ("{kind: x}", "service.kind: unknown kind `x`"),
@@ -345,25 +435,32 @@ fn routers() {
     assert_eq!((full.label.as_str(), full.dst_prefix.to_string().as_str()), ("5", "/"));
     assert_eq!((full.max_headers_bytes, full.max_line_bytes, full.max_err_response_bytes), (1024, 2048, 3072));
     assert_eq!((full.binding_timeout, full.originator), (Duration::from_millis(7), true));
-    let cache = BindingCacheParams { paths: 1, trees: 2, bounds: 3, clients: 0, idle_ttl: Duration::from_secs(5) };
+    let cache = BindingCacheParams {
+        paths: 1,
+        overrides_per_source: None,
+        trees: 2,
+        bounds: 3,
+        clients: 0,
+        idle_ttl: Duration::from_secs(5),
+    };
     assert_eq!(full.binding_cache, cache);
     for (lines, part) in [
         ("dstPrefix: svc", "routers[0].dstPrefix: `svc` is not a path"),
         ("dstPrefix: svc", "did you mean `/svc`?"),
         ("dstPrefix: /svc/", "is not a path"),
         ("dtab: [a]", "a list where a dtab belongs"),
-        ("streamingEnabled: false", "cannot buffer whole bodies yet"),
-        ("compressionLevel: 6", "Switchyard does not have yet"),
+        ("streamingEnabled: false", "Switchyard does not collect whole bodies"),
+        ("compressionLevel: -2", "-2 is out of range"),
         ("compressionLevel: 10", "10 is out of range"),
         ("maxHeadersKB: 0", "0 is out of range"),
         ("bindingCache: {idleTtlSecs: 0}", "0 is out of range"),
         ("bindingCache: {paths: -1}", "-1 is out of range"),
-        ("httpAccessLog: a.log", "`httpAccessLog` is a key of Linkerd 1"),
-        ("httpAccessLogRotateCount: 1", "`httpAccessLogRotateCount` is a key of Linkerd 1"),
         (
             "interpreter: {transformers: []}",
             "interpreter.kind: required key `kind` is missing; expected one of: default",
         ),
+        ("timeoutStatus: 500", "routers[0].timeoutStatus: 500 is no status for timeouts; expected 503 or 504"),
+        ("maxIdleConnectionsPerWorker: -1", "-1 is out of range"),
         ("dtabs: ''", "did you mean `dtab`?"),
         ("Label: a", "did you mean `label`?"),
         ("somethingElse: a", "unknown key `somethingElse`; expected one of: protocol, experimental, label,"),
@@ -380,15 +477,18 @@ fn routers() {
 
 #[test]
 fn what_has_no_effect_is_warned_about() {
-    let text =
-        format!("{}admin: {{workerThreads: 4}}\n", router("streamAfterContentLengthKB: 5\ncompressionLevel: -1"));
+    let text = format!(
+        "{}admin: {{workerThreads: 4}}\n",
+        router("streamAfterContentLengthKB: 65\nhttpAccessLogAppend: false")
+    );
     let text = format!("{text}  # c\n");
     assert_eq!(
         good(&text).warnings,
         [
             "linkerd.yaml:7:8: admin: `workerThreads` has no effect",
-            "linkerd.yaml:5:31: routers[0].streamAfterContentLengthKB: no effect: bodies always stream",
-            "linkerd.yaml:6:21: routers[0].compressionLevel: no effect: Switchyard never compresses",
+            "linkerd.yaml:5:31: routers[0].streamAfterContentLengthKB: request bodies above 64 KiB are never sent again; all \
+             bodies stream",
+            "linkerd.yaml:6:24: routers[0].httpAccessLogAppend: no effect without `httpAccessLog`",
         ]
     );
 }

@@ -1,0 +1,137 @@
+//! After 101: bytes both ways between a client and a service, with back-pressure, until both are done (attack H1-9).
+//!
+//! Called by `answer` once a service has granted an upgrade. The endpoint's lease, the request's permit and both
+//! connections are held as long as the tunnel lives; a drain waits for it. Not for: what the bytes mean.
+
+use super::attempt::Answer;
+use super::prepare::Request;
+use super::record::Record;
+use super::relay::{HIGH_WATER, append_fields};
+use super::upgrade;
+use super::{After, Session};
+use crate::clock;
+use crate::context::remove_l5d;
+use crate::headers::{self, Seen};
+use crate::pool::Upstream;
+use crate::server::OpenTunnel;
+use crate::stream::Stream;
+use crate::timer::NEVER;
+use bytes::BytesMut;
+use http::header;
+use http1::{BodyDecoder, BodyFrame, BodyLength, Conn, encode_response_head};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Once one side has ended, the other one may be silent for so long.
+const HALF_CLOSED: Duration = Duration::from_secs(3600);
+
+/// Passes the answer 101 on and moves bytes until both sides have ended, one of them breaks, or a limit is over.
+pub(crate) async fn run(
+    session: &mut Session,
+    mut request: Request,
+    answer: Answer,
+    mut upstream: Upstream,
+    record: &mut Record<'_>,
+) -> After {
+    let server = session.cx.server.clone();
+    let Answer { mut head, lease, at, .. } = answer;
+    record.responded(head.status, true, at);
+    let seen = Seen::of(&head.headers);
+    let granted = head.headers.get(header::UPGRADE).cloned();
+    headers::strip(&mut head.headers, &seen);
+    let mut fields = BytesMut::with_capacity(96);
+    headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
+    if session.trusts_caller() {
+        fields.extend_from_slice(b"l5d-success-class: 1.0\r\n");
+    } else {
+        remove_l5d(&mut head.headers);
+    }
+    upgrade::write(granted.as_ref().map_or(b"", |value| value.as_bytes()), &mut fields);
+    let reason = head.reason.as_deref();
+    let (out, empty) = (session.conn.out(), BodyLength::Empty);
+    encode_response_head(out, head.status, reason, request.version, &head.headers, empty, true, None);
+    append_fields(out, &fields);
+    session.cx.spare.give(std::mem::take(&mut request.headers));
+    session.cx.spare.give(std::mem::take(&mut head.headers));
+    let _open = OpenTunnel::new(&server.stats);
+    let whole = pump(session, &mut upstream.conn).await;
+    session.slot.set(NEVER);
+    drop(lease);
+    // What breaks on one side breaks on the other: an end in order would say that all is there.
+    session.abort_if(!whole);
+    if !whole {
+        upstream.conn.io().abort_on_close();
+    }
+    After::Close
+}
+
+/// Moves bytes both ways; true when both sides have ended in order, or nothing was under way for too long.
+async fn pump(session: &mut Session, up: &mut Conn<Stream>) -> bool {
+    let idle = session.cx.server.params.tunnel_idle_time.map_or(NEVER, clock::nanos);
+    let stall = clock::nanos(session.cx.server.params.stall_timeout);
+    let (down, slot) = (&mut session.conn, &session.slot);
+    let (mut upwards, mut downwards) = (Direction::new(), Direction::new());
+    let moving = poll_fn(|cx| {
+        let outcome = upwards.advance(down, up, cx).and_then(|()| downwards.advance(up, down, cx));
+        if outcome.is_err() {
+            return Poll::Ready(false);
+        }
+        if upwards.ended && downwards.ended {
+            return Poll::Ready(true);
+        }
+        let blocked = up.pending_out() > 0 || down.pending_out() > 0;
+        let limit = match (blocked, upwards.ended || downwards.ended) {
+            (true, _) => idle.min(stall),
+            (false, true) => idle.min(clock::nanos(HALF_CLOSED)),
+            (false, false) => idle,
+        };
+        slot.set(clock::now().saturating_add(limit));
+        Poll::Pending
+    });
+    let ended = slot.run(moving).await;
+    ended.unwrap_or_else(|_| up.pending_out() == 0 && down.pending_out() == 0)
+}
+
+/// One direction of a tunnel.
+struct Direction {
+    decoder: BodyDecoder,
+    /// The sender has ended its side.
+    read: bool,
+    /// So has the receiver learnt.
+    ended: bool,
+}
+
+/// A side of the tunnel broke.
+struct Broken;
+
+impl Direction {
+    fn new() -> Direction {
+        Direction { decoder: BodyDecoder::new(BodyLength::UntilClose), read: false, ended: false }
+    }
+
+    /// Moves bytes as far as they go without waiting.
+    fn advance(&mut self, from: &mut Conn<Stream>, to: &mut Conn<Stream>, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while !self.ended {
+            // A full queue that drains now must lead to another read: nobody else would wake this task.
+            let mut moved = !self.read && to.pending_out() >= HIGH_WATER;
+            while !self.read && to.pending_out() < HIGH_WATER {
+                match from.poll_body(cx, &mut self.decoder) {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(Some(BodyFrame::Data(bytes)))) => to.queue(bytes),
+                    Poll::Ready(Ok(Some(BodyFrame::Trailers(_)) | None)) => self.read = true,
+                    Poll::Ready(Err(_)) => return Err(Broken),
+                }
+                moved = true;
+            }
+            let written = if self.read { to.poll_shutdown(cx) } else { to.poll_flush(cx) };
+            match written {
+                Poll::Ready(Ok(())) if self.read => self.ended = true,
+                Poll::Ready(Ok(())) if moved => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => return Err(Broken),
+            }
+        }
+        Ok(())
+    }
+}

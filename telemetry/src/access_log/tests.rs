@@ -1,0 +1,194 @@
+//! Tests of the writer with real files: sharing, rotation, reopening, what cannot be written.
+
+use super::*;
+use std::sync::Barrier;
+use std::time::SystemTime;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn record(target: &str) -> RequestRecord<'_> {
+    RequestRecord {
+        end: SystemTime::now(),
+        router: "http",
+        server: "127.0.0.1/4140",
+        peer: ([127, 0, 0, 1], 1).into(),
+        method: "GET",
+        target: target.as_bytes(),
+        version: "HTTP/1.1",
+        host: Some(b"web"),
+        referer: None,
+        user_agent: None,
+        status: Some(200),
+        content_length: None,
+        request_bytes: 0,
+        response_bytes: 0,
+        service: None,
+        client: None,
+        endpoint: None,
+        retries: 0,
+        latency: Duration::ZERO,
+        duration: Duration::ZERO,
+        failure: None,
+    }
+}
+
+fn open(path: &Path, options: AccessLogOptions) -> AccessLog {
+    AccessLog::open(path, LogFormat::Linkerd, options).expect("the log opens")
+}
+
+fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Lessons, 1.3.6: several routers, one file.
+#[test]
+fn one_file_has_one_writer_and_whole_lines() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    let one = open(&path, AccessLogOptions::default());
+    let alias = folder.path().join(".").join("a.log");
+    std::os::unix::fs::symlink(&path, folder.path().join("link.log")).expect("a link");
+    let (two, three) =
+        (open(&alias, AccessLogOptions::default()), open(&folder.path().join("link.log"), AccessLogOptions::default()));
+    assert!(Arc::ptr_eq(&one.file, &two.file) && Arc::ptr_eq(&one.file, &three.file));
+    let start = Barrier::new(2);
+    std::thread::scope(|scope| {
+        for log in [&one, &two] {
+            scope.spawn(|| {
+                start.wait();
+                (0..2000).for_each(|_| log.record(&record("/x")));
+            });
+        }
+    });
+    one.file.flush(Instant::now() + SOON);
+    let text = std::fs::read_to_string(&path).expect("the file");
+    assert_eq!(text.lines().count(), 4000);
+    assert!(text.lines().all(|line| line.starts_with("web 127.0.0.1 ") && line.ends_with(r#"200 - "-" "-""#)));
+    let other = open(&folder.path().join("b.log"), AccessLogOptions::default());
+    assert!(!Arc::ptr_eq(&one.file, &other.file));
+}
+
+#[test]
+fn the_last_handle_writes_what_is_left() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    let log = open(&path, AccessLogOptions::default());
+    (0..1000).for_each(|_| log.record(&record("/x")));
+    drop(log);
+    let started = Instant::now();
+    while lines(&path) < 1000 {
+        assert!(started.elapsed() < SOON, "{} lines", lines(&path));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_size_begins_new_files_and_the_count_removes_old_ones() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    std::fs::write(folder.path().join("a-other.log"), "not ours").expect("a file");
+    let options = AccessLogOptions { policy: RollPolicy::Size(200), append: true, rotate_count: Some(2) };
+    let log = open(&path, options);
+    for _ in 0..40 {
+        log.record(&record("/x"));
+        log.file.flush(Instant::now() + SOON);
+        assert!(std::fs::metadata(&path).expect("the file").len() <= 200);
+    }
+    let names = names(folder.path());
+    let old: Vec<_> = names.iter().filter(|name| policy::is_rotated("a.log", name)).collect();
+    assert_eq!(old.len(), 2, "{names:?}");
+    assert!(names.iter().any(|name| name == "a-other.log"), "{names:?}");
+    assert!(old.iter().all(|name| lines(&folder.path().join(name)) == 2), "{names:?}");
+}
+
+#[test]
+fn all_old_files_stay_by_default_and_no_name_is_used_twice() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    let log = open(&path, AccessLogOptions { policy: RollPolicy::Size(1), ..AccessLogOptions::default() });
+    (0..25).for_each(|_| log.record(&record("/x")));
+    log.file.flush(Instant::now() + SOON);
+    let names = names(folder.path());
+    assert_eq!(names.len(), 25, "{names:?}");
+    assert!(names.iter().all(|name| lines(&folder.path().join(name)) == 1));
+}
+
+#[test]
+fn reopening_follows_a_file_that_was_moved() {
+    let folder = folder();
+    let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
+    let log = open(&path, AccessLogOptions { append: false, ..AccessLogOptions::default() });
+    log.record(&record("/1"));
+    log.file.flush(Instant::now() + SOON);
+    std::fs::rename(&path, &moved).expect("it can be moved");
+    log.record(&record("/2"));
+    log.file.flush(Instant::now() + SOON);
+    assert_eq!((lines(&moved), path.exists()), (2, false), "until the signal, the old file is written");
+    reopen_all();
+    log.record(&record("/3"));
+    log.file.flush(Instant::now() + SOON);
+    reopen_all();
+    log.record(&record("/4"));
+    log.file.flush(Instant::now() + SOON);
+    assert_eq!((lines(&moved), lines(&path)), (2, 2), "`append: false` truncates at start only");
+}
+
+#[test]
+fn append_decides_what_stays_at_the_start() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    for (append, kept) in [(true, 2), (false, 1)] {
+        std::fs::write(&path, "old\n").expect("a file");
+        let log = open(&path, AccessLogOptions { append, ..AccessLogOptions::default() });
+        log.record(&record("/x"));
+        log.file.flush(Instant::now() + SOON);
+        assert_eq!(lines(&path), kept, "append: {append}");
+    }
+}
+
+#[test]
+fn opening_says_why_it_fails() {
+    let folder = folder();
+    let error = |path: &Path| {
+        let opened = AccessLog::open(path, LogFormat::Json, AccessLogOptions::default());
+        opened.err().expect("it fails").kind()
+    };
+    assert_eq!(error(&folder.path().join("missing").join("a.log")), io::ErrorKind::NotFound);
+    assert_eq!(error(folder.path()), io::ErrorKind::IsADirectory);
+}
+
+/// Attack M3: a disk that is full costs lines, and neither memory nor time of those who record.
+#[test]
+fn a_full_disk_loses_lines_and_nothing_else() {
+    let log =
+        open(Path::new("/dev/full"), AccessLogOptions { policy: RollPolicy::Size(10), ..AccessLogOptions::default() });
+    let long = "/x".repeat(5_000);
+    let started = Instant::now();
+    (0..20_000).for_each(|_| log.record(&record(&long)));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    log.file.flush(Instant::now() + SOON);
+    assert!(log.file.shared.queued.load(Ordering::Relaxed) <= QUEUED_BYTES);
+}
+
+#[test]
+fn lines_beyond_the_queue_are_dropped() {
+    let (queue, messages) = mpsc::sync_channel(2);
+    let (shared, path) = (Arc::new(Shared::default()), PathBuf::from("none"));
+    let handle = Handle { path, queue, shared: shared.clone(), dropped: metrics::Counter::noop() };
+    handle.push(vec![0; QUEUED_BYTES + 1]);
+    assert_eq!((shared.queued.load(Ordering::Relaxed), messages.try_recv().is_err()), (0, true), "too many bytes");
+    (0..5).for_each(|_| handle.push(vec![0; 10]));
+    assert_eq!(shared.queued.load(Ordering::Relaxed), 20, "too many lines");
+    assert_eq!(messages.try_iter().count(), 2);
+}
