@@ -14,6 +14,7 @@ use hickory_resolver::{Hosts, TokioResolver, system_conf};
 use parking_lot::Mutex;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
@@ -29,13 +30,28 @@ pub(crate) struct Found {
     pub(crate) ips: HostIps,
     /// How long to believe it.
     pub(crate) valid: Duration,
+    /// What of the answer was left out.
+    pub(crate) problem: Option<String>,
+}
+
+/// Which line a query waits in: a flood of new names does not hold up what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// For a name that is served.
+    Known,
+    /// For a name that was not found, once more.
+    Again,
+    /// For a name that was never asked for; given up at once when too many wait.
+    First,
 }
 
 /// Asks; builds the hickory resolver when first needed.
 pub(crate) struct Query {
     servers: Option<Vec<SocketAddr>>,
     options: DnsOptions,
-    permits: Semaphore,
+    known: Semaphore,
+    unknown: Semaphore,
+    waiting: AtomicUsize,
     built: Mutex<Option<(Stamp, Arc<Built>)>>,
 }
 
@@ -58,39 +74,63 @@ enum Answer {
 
 impl Query {
     pub(crate) fn system(options: DnsOptions) -> Query {
-        let permits = Semaphore::new(options.max_queries);
-        Query { servers: None, options, permits, built: Mutex::default() }
+        let (known, unknown) = (Semaphore::new(options.max_queries), Semaphore::new(options.max_first_queries));
+        Query { servers: None, options, known, unknown, waiting: AtomicUsize::new(0), built: Mutex::default() }
     }
 
     pub(crate) fn servers(servers: Vec<SocketAddr>, options: DnsOptions) -> Query {
         Query { servers: Some(servers), ..Query::system(options) }
     }
 
-    /// Looks `host` up. Errors with the reason when neither an address nor an authoritative absence is known.
-    pub(crate) async fn ask(&self, host: &str) -> Result<Found, String> {
-        let Ok(name) = Name::from_utf8(host) else {
-            return Ok(Found { ips: HostIps::NoSuchHost, valid: MAX_OTHER_TTL });
-        };
+    /// Looks `host` up; None when too many names wait. Errors with the reason when neither an address nor an
+    /// authoritative absence is known.
+    pub(crate) async fn ask(&self, host: &str, asking: Asking) -> Option<Result<Found, String>> {
+        let found = |ips, problem| Some(Ok(Found { ips, valid: MAX_OTHER_TTL, problem }));
+        let Ok(name) = Name::from_utf8(host) else { return found(HostIps::NoSuchHost, None) };
         let built = self.built();
         let listed = from_hosts(&built.hosts, &name);
         if !listed.is_empty() {
-            return Ok(Found { ips: ips(listed), valid: MAX_OTHER_TTL });
+            return found(ips(listed), None);
         }
-        let resolver = built.resolver.as_ref().map_err(String::clone)?;
-        let _permit = self.permits.acquire().await.map_err(|e| e.to_string())?;
+        let resolver = match &built.resolver {
+            Ok(resolver) => resolver,
+            Err(reason) => return Some(Err(reason.clone())),
+        };
+        let _permit = match asking {
+            Asking::Known => self.known.acquire().await,
+            Asking::Again => self.unknown.acquire().await,
+            Asking::First => {
+                let _place = Place::take(&self.waiting, self.options.max_waiting)?;
+                self.unknown.acquire().await
+            }
+        };
+        Some(self.walk(resolver, candidates(name, &built.search, built.ndots)).await)
+    }
+
+    /// Asks for one candidate after the other.
+    async fn walk(&self, resolver: &TokioResolver, candidates: Vec<Name>) -> Result<Found, String> {
         let (mut failure, mut empty, mut valid) = (None, false, MAX_OTHER_TTL);
-        for candidate in candidates(name, &built.search, built.ndots) {
+        for candidate in candidates {
             match addresses(resolver, candidate).await {
-                Ok(Answer::Ips(found, ttl)) => {
-                    return Ok(Found { ips: ips(found), valid: ttl.clamp(MIN_TTL, MAX_TTL) });
-                }
+                Ok(Answer::Ips(found, ttl)) => return Ok(self.allowed(found, ttl.clamp(MIN_TTL, MAX_TTL))),
                 Ok(Answer::Empty(ttl)) => (empty, valid) = (true, valid.min(ttl)),
                 Ok(Answer::Absent(ttl)) => valid = valid.min(ttl),
                 Err(reason) => failure = failure.or(Some(reason)),
             }
         }
         let ips = if empty { ips(Vec::new()) } else { HostIps::NoSuchHost };
-        failure.map_or(Ok(Found { ips, valid: valid.max(MIN_TTL) }), Err)
+        failure.map_or(Ok(Found { ips, valid: valid.max(MIN_TTL), problem: None }), Err)
+    }
+
+    /// The answer without the addresses that no server may give.
+    fn allowed(&self, found: Vec<IpAddr>, valid: Duration) -> Found {
+        let (denied, fine): (Vec<IpAddr>, Vec<IpAddr>) =
+            found.into_iter().partition(|ip| self.options.deny.denies(*ip));
+        let problem = denied.first().map(|ip| {
+            metrics::counter!("denied_addresses_total", "namer" => "/$/inet").increment(denied.len() as u64);
+            format!("{ip} is left out: DNS must not give such addresses (discovery.denyAddresses)")
+        });
+        Found { ips: ips(fine), valid, problem }
     }
 
     /// The resolver for the present configuration files.
@@ -135,6 +175,22 @@ impl Query {
         options.attempts = self.options.attempts.unwrap_or(options.attempts);
         let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         builder.with_options(options).build().map_err(|error| error.to_string())
+    }
+}
+
+/// A place among those who wait; left by drop.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Place<'_> {
+    fn take(waiting: &AtomicUsize, max: usize) -> Option<Place<'_>> {
+        let place = Place(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::Host;
+use crate::snapshot::{Snapshot, SnapshotOptions};
 use crate::system::SystemNamer;
 use crate::update::test_support::{eventually, until};
 use dtab::{Addr, Path, State};
@@ -50,10 +51,15 @@ impl Server {
     }
 
     fn resolver(&self) -> Arc<DnsResolver> {
-        let watch = WatchOptions { linger: Duration::from_millis(20), max_keys: 8, ..WatchOptions::default() };
+        DnsResolver::within(&Discovery::new(Handle::current()), &[self.address], self.options())
+    }
+
+    fn options(&self) -> DnsOptions {
+        let linger = Duration::from_millis(20);
+        let empty_grace = Duration::from_millis(100);
+        let watch = WatchOptions { linger, empty_grace, max_keys: 8, ..WatchOptions::default() };
         let timeout = Some(Duration::from_millis(300));
-        let options = DnsOptions { timeout, attempts: Some(1), watch, ..DnsOptions::default() };
-        DnsResolver::with_servers(&[self.address], options, Handle::current())
+        DnsOptions { timeout, attempts: Some(1), watch, ..DnsOptions::default() }
     }
 
     async fn asked_more(&self) {
@@ -203,6 +209,156 @@ async fn the_number_of_names_is_bounded() {
     let mut kept: Vec<_> = (0..9).map(|i| dns.lookup(&name(&format!("n{i}.test")))).collect();
     assert!(matches!(kept[8].get(), State::Failed(text) if text.contains("limit of 8")));
     server.asked_more().await;
+    kept.remove(0);
+    until(&mut kept[7], |s| *s == State::Ok(HostIps::NoSuchHost)).await;
+}
+
+/// Attacks N4 and N5: a scanner; each name is asked for, waited for shortly, and forgotten.
+#[tokio::test]
+async fn a_flood_of_unknown_names_costs_few_queries_and_little_memory() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+    let watch = WatchOptions { max_keys: 2000, ..WatchOptions::default() };
+    let options = DnsOptions { new_names_per_sec: 50, watch, ..server.options() };
+    let dns = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    let mut web = dns.lookup(&name("web.test"));
+    until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+    let (mut most, mut told) = (0, false);
+    let started = std::time::Instant::now();
+    for round in 0..1000 {
+        let _readers: Vec<_> = (0..100).map(|i| dns.lookup(&name(&format!("n{round}-{i}.test")))).collect();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        most = most.max(dns.table.len());
+        told = told || dns.report().iter().any(|watch| watch.state.contains("too many unknown names"));
+    }
+    let seconds = started.elapsed().as_secs() as usize + 2;
+    assert!(most <= 4100, "{most} names are watched");
+    assert!(told, "nobody is told that there are too many");
+    let asked = server.asked.load(Ordering::SeqCst);
+    assert!(asked <= 2 * 50 * seconds + 10 * seconds, "{asked} queries in {seconds} s");
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 2]], 1));
+    until(&mut web, |s| *s == ips(&["10.0.0.2"])).await;
+    eventually("nothing of it stays", || dns.report().len() == 1).await;
+}
+
+/// Attack N4: the rate of new names, and that a refused name has its turn.
+#[tokio::test]
+async fn new_names_beyond_the_rate_are_refused_and_have_their_turn_later() {
+    let server = Server::start().await;
+    let watch = WatchOptions { max_keys: 1000, ..WatchOptions::default() };
+    let options = DnsOptions { new_names_per_sec: 20, watch, ..server.options() };
+    let dns = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    let names: Vec<_> = (0..70).map(|i| format!("n{i}.test")).collect();
+    names.iter().for_each(|name| server.set(name, Zone::A(vec![[10, 0, 0, 1]], 60)));
+    let mut readers: Vec<_> = names.iter().map(|text| dns.lookup(&name(text))).collect();
+    let refused = || dns.report().iter().filter(|watch| watch.state.contains("too many unknown names")).count();
+    eventually("most are refused", || refused() >= 20).await;
+    // What a registry lists is not limited.
+    until(&mut dns.lookup_listed(&name("n69.test")), |s| *s == ips(&["10.0.0.1"])).await;
+    assert!(refused() > 0, "the others still wait");
+    for reader in &mut readers {
+        until(reader, |s| *s == ips(&["10.0.0.1"])).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_not_asked_for_twice_within_its_time() {
+    let server = Server::start().await;
+    let dns = server.resolver();
+    for _ in 0..5 {
+        until(&mut dns.lookup(&name("absent.test")), |s| *s == State::Ok(HostIps::NoSuchHost)).await;
+        eventually("the watch is gone", || dns.report().is_empty()).await;
+    }
+    assert_eq!(server.asked.load(Ordering::SeqCst), 1);
+    let mut reader = dns.lookup(&name("absent.test"));
+    server.set("absent.test", Zone::A(vec![[10, 0, 0, 1]], 60));
+    until(&mut reader, |s| *s == ips(&["10.0.0.1"])).await;
+}
+
+#[tokio::test]
+async fn names_that_wait_for_the_first_time_do_not_hold_up_what_is_known() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 0));
+    let watch = WatchOptions { max_keys: 1000, ..WatchOptions::default() };
+    let options = DnsOptions { max_first_queries: 2, max_waiting: 10, watch, ..server.options() };
+    let dns = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    let mut web = dns.lookup(&name("web.test"));
+    until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+    let names: Vec<_> = (0..100).map(|i| format!("n{i}.test")).collect();
+    names.iter().for_each(|name| server.set(name, Zone::Silent));
+    let mut readers: Vec<_> = names.iter().map(|text| dns.lookup(&name(text))).collect();
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 2]], 0));
+    until(&mut web, |s| *s == ips(&["10.0.0.2"])).await;
+    let waiting = readers.iter_mut().filter_map(|reader| (reader.get() == State::Pending).then_some(())).count();
+    assert!(waiting <= 12, "{waiting} wait");
+    assert!(dns.report().iter().any(|watch| watch.last_error.as_deref().is_some_and(|e| e.contains("try again"))));
+}
+
+/// Attack N6.
+#[tokio::test]
+async fn addresses_of_this_host_and_of_metadata_services_are_left_out() {
+    let server = Server::start().await;
+    server.set("mixed.test", Zone::A(vec![[169, 254, 169, 254], [10, 0, 0, 1], [127, 0, 0, 1]], 60));
+    server.set("evil.test", Zone::A(vec![[127, 0, 0, 1]], 60));
+    let dns = server.resolver();
+    let mut mixed = dns.lookup(&name("mixed.test"));
+    until(&mut mixed, |s| *s == ips(&["10.0.0.1"])).await;
+    let problem = dns.report()[0].last_error.clone().unwrap();
+    assert!(problem.contains("is left out"), "{problem}");
+    until(&mut dns.lookup(&name("evil.test")), |s| *s == ips(&[])).await;
+    let options = DnsOptions { deny: DenyList(Vec::new()), ..server.options() };
+    let open = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    until(&mut open.lookup(&name("evil.test")), |s| *s == ips(&["127.0.0.1"])).await;
+}
+
+/// Requirement P2.2.
+#[tokio::test]
+async fn a_restart_while_the_server_is_dead_serves_what_is_on_disk() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut discovery = Discovery::new(Handle::current());
+        let open = Snapshot::open(folder.path().to_owned(), SnapshotOptions::default(), &discovery.handle);
+        discovery.snapshot = Some(open.clone());
+        (open, DnsResolver::within(&discovery, &[server.address], server.options()))
+    };
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+    {
+        let (snapshot, dns) = start();
+        until(&mut dns.lookup(&name("web.test")), |s| *s == ips(&["10.0.0.1"])).await;
+        snapshot.flush();
+    }
+    for outage in [Zone::Broken, Zone::Silent] {
+        server.set("web.test", outage);
+        let (_snapshot, dns) = start();
+        let mut web = dns.lookup(&name("web.test"));
+        until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+        assert!(dns.report()[0].stale.is_some());
+        server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+        eventually("the value is fresh", || dns.report()[0].stale.is_none()).await;
+    }
+}
+
+/// Requirement P2.3.
+#[tokio::test]
+async fn an_empty_answer_after_an_outage_is_held_back() {
+    let server = Server::start().await;
+    server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+    let mut options = server.options();
+    options.watch.empty_grace = Duration::from_secs(2);
+    let dns = DnsResolver::within(&Discovery::new(Handle::current()), &[server.address], options);
+    let mut web = dns.lookup(&name("web.test"));
+    until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+    for (empty, believed) in [(Zone::Empty, ips(&[])), (Zone::Absent, State::Ok(HostIps::NoSuchHost))] {
+        server.set("web.test", Zone::Broken);
+        eventually("the outage is seen", || dns.report()[0].last_error.is_some()).await;
+        server.set("web.test", empty);
+        eventually("it is held back", || dns.report()[0].held).await;
+        assert_eq!(web.get(), ips(&["10.0.0.1"]));
+        until(&mut web, |s| *s == believed).await;
+        server.set("web.test", Zone::A(vec![[10, 0, 0, 1]], 1));
+        until(&mut web, |s| *s == ips(&["10.0.0.1"])).await;
+    }
 }
 
 #[tokio::test]

@@ -11,10 +11,11 @@ use crate::addresses;
 use crate::dns::{DnsResolver, HostIps};
 use crate::folders::FolderEvents;
 use crate::fs_file::{File, FileSource, Line};
-use crate::fs_list::{FolderSource, Kind, Listing, Rel, list};
+use crate::fs_list::{FolderSource, Kind, Listing, Looks, Rel, list};
 use crate::host::Host;
 use crate::update::{Work, any_of, change, follow};
 use crate::watch::{WatchOptions, WatchReport, WatchTable};
+use crate::watches::Discovery;
 use dtab::{Activity, Addr, AddrSet, Address, BoundName, BoxFuture, Name, NameTree, Namer, Path, State};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -59,7 +60,7 @@ impl FsNamer {
     /// A namer at `prefix` (with its `/#`) over the folder `root`. Host names in files go through `dns`; all tasks run
     /// on `handle`. Errors when `root` is not a folder now; it may vanish and come back later.
     pub fn new(prefix: Path, root: PathBuf, dns: Arc<DnsResolver>, handle: Handle) -> Result<FsNamer, FsError> {
-        FsNamer::with_options(prefix, root, dns, WatchOptions::default(), handle)
+        FsNamer::within(&Discovery::new(handle), prefix, root, dns)
     }
 
     /// The same with other numbers for the watches on folders and files.
@@ -70,19 +71,35 @@ impl FsNamer {
         options: WatchOptions,
         handle: Handle,
     ) -> Result<FsNamer, FsError> {
+        FsNamer::within(&Discovery { watch: options, ..Discovery::new(handle) }, prefix, root, dns)
+    }
+
+    /// The same as a part of `discovery`. With a snapshot on disk `root` may be missing at start: then the names of the
+    /// snapshot serve until it appears.
+    pub fn within(
+        discovery: &Discovery,
+        prefix: Path,
+        root: PathBuf,
+        dns: Arc<DnsResolver>,
+    ) -> Result<FsNamer, FsError> {
         let root = std::path::absolute(&root).unwrap_or(root);
-        if !root.is_dir() {
-            return Err(FsError::NotAFolder(root));
+        match std::fs::metadata(&root) {
+            Ok(meta) if meta.is_dir() => {}
+            Err(error) if discovery.snapshot.is_some() => {
+                tracing::warn!("rootDir {} cannot be read: {error}; the names on disk serve", root.display());
+            }
+            _ => return Err(FsError::NotAFolder(root)),
         }
-        let events = FolderEvents::new();
-        let folders = FolderSource { root: root.clone(), events: events.clone() };
-        let files = FileSource { root: root.clone(), events };
+        let (events, looks) = (FolderEvents::new(), Looks::new());
+        let folders = FolderSource { root: root.clone(), events: events.clone(), looks: looks.clone() };
+        let files = FileSource { root: root.clone(), events, looks };
+        let (namer, options) = (prefix.to_string(), &discovery.watch);
         let tables = Tables {
-            folders: WatchTable::new(folders, options.clone(), handle.clone()),
-            files: WatchTable::new(files, options, handle.clone()),
+            folders: WatchTable::within(discovery, &namer, "folders", folders, options.clone()),
+            files: WatchTable::within(discovery, &namer, "files", files, options.clone()),
             dns,
         };
-        Ok(FsNamer { prefix, root, tables, handle })
+        Ok(FsNamer { prefix, root, tables, handle: discovery.handle.clone() })
     }
 
     /// All names at this moment, as paths below the prefix, sorted; at most 10 000, from at most 10 000 folders. Reads
@@ -307,7 +324,7 @@ impl Resolve {
             match &line.host {
                 Host::Ip(ip) => add(*ip),
                 Host::Name(name) => match states.entry(name.clone()).or_insert_with(|| {
-                    let ips = before.remove(name).unwrap_or_else(|| self.walk.tables.dns.lookup(name));
+                    let ips = before.remove(name).unwrap_or_else(|| self.walk.tables.dns.lookup_listed(name));
                     self.hosts.entry(name.clone()).or_insert(ips).get()
                 }) {
                     State::Ok(HostIps::Ips(ips)) => ips.iter().copied().for_each(add),

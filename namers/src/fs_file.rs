@@ -3,10 +3,11 @@
 //! Not for: which files exist (see `fs_list`) or resolving the host names in them (see `fs`).
 
 use crate::folders::FolderEvents;
-use crate::fs_list::{POLL, POLL_ABSENT, Rel, SETTLE, blocking, gone};
+use crate::fs_list::{Looks, POLL, POLL_ABSENT, Rel, SETTLE, gone};
 use crate::host::Host;
 use crate::watch::{Source, SourceError, Watched};
 use dtab::BoxFuture;
+use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +34,12 @@ pub(crate) struct Line {
     pub(crate) port: u16,
     /// Finite, not negative; 1.0 when not written.
     pub(crate) weight: f64,
+}
+
+impl Line {
+    fn is_sound(&self) -> bool {
+        self.port > 0 && self.weight.is_finite() && self.weight >= 0.0
+    }
 }
 
 /// The well-formed lines of a file.
@@ -79,15 +86,24 @@ fn line(code: &str) -> Option<Line> {
         _ => return None,
     };
     let port = port.bytes().all(|b| b.is_ascii_digit()).then(|| port.parse::<u16>().ok()).flatten()?;
-    let sound = port > 0 && weight.is_finite() && weight >= 0.0 && !host.contains('\u{fffd}');
-    sound.then_some(())?;
-    Some(Line { host: Host::parse(host)?, port, weight })
+    (!host.contains('\u{fffd}')).then_some(())?;
+    let line = Line { host: Host::parse(host)?, port, weight };
+    line.is_sound().then_some(line)
 }
 
 /// Watches files below `root`.
 pub(crate) struct FileSource {
     pub(crate) root: PathBuf,
     pub(crate) events: Arc<FolderEvents>,
+    pub(crate) looks: Looks,
+}
+
+impl FileSource {
+    fn reader(&self, key: &Rel) -> Reader {
+        let path = key.under(&self.root);
+        let folder = path.parent().unwrap_or(&self.root).to_owned();
+        Reader { path, folder, events: self.events.clone(), looks: self.looks.clone(), known: None }
+    }
 }
 
 /// A file as its readers see it; None when it is certainly gone.
@@ -95,10 +111,41 @@ pub(crate) type File = Option<Lines>;
 
 impl Source<Rel, File> for FileSource {
     fn run(&self, key: Rel, out: Watched<File>) -> BoxFuture<'static, Result<(), SourceError>> {
-        let path = key.under(&self.root);
-        let folder = path.parent().unwrap_or(&self.root).to_owned();
-        let reader = Reader { path, folder, events: self.events.clone(), known: None };
-        Box::pin(watch(reader, out))
+        Box::pin(watch(self.reader(&key), out))
+    }
+
+    fn relist(&self, key: Rel) -> Option<BoxFuture<'static, Result<File, SourceError>>> {
+        let reader = self.reader(&key);
+        Some(Box::pin(async move {
+            let content = reader.look(None).await?.map_err(SourceError)?.map(|known| known.content);
+            match content {
+                Some(Content { lines, problem: Some(problem) }) if lines.is_empty() => Err(SourceError(problem)),
+                content => Ok(content.map(|content| content.lines)),
+            }
+        }))
+    }
+
+    fn is_empty(&self, value: &File) -> bool {
+        value.as_ref().is_none_or(|lines| lines.is_empty())
+    }
+
+    fn save(&self, value: &File) -> Option<Value> {
+        let lines = value.as_ref()?.iter().map(|line| json!([line.host.to_string(), line.port, line.weight]));
+        Some(lines.collect())
+    }
+
+    fn restore(&self, saved: &Value) -> Option<File> {
+        let line = |saved: &Value| {
+            let [host, port, weight] = saved.as_array()?.as_slice() else { return None };
+            let line = Line {
+                host: Host::parse(host.as_str()?)?,
+                port: u16::try_from(port.as_u64()?).ok()?,
+                weight: weight.as_f64()?,
+            };
+            line.is_sound().then_some(line)
+        };
+        let lines: Option<Vec<Line>> = saved.as_array()?.iter().map(line).collect();
+        Some(Some(lines?.into()))
     }
 }
 
@@ -145,6 +192,7 @@ struct Reader {
     path: PathBuf,
     folder: PathBuf,
     events: Arc<FolderEvents>,
+    looks: Looks,
     known: Option<Known>,
 }
 
@@ -175,15 +223,15 @@ impl Reader {
 
     async fn look(&self, known: Option<Known>) -> Result<Result<Option<Known>, String>, SourceError> {
         let (path, folder, events) = (self.path.clone(), self.folder.clone(), self.events.clone());
-        blocking(move || {
+        let look = move || {
             events.arm(&folder);
             match read(&path, known) {
                 Ok(seen) => Ok(Some(seen)),
                 Err(_) if gone(&path) => Ok(None),
                 Err(reason) => Err(reason),
             }
-        })
-        .await
+        };
+        self.looks.blocking(look).await
     }
 }
 
@@ -223,13 +271,7 @@ mod tests {
 
     fn parsed(text: &str) -> (Vec<(String, u16, f64)>, Option<String>) {
         let content = parse(text.as_bytes());
-        let shown = |line: &Line| {
-            let host = match &line.host {
-                Host::Ip(ip) => ip.to_string(),
-                Host::Name(name) => name.to_string(),
-            };
-            (host, line.port, line.weight)
-        };
+        let shown = |line: &Line| (line.host.to_string(), line.port, line.weight);
         (content.lines.iter().map(shown).collect(), content.problem)
     }
 

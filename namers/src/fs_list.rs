@@ -6,14 +6,17 @@
 use crate::folders::FolderEvents;
 use crate::watch::{Source, SourceError, Watched};
 use dtab::BoxFuture;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How often a folder or file is looked at without an event.
 pub(crate) const POLL: Duration = Duration::from_secs(1);
@@ -114,49 +117,127 @@ fn kind(entry: &std::fs::DirEntry) -> Option<Kind> {
 pub(crate) struct FolderSource {
     pub(crate) root: PathBuf,
     pub(crate) events: Arc<FolderEvents>,
+    pub(crate) looks: Looks,
 }
 
 impl Source<Rel, Listing> for FolderSource {
     fn run(&self, key: Rel, out: Watched<Listing>) -> BoxFuture<'static, Result<(), SourceError>> {
         Box::pin(watch(key.under(&self.root), self.clone(), out))
     }
+
+    fn relist(&self, key: Rel) -> Option<BoxFuture<'static, Result<Listing, SourceError>>> {
+        let (folder, source) = (key.under(&self.root), self.clone());
+        Some(Box::pin(async move {
+            let seen = source.look(&folder).await?.map_err(SourceError)?;
+            Ok(seen.map(|seen| seen.listing).unwrap_or_default())
+        }))
+    }
+
+    fn is_empty(&self, value: &Listing) -> bool {
+        value.0.is_empty()
+    }
+
+    /// Names that are not UTF-8 are left out: they are not there while only the disk knows them.
+    fn save(&self, value: &Listing) -> Option<Value> {
+        let entry = |(name, kind): (&OsStr, Kind)| {
+            let folder = Value::Bool(kind == Kind::Folder);
+            Some((name.to_str()?.to_owned(), folder))
+        };
+        Some(Value::Object(value.entries().filter_map(entry).collect()))
+    }
+
+    fn restore(&self, saved: &Value) -> Option<Listing> {
+        let entry = |(name, folder): (&String, &Value)| {
+            // What is joined into a path must be one visible name, whoever wrote the file.
+            let one = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+            let kind = if folder.as_bool()? { Kind::Folder } else { Kind::File };
+            one.then(|| (OsString::from(name), kind))
+        };
+        let entries: Option<BTreeMap<OsString, Kind>> = saved.as_object()?.iter().map(entry).collect();
+        Some(Listing(Arc::new(entries?)))
+    }
+}
+
+/// A folder at one moment.
+struct Seen {
+    listing: Listing,
+    device: u64,
+    inode: u64,
 }
 
 async fn watch(folder: PathBuf, source: FolderSource, out: Watched<Listing>) -> Result<(), SourceError> {
     let mut changes = source.events.watch(folder.clone());
-    let mut known = Listing::default();
+    let mut known: Option<Seen> = None;
     loop {
         let mut seen = source.look(&folder).await?;
-        if matches!(&seen, Ok(Some(listing)) if known.lost(listing)) {
+        if let (Ok(Some(seen_now)), Some(known)) = (&seen, &known)
+            && known.listing.lost(&seen_now.listing)
+        {
             tokio::time::sleep(SETTLE).await;
             seen = source.look(&folder).await?;
         }
         let poll = if matches!(seen, Ok(Some(_))) { POLL } else { POLL_ABSENT };
         match seen {
-            Ok(listing) => {
-                known = listing.unwrap_or_default();
-                out.ok(known.clone());
+            Ok(None) => {
+                known = None;
+                out.ok(Listing::default());
             }
+            Ok(Some(seen)) => match seen.after(known.as_ref()) {
+                Emptied::Unmounted => out.failed(&format!(
+                    "{} is on another file system now, and empty: is it not mounted? The names before stay",
+                    folder.display()
+                )),
+                Emptied::Replaced => out.ok_anew(seen.listing),
+                Emptied::No => {
+                    out.ok(seen.listing.clone());
+                    known = Some(seen);
+                }
+            },
             Err(reason) => out.failed(&reason),
         }
         changes.changed(poll).await;
     }
 }
 
+/// How a folder came to be empty.
+enum Emptied {
+    No,
+    /// It is another folder of the same name.
+    Replaced,
+    /// It is one of another file system.
+    Unmounted,
+}
+
+impl Seen {
+    fn after(&self, known: Option<&Seen>) -> Emptied {
+        match known {
+            Some(known) if !self.listing.0.is_empty() || known.listing.0.is_empty() => Emptied::No,
+            Some(known) if known.device != self.device => Emptied::Unmounted,
+            Some(known) if known.inode != self.inode => Emptied::Replaced,
+            _ => Emptied::No,
+        }
+    }
+}
+
 impl FolderSource {
     /// The listing; None when the folder is certainly gone.
-    async fn look(&self, folder: &Path) -> Result<Result<Option<Listing>, String>, SourceError> {
+    async fn look(&self, folder: &Path) -> Result<Result<Option<Seen>, String>, SourceError> {
         let (folder, source) = (folder.to_owned(), self.clone());
-        blocking(move || {
+        let look = move || {
             source.events.arm(&folder);
-            match list(&folder) {
-                Ok(listing) => Ok(Some(listing)),
+            match see(&folder) {
+                Ok(seen) => Ok(Some(seen)),
                 Err(_) if folder != source.root && gone(&folder) => Ok(None),
                 Err(reason) => Err(reason),
             }
-        })
-        .await
+        };
+        self.looks.blocking(look).await
     }
+}
+
+fn see(folder: &Path) -> Result<Seen, String> {
+    let meta = std::fs::metadata(folder).map_err(|error| format!("cannot list {}: {error}", folder.display()))?;
+    Ok(Seen { listing: list(folder)?, device: meta.dev(), inode: meta.ino() })
 }
 
 /// True when `path` does not exist in a folder that does: removed, and not out of reach together with its surroundings.
@@ -165,7 +246,28 @@ pub(crate) fn gone(path: &Path) -> bool {
     absent && path.parent().is_some_and(Path::is_dir)
 }
 
+/// File IO under way at once, of one namer: a file system that hangs holds so many threads, and no more.
+const MAX_LOOKS: usize = 32;
+
 /// Runs file IO off the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SourceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| SourceError(error.to_string()))
+#[derive(Clone)]
+pub(crate) struct Looks(Arc<Semaphore>);
+
+impl Looks {
+    pub(crate) fn new() -> Looks {
+        Looks(Arc::new(Semaphore::new(MAX_LOOKS)))
+    }
+
+    /// Runs `work`, once it is its turn. Whoever gives up waiting leaves it running.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let permit = self.0.clone().acquire_owned().await.map_err(|error| SourceError(error.to_string()))?;
+        let ran = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        ran.await.map_err(|error| SourceError(error.to_string()))
+    }
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::dns::DnsOptions;
+use crate::snapshot::{Snapshot, SnapshotOptions};
 use crate::update::test_support::{eventually, until};
+use crate::watch::Source;
 use std::fs;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
@@ -319,4 +321,103 @@ async fn dropped_readers_end_every_watch() {
     assert_eq!(keys, ["/", "/a/", "/a/web"]);
     drop((tree, addr));
     eventually("nothing is watched", || disco.namer.report().is_empty()).await;
+}
+
+/// Requirement P1.3: an edit that neither wakes the watch nor shows in length and time.
+#[tokio::test]
+async fn an_edit_that_hides_is_found_by_a_list_and_counted() {
+    let outer = tempfile::tempdir().unwrap();
+    let (root, elsewhere) = (outer.path().join("disco"), outer.path().join("elsewhere"));
+    fs::create_dir(&root).unwrap();
+    fs::write(&elsewhere, "10.0.0.1 80\n").unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(60);
+    let keep_time = || fs::File::options().write(true).open(&elsewhere).unwrap().set_modified(old).unwrap();
+    keep_time();
+    symlink(&elsewhere, root.join("web")).unwrap();
+    let dns = DnsResolver::with_servers(&[], DnsOptions::default(), Handle::current());
+    let options = WatchOptions { relist: Duration::from_millis(500), ..WatchOptions::default() };
+    let namer = FsNamer::with_options(path("/#/fs"), root, dns, options, Handle::current()).unwrap();
+    let mut addr = namer.resolve(&path("/#/fs/web"));
+    until(&mut addr, |s| *s == at(&["10.0.0.1:80"])).await;
+    fs::write(&elsewhere, "10.0.0.2 80\n").unwrap();
+    keep_time();
+    until(&mut addr, |s| *s == at(&["10.0.0.2:80"])).await;
+    assert!(namer.report().iter().any(|watch| watch.restarts == 1), "{:?}", namer.report());
+}
+
+/// A namer over this root and this folder of state.
+fn on_disk(root: &std::path::Path, state: &std::path::Path) -> Result<(FsNamer, Arc<Snapshot>), FsError> {
+    let snapshot = Snapshot::open(state.to_owned(), SnapshotOptions::default(), &Handle::current());
+    let discovery = Discovery { snapshot: Some(snapshot.clone()), ..Discovery::new(Handle::current()) };
+    let dns = DnsResolver::within(&discovery, &["127.0.0.1:9".parse().unwrap()], DnsOptions::default());
+    FsNamer::within(&discovery, path("/#/fs"), root.to_owned(), dns).map(|namer| (namer, snapshot))
+}
+
+/// Requirement P2.2.
+#[tokio::test]
+async fn a_restart_without_the_root_serves_what_is_on_disk() {
+    let outer = tempfile::tempdir().unwrap();
+    let (root, state) = (outer.path().join("disco"), outer.path().join("state"));
+    fs::create_dir_all(root.join("prod")).unwrap();
+    for name in ["web", "prod/api", "gone"] {
+        fs::write(root.join(name), "10.0.0.1 80 * 0.5\n").unwrap();
+    }
+    {
+        let (namer, snapshot) = on_disk(&root, &state).unwrap();
+        for name in ["/web", "/prod/api", "/gone"] {
+            let mut tree = namer.lookup(&path(name));
+            until(&mut tree, |s| matches!(s, State::Ok(NameTree::Leaf(_)))).await;
+            let mut addr = namer.resolve(&path("/#/fs").concat(&path(name)));
+            until(&mut addr, |s| matches!(s, State::Ok(Addr::Bound(_)))).await;
+        }
+        snapshot.flush();
+    }
+    fs::remove_file(root.join("gone")).unwrap();
+    {
+        let (namer, _snapshot) = on_disk(&root, &state).unwrap();
+        until(&mut namer.lookup(&path("/gone")), |s| *s == neg()).await;
+    }
+    let away = outer.path().join("away");
+    fs::rename(&root, &away).unwrap();
+    let (namer, _snapshot) = on_disk(&root, &state).unwrap();
+    for name in ["/web", "/prod/api"] {
+        until(&mut namer.lookup(&path(name)), |s| matches!(s, State::Ok(NameTree::Leaf(_)))).await;
+    }
+    let mut web = namer.resolve(&path("/#/fs/web"));
+    until(&mut web, |s| matches!(s, State::Ok(Addr::Bound(set)) if set.addresses[0].weight == 0.5)).await;
+    assert!(namer.report().iter().all(|watch| watch.stale.is_some()), "{:?}", namer.report());
+    fs::write(away.join("web"), "10.0.0.2 80\n").unwrap();
+    fs::rename(&away, &root).unwrap();
+    until(&mut web, |s| *s == at(&["10.0.0.2:80"])).await;
+    until(&mut namer.lookup(&path("/gone")), |s| *s == neg()).await;
+}
+
+#[tokio::test]
+async fn what_is_on_disk_cannot_name_a_file_elsewhere() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().join("disco");
+    let source = FolderSource { root, events: FolderEvents::new(), looks: Looks::new() };
+    let restored = |saved: serde_json::Value| source.restore(&saved).is_some();
+    assert!(restored(serde_json::json!({ "web": false, "prod": true })));
+    for name in ["..", ".", "../x", "a/b", "", ".hidden", "a\0"] {
+        assert!(!restored(serde_json::json!({ name: false })), "{name}");
+    }
+    assert!(!restored(serde_json::json!(["web"])) && !restored(serde_json::json!({ "web": 1 })));
+}
+
+/// Requirement P2.3: the root is another folder, and empty: not all names are gone at once.
+#[tokio::test]
+async fn a_root_that_is_replaced_by_an_empty_one_is_not_believed_at_once() {
+    let disco = Disco::new(&[("web", "10.0.0.1 80\n")]);
+    let mut tree = disco.lookup("/web");
+    until(&mut tree, |s| *s == leaf("/web", "/")).await;
+    let (root, empty) = (disco.root(), disco.outer.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    fs::rename(&root, disco.outer.path().join("away")).unwrap();
+    fs::rename(&empty, &root).unwrap();
+    eventually("it is held back", || disco.namer.report().iter().any(|watch| watch.held)).await;
+    assert_eq!(tree.get(), leaf("/web", "/"));
+    disco.write("web", "10.0.0.2 80\n");
+    until(&mut disco.resolve("/web"), |s| *s == at(&["10.0.0.2:80"])).await;
+    assert_eq!(tree.get(), leaf("/web", "/"));
 }

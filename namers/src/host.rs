@@ -2,6 +2,7 @@
 //!
 //! Called by the system namer and the file-system namer. Not for: asking DNS (see `dns`).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -12,6 +13,16 @@ pub enum Host {
     Ip(IpAddr),
     /// A name for DNS, in lower case.
     Name(Arc<str>),
+}
+
+impl fmt::Display for Host {
+    /// As [`Host::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Ip(ip) => ip.fmt(f),
+            Host::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 impl Host {

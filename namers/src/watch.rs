@@ -1,20 +1,26 @@
 //! [`WatchTable`]: the one generic struct under all namers: *key → stream of values*.
 //!
 //! A [`Source`] knows how to watch one key. The table owns the rest: one task per live key however many readers, back-off
-//! after errors, last-known-good, ages for the admin pages, unsubscribe by drop, a bound on the number of keys, and
-//! containment of panics. Called by the namers of this crate. Not for: what a key or a value means.
+//! after errors, last-known-good in memory and on disk, a bound on silence, a list now and then that finds what the watch
+//! has missed, ages for the admin pages, unsubscribe by drop, a bound on the number of keys, and containment of panics.
+//! Called by the namers of this crate. Not for: what a key or a value means.
 
-use dtab::{Activity, BoxFuture, Publisher, State};
+use crate::supervise::supervise;
+use crate::watched::{Rules, WatchSums};
+use crate::watches::{Discovery, WatchList};
+use dtab::{Activity, BoxFuture, State};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+
+pub(crate) use crate::supervise::panic_text;
+pub use crate::watched::{WatchReport, Watched};
 
 /// What a key of a table must be.
 pub trait Key: Clone + Eq + Hash + Display + Send + Sync + 'static {}
@@ -29,8 +35,30 @@ pub trait Source<K, V>: Send + Sync + 'static {
     /// Watches `key` and reports through `out` until the future is dropped.
     ///
     /// `Ok(())` means that the last value reported will never change; the entry stays until nobody reads it. An error is
-    /// reported like [`Watched::failed`] and the watch is started again after a back-off.
+    /// reported like [`Watched::failed`] and the watch is started again after a back-off. So is one that reports nothing
+    /// for longer than [`WatchOptions::silent_after`] without having said so by [`Watched::quiet_for`].
     fn run(&self, key: K, out: Watched<V>) -> BoxFuture<'static, Result<(), SourceError>>;
+
+    /// The value of `key` now, found without the watch: its differences from the watched value are drift (requirements
+    /// P1.3). None, the default, for sources that ask anew each time anyway.
+    fn relist(&self, _key: K) -> Option<BoxFuture<'static, Result<V, SourceError>>> {
+        None
+    }
+
+    /// True for a value that says that nothing is there. Default: no value does.
+    fn is_empty(&self, _value: &V) -> bool {
+        false
+    }
+
+    /// The value for the snapshot on disk; None when it is not to be kept. Default none.
+    fn save(&self, _value: &V) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// The value of [`Source::save`]; None when it is not one. Must not trust what it reads. Default none.
+    fn restore(&self, _saved: &serde_json::Value) -> Option<V> {
+        None
+    }
 }
 
 /// Why a watch ended. The text is for the operator: what failed and for which name.
@@ -43,130 +71,38 @@ pub struct SourceError(pub String);
 pub struct WatchOptions {
     /// How long a key without readers is kept. Default 5 s.
     pub linger: Duration,
-    /// Live keys at most; a further key is answered Failed. Default 100 000.
+    /// The same for a key without a value, or with an empty one. Default 5 s.
+    pub negative_linger: Duration,
+    /// Live keys at most. A further key takes the room of the longest unread one; when all are read it is Failed until
+    /// there is room. Default 100 000.
     pub max_keys: usize,
     /// First back-off after an error; doubles with each error in a row. The wait is drawn evenly from half of the
     /// back-off to all of it. Default 100 ms. A success resets it.
     pub min_backoff: Duration,
     /// Largest back-off. Default 5 s.
     pub max_backoff: Duration,
+    /// A source that reports nothing for so long is started again. Default 60 s; zero for never.
+    pub silent_after: Duration,
+    /// How often the watched value is compared with a list. Default 60 s; zero for never.
+    pub relist: Duration,
+    /// How long an empty answer is held back, in place of a value and after a failure or a start. Default 5 s.
+    pub empty_grace: Duration,
+    /// The first answer of a source may take so long before a value from disk stands in. Default 1 s.
+    pub first_answer: Duration,
 }
 
 impl Default for WatchOptions {
     fn default() -> WatchOptions {
         WatchOptions {
             linger: Duration::from_secs(5),
+            negative_linger: Duration::from_secs(5),
             max_keys: 100_000,
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(5),
-        }
-    }
-}
-
-/// One live key, as admin state pages show it (requirements P1.2).
-#[derive(Debug, Clone, PartialEq)]
-pub struct WatchReport {
-    /// The key, printed.
-    pub key: String,
-    /// `pending`, `ok` or `failed: <reason>`.
-    pub state: String,
-    /// Since the source last reported anything; None before the first report.
-    pub age: Option<Duration>,
-    /// Since the source last reported success; None before the first one.
-    pub last_success: Option<Duration>,
-    /// What is wrong now, also beside a good value; None when the last report was a plain success.
-    pub last_error: Option<String>,
-    /// Number of readers; 0 while the key lingers.
-    pub watchers: usize,
-}
-
-#[derive(Default)]
-struct Health {
-    event: Option<Instant>,
-    success: Option<Instant>,
-    error: Option<String>,
-    failures: u32,
-}
-
-/// The source's side of one key: where it reports what it sees.
-pub struct Watched<V> {
-    name: Arc<str>,
-    publisher: Publisher<V>,
-    health: Arc<Mutex<Health>>,
-}
-
-impl<V: Clone> Clone for Watched<V> {
-    fn clone(&self) -> Watched<V> {
-        Watched { name: self.name.clone(), publisher: self.publisher.clone(), health: self.health.clone() }
-    }
-}
-
-impl<V: Val> Watched<V> {
-    /// The value, as seen now. An equal value only renews the age.
-    pub fn ok(&self, value: V) {
-        self.succeeded(None);
-        self.publisher.publish(State::Ok(value));
-    }
-
-    /// The value, as seen now, beside something wrong that the operator should know (a malformed line among good ones).
-    pub fn ok_but(&self, value: V, problem: &str) {
-        self.succeeded(Some(problem));
-        self.publisher.publish(State::Ok(value));
-    }
-
-    /// The value cannot be seen now. A value seen before stays (last-known-good); otherwise the state is Failed.
-    pub fn failed(&self, reason: &str) {
-        {
-            let mut health = self.health.lock();
-            health.event = Some(Instant::now());
-            health.failures = health.failures.saturating_add(1);
-            self.note(&mut health, Some(reason));
-        }
-        if !self.is_ok() {
-            self.publisher.publish(State::Failed(reason.into()));
-        }
-    }
-
-    /// True when a value has been seen.
-    pub fn is_ok(&self) -> bool {
-        matches!(self.publisher.state(), State::Ok(_))
-    }
-
-    fn succeeded(&self, problem: Option<&str>) {
-        let mut health = self.health.lock();
-        let now = Some(Instant::now());
-        health.event = now;
-        health.success = now;
-        health.failures = 0;
-        self.note(&mut health, problem);
-    }
-
-    /// Remembers the problem; logs when it is new.
-    fn note(&self, health: &mut Health, problem: Option<&str>) {
-        if health.error.as_deref() == problem {
-            return;
-        }
-        match problem {
-            Some(problem) => tracing::warn!(watch = %self.name, "{problem}"),
-            None => tracing::info!(watch = %self.name, "recovered"),
-        }
-        health.error = problem.map(str::to_owned);
-    }
-
-    fn report(&self) -> WatchReport {
-        let health = self.health.lock();
-        let state = match self.publisher.state() {
-            State::Pending => "pending".to_owned(),
-            State::Ok(_) => "ok".to_owned(),
-            State::Failed(reason) => format!("failed: {reason}"),
-        };
-        WatchReport {
-            key: self.name.to_string(),
-            state,
-            age: health.event.map(|at| at.elapsed()),
-            last_success: health.success.map(|at| at.elapsed()),
-            last_error: health.error.clone(),
-            watchers: self.publisher.watchers(),
+            silent_after: Duration::from_secs(60),
+            relist: Duration::from_secs(60),
+            empty_grace: Duration::from_secs(5),
+            first_answer: Duration::from_secs(1),
         }
     }
 }
@@ -182,43 +118,93 @@ impl<K, V> Clone for WatchTable<K, V> {
     }
 }
 
-struct Shared<K, V> {
-    source: Box<dyn Source<K, V>>,
-    options: WatchOptions,
+pub(crate) struct Shared<K, V> {
+    pub(crate) source: Arc<dyn Source<K, V>>,
+    pub(crate) options: WatchOptions,
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) live: Mutex<Live<K, V>>,
+    rules: Arc<Rules<V>>,
+    table: &'static str,
     handle: Handle,
-    live: Mutex<HashMap<K, Watched<V>>>,
+}
+
+/// The keys of a table, those that wait for room included.
+pub(crate) struct Live<K, V> {
+    keys: HashMap<K, Entry<V>>,
+    /// Keys without readers, the longest first. One that is read again stays until it is looked at.
+    lingering: BTreeMap<u64, K>,
+    next: u64,
+    /// With so many keys, those without readers go at once.
+    crowded: usize,
+}
+
+struct Entry<V> {
+    watched: Watched<V>,
+    task: AbortHandle,
+    lingers: Option<u64>,
 }
 
 impl<K: Key, V: Val> WatchTable<K, V> {
-    /// An empty table; all its tasks run on `handle`.
+    /// An empty table; all its tasks run on `handle`. It has no part in metrics and no place on disk.
     pub fn new(source: impl Source<K, V>, options: WatchOptions, handle: Handle) -> WatchTable<K, V> {
-        let live = Mutex::new(HashMap::new());
-        WatchTable { shared: Arc::new(Shared { source: Box::new(source), options, handle, live }) }
+        WatchTable::build("", "", Arc::new(source), options, &Discovery::new(handle))
+    }
+
+    /// An empty table of `namer`, which has one table of this name at most, as a part of `discovery`.
+    pub fn within(
+        discovery: &Discovery,
+        namer: &str,
+        table: &'static str,
+        source: impl Source<K, V>,
+        options: WatchOptions,
+    ) -> WatchTable<K, V> {
+        let made = WatchTable::build(namer, table, Arc::new(source), options, discovery);
+        discovery.watches.add(made.shared.clone());
+        made
+    }
+
+    fn build(
+        namer: &str,
+        table: &'static str,
+        source: Arc<dyn Source<K, V>>,
+        options: WatchOptions,
+        discovery: &Discovery,
+    ) -> WatchTable<K, V> {
+        let disk = discovery.snapshot.clone().map(|snapshot| (snapshot, format!("{namer} {table}")));
+        let rules = Arc::new(Rules::new(namer.into(), &source, &options, disk));
+        let room = Arc::new(Semaphore::new(options.max_keys.min(Semaphore::MAX_PERMITS)));
+        let live = Mutex::new(Live { keys: HashMap::new(), lingering: BTreeMap::new(), next: 0, crowded: 0 });
+        let handle = discovery.handle.clone();
+        WatchTable { shared: Arc::new(Shared { source, options, room, live, rules, table, handle }) }
     }
 
     /// The value of `key` over time. The first reader starts the watch; it ends when the last has been gone for the
-    /// linger. Callable from any thread. Failed for ever when the table is full.
+    /// linger. Callable from any thread. Failed while the table is full of keys that are read.
     pub fn get(&self, key: &K) -> Activity<V> {
-        let mut live = self.shared.live.lock();
-        if let Some(watched) = live.get(key) {
-            return watched.publisher.subscribe();
-        }
-        if live.len() >= self.shared.options.max_keys {
-            let limit = self.shared.options.max_keys;
-            let text = format!("cannot watch {key}: the limit of {limit} watched names is reached");
-            return Activity::constant(State::Failed(text.into()));
+        let shared = &self.shared;
+        let mut live = shared.live.lock();
+        if let Some(entry) = live.keys.get(key) {
+            return entry.watched.publisher.subscribe();
         }
         let (publisher, activity) = Activity::channel();
-        let watched = Watched { name: key.to_string().into(), publisher, health: Arc::default() };
-        live.insert(key.clone(), watched.clone());
-        drop(live);
-        self.shared.handle.spawn(supervise(self.shared.clone(), key.clone(), watched));
+        let watched = Watched::new(key.to_string().into(), publisher, shared.rules.clone());
+        let room = shared.room.clone().try_acquire_owned().ok();
+        if room.is_none() {
+            shared.make_room(&mut live, &watched);
+        }
+        let task = self.spawn(key, &watched, room);
+        live.keys.insert(key.clone(), Entry { watched, task, lingers: None });
         activity
     }
 
-    /// Number of live keys, those that linger included.
+    fn spawn(&self, key: &K, watched: &Watched<V>, room: Option<OwnedSemaphorePermit>) -> AbortHandle {
+        let supervised = supervise(self.shared.clone(), key.clone(), watched.clone(), room);
+        self.shared.handle.spawn(supervised).abort_handle()
+    }
+
+    /// Number of live keys, those that linger or wait for room included.
     pub fn len(&self) -> usize {
-        self.shared.live.lock().len()
+        self.shared.live.lock().keys.len()
     }
 
     /// True without live keys.
@@ -228,68 +214,104 @@ impl<K: Key, V: Val> WatchTable<K, V> {
 
     /// All live keys, sorted by their print.
     pub fn report(&self) -> Vec<WatchReport> {
-        let live: Vec<Watched<V>> = self.shared.live.lock().values().cloned().collect();
-        let mut reports: Vec<WatchReport> = live.iter().map(Watched::report).collect();
+        self.shared.report()
+    }
+}
+
+impl<K: Key, V: Val> Shared<K, V> {
+    /// Gives up the longest unread key; tells the reader of the new one when there is none.
+    fn make_room(&self, live: &mut Live<K, V>, watched: &Watched<V>) {
+        self.rules.count("watch_table_full_total");
+        if live.keys.len() >= live.crowded.max(2 * self.options.max_keys) {
+            live.sweep();
+        }
+        if !live.evict() {
+            let limit = self.options.max_keys;
+            let text = format!("cannot watch {} yet: the limit of {limit} watched names is reached", watched.name);
+            watched.publisher.publish(State::Failed(text.into()));
+        }
+    }
+
+    fn all(&self) -> Vec<Watched<V>> {
+        self.live.lock().keys.values().map(|entry| entry.watched.clone()).collect()
+    }
+}
+
+impl<K: Key, V: Val> Live<K, V> {
+    /// Notes that nobody reads the key; false when somebody does.
+    pub(crate) fn linger(&mut self, key: &K) -> bool {
+        let Some(entry) = self.keys.get_mut(key).filter(|entry| entry.watched.publisher.watchers() == 0) else {
+            return false;
+        };
+        self.next += 1;
+        if let Some(before) = entry.lingers.replace(self.next) {
+            self.lingering.remove(&before);
+        }
+        self.lingering.insert(self.next, key.clone());
+        true
+    }
+
+    /// Removes the key; false when somebody reads it.
+    pub(crate) fn remove_unread(&mut self, key: &K) -> bool {
+        let Some(entry) = self.keys.get_mut(key) else { return true };
+        if let Some(before) = entry.lingers.take() {
+            self.lingering.remove(&before);
+        }
+        let unread = entry.watched.publisher.watchers() == 0;
+        if unread {
+            self.keys.remove(key);
+        }
+        unread
+    }
+
+    /// Ends all watches without readers: new keys come faster than their tasks can see that their readers have gone.
+    fn sweep(&mut self) {
+        self.lingering.clear();
+        self.keys.retain(|_, entry| {
+            let read = entry.watched.publisher.watchers() > 0;
+            if !read {
+                entry.task.abort();
+            }
+            read
+        });
+        self.crowded = 2 * self.keys.len();
+    }
+
+    /// Ends the watch of the longest unread key; false when all are read.
+    fn evict(&mut self) -> bool {
+        while let Some((_, key)) = self.lingering.pop_first() {
+            let Some(entry) = self.keys.get_mut(&key) else { continue };
+            entry.lingers = None;
+            if entry.watched.publisher.watchers() == 0 {
+                entry.task.abort();
+                self.keys.remove(&key);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl<K: Key, V: Val> WatchList for Shared<K, V> {
+    fn namer(&self) -> &str {
+        &self.rules.namer
+    }
+
+    fn table(&self) -> &'static str {
+        self.table
+    }
+
+    fn report(&self) -> Vec<WatchReport> {
+        let mut reports: Vec<WatchReport> = self.all().iter().map(Watched::report).collect();
         reports.sort_by(|a, b| a.key.cmp(&b.key));
         reports
     }
-}
 
-/// Drives the source of one key until nobody has read it for the linger.
-async fn supervise<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watched<V>) {
-    let mut driving = Box::pin(drive(shared.clone(), key.clone(), watched.clone()));
-    loop {
-        tokio::select! {
-            () = &mut driving => {}
-            () = watched.publisher.unwatched() => {}
-        }
-        tokio::select! {
-            () = &mut driving => {}
-            () = tokio::time::sleep(shared.options.linger) => {}
-        }
-        let mut live = shared.live.lock();
-        if watched.publisher.watchers() == 0 {
-            live.remove(&key);
-            return;
-        }
+    fn sums(&self) -> WatchSums {
+        let mut sums = WatchSums::default();
+        self.all().iter().for_each(|watched| watched.add_to(&mut sums));
+        sums
     }
-}
-
-/// Runs the source again and again; never returns.
-async fn drive<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watched<V>) {
-    loop {
-        match contained(&*shared.source, key.clone(), watched.clone()).await {
-            Ok(()) => std::future::pending::<()>().await,
-            Err(SourceError(reason)) => watched.failed(&reason),
-        }
-        let failures = watched.health.lock().failures;
-        tokio::time::sleep(backoff(&shared.options, failures)).await;
-    }
-}
-
-/// Runs the source once; a panic in it is an error.
-async fn contained<K: Key, V: Val>(source: &dyn Source<K, V>, key: K, watched: Watched<V>) -> Result<(), SourceError> {
-    let mut running = None;
-    std::future::poll_fn(move |context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = running.get_or_insert_with(|| source.run(key.clone(), watched.clone()));
-            future.as_mut().poll(context)
-        }));
-        polled.unwrap_or_else(|panic| Poll::Ready(Err(SourceError(panic_text(&*panic)))))
-    })
-    .await
-}
-
-/// What a caught panic says.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-    format!("internal error (panic): {}", said.unwrap_or("no message"))
-}
-
-fn backoff(options: &WatchOptions, failures: u32) -> Duration {
-    let doubled = options.min_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let full = doubled.min(options.max_backoff);
-    full / 2 + full.mul_f64(fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

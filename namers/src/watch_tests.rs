@@ -1,9 +1,12 @@
 //! Tests of the watch table with a source that is told what to do.
 
 use super::*;
+use crate::snapshot::{Snapshot, SnapshotOptions};
+use crate::supervise::backoff;
 use crate::update::test_support::{eventually, until};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Hands its reporting side to the test; counts runs.
 struct Told {
@@ -24,14 +27,42 @@ impl Source<String, u32> for Told {
             }
         })
     }
+
+    fn relist(&self, key: String) -> Option<BoxFuture<'static, Result<u32, SourceError>>> {
+        (key == "listed").then(|| -> BoxFuture<'static, _> { Box::pin(async { Ok(LISTED) }) })
+    }
+
+    fn is_empty(&self, value: &u32) -> bool {
+        *value == EMPTY
+    }
+
+    fn save(&self, value: &u32) -> Option<serde_json::Value> {
+        Some((*value).into())
+    }
+
+    fn restore(&self, saved: &serde_json::Value) -> Option<u32> {
+        saved.as_u64()?.try_into().ok()
+    }
 }
 
 type Setup = (WatchTable<String, u32>, Arc<AtomicUsize>, mpsc::UnboundedReceiver<Watched<u32>>);
 
+const LONG: Duration = Duration::from_secs(3600);
+const GRACE: Duration = Duration::from_secs(3);
+/// The value that counts as empty.
+const EMPTY: u32 = 0;
+/// What a list says of the key `listed`.
+const LISTED: u32 = 100;
+
 fn table(end: fn(usize) -> Option<Result<(), SourceError>>) -> Setup {
+    let linger = Duration::from_millis(20);
+    let defaults = WatchOptions::default();
+    table_with(WatchOptions { linger, negative_linger: linger, max_keys: 2, empty_grace: GRACE, ..defaults }, end)
+}
+
+fn table_with(options: WatchOptions, end: fn(usize) -> Option<Result<(), SourceError>>) -> Setup {
     let (started, outs) = mpsc::unbounded_channel();
     let runs = Arc::new(AtomicUsize::new(0));
-    let options = WatchOptions { linger: Duration::from_millis(20), max_keys: 2, ..WatchOptions::default() };
     let source = Told { runs: runs.clone(), started, end };
     (WatchTable::new(source, options, Handle::current()), runs, outs)
 }
@@ -110,11 +141,184 @@ async fn a_final_value_stays_until_nobody_reads_it() {
 }
 
 #[tokio::test]
-async fn a_full_table_says_so() {
-    let (table, _, _outs) = table(|_| None);
-    let _kept = (table.get(&"a".into()), table.get(&"b".into()));
-    let State::Failed(text) = table.get(&"c".into()).get() else { panic!("not refused") };
+async fn a_full_table_says_so_and_serves_when_there_is_room() {
+    let (table, _, mut outs) = table(|_| None);
+    let kept = (table.get(&"a".into()), table.get(&"b".into()));
+    for _ in 0..2 {
+        outs.recv().await.unwrap();
+    }
+    let mut waiting = table.get(&"c".into());
+    let State::Failed(text) = waiting.get() else { panic!("not refused") };
     assert!(text.contains("limit of 2 watched names"), "{text}");
+    drop(table.get(&"d".into()));
+    eventually("who left does not wait any more", || table.len() == 3).await;
+    drop(kept.0);
+    outs.recv().await.unwrap().ok(7);
+    until(&mut waiting, |s| *s == State::Ok(7)).await;
+}
+
+#[tokio::test]
+async fn a_full_table_gives_up_what_was_unread_for_longest() {
+    let options = WatchOptions { linger: LONG, negative_linger: LONG, max_keys: 2, ..WatchOptions::default() };
+    let (table, _, mut outs) = table_with(options, |_| None);
+    for (n, key) in ["a", "b"].into_iter().enumerate() {
+        drop(table.get(&key.into()));
+        outs.recv().await.unwrap();
+        eventually("it lingers", || table.shared.live.lock().lingering.len() == n + 1).await;
+    }
+    let mut next = table.get(&"c".into());
+    assert_eq!(next.get(), State::Pending);
+    outs.recv().await.unwrap().ok(1);
+    until(&mut next, |s| *s == State::Ok(1)).await;
+    let keys: Vec<String> = table.report().into_iter().map(|report| report.key).collect();
+    assert_eq!(keys, ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_falls_silent_is_started_again() {
+    let (table, runs, mut outs) = table(|_| None);
+    let activity = table.get(&"a".into());
+    let mut begun = Instant::now();
+    for run in 1..4 {
+        let out = outs.recv().await.unwrap();
+        if run > 1 {
+            // The bound, and the back-off after it.
+            let silence = begun.elapsed();
+            let wanted = if run == 3 { Duration::from_secs(360) } else { Duration::from_secs(60) };
+            assert!(silence >= wanted && silence <= wanted + Duration::from_secs(1), "run {run}: {silence:?}");
+            assert!(table.report()[0].last_error.as_deref().is_some_and(|text| text.contains("nothing was heard")));
+        }
+        begun = Instant::now();
+        out.ok(run);
+        if run == 2 {
+            out.quiet_for(Duration::from_secs(300));
+        }
+        assert_eq!((activity.peek(), runs.load(Ordering::SeqCst)), (State::Ok(run), run as usize));
+    }
+    assert_eq!(table.report()[0].restarts, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_reports_now_and_then_is_left_alone() {
+    let (table, runs, mut outs) = table(|_| None);
+    let _activity = table.get(&"a".into());
+    let out = outs.recv().await.unwrap();
+    for _ in 0..20 {
+        out.ok(1);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_misses_a_change_is_found_by_a_list_and_started_again() {
+    // A list may come later than silence would be noticed.
+    let options = WatchOptions { silent_after: Duration::ZERO, ..WatchOptions::default() };
+    let (table, runs, mut outs) = table_with(options, |_| None);
+    let mut activity = table.get(&"listed".into());
+    let out = outs.recv().await.unwrap();
+    for _ in 0..4 {
+        out.ok(LISTED);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "the list agrees");
+    out.ok(LISTED + 1);
+    let again = outs.recv().await.unwrap();
+    assert_eq!(activity.get(), State::Ok(LISTED + 1), "the value stays meanwhile");
+    assert!(table.report()[0].last_error.as_deref().is_some_and(|text| text.contains("missed a change")));
+    again.ok(LISTED);
+    assert_eq!(activity.get(), State::Ok(LISTED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_after_a_failure_is_held_back_and_then_believed() {
+    let (table, _, mut outs) = table(|_| None);
+    let mut activity = table.get(&"a".into());
+    let out = outs.recv().await.unwrap();
+    out.ok(1);
+    out.ok(EMPTY);
+    assert_eq!(activity.get(), State::Ok(EMPTY), "a source that is well is believed");
+    out.ok(1);
+    out.failed("down");
+    for _ in 0..2 {
+        out.ok(EMPTY);
+        assert!(table.report()[0].held && table.report()[0].last_error.is_some());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(activity.get(), State::Ok(1));
+    }
+    out.ok(2);
+    assert_eq!((activity.get(), table.report()[0].held), (State::Ok(2), false));
+    out.failed("down");
+    out.ok(EMPTY);
+    let begun = Instant::now();
+    until(&mut activity, |s| *s == State::Ok(EMPTY)).await;
+    let held = begun.elapsed();
+    assert!(held >= GRACE && held < GRACE + Duration::from_millis(10), "{held:?}");
+    assert!(!table.report()[0].held);
+}
+
+/// A table over this folder.
+fn on_disk(folder: &tempfile::TempDir) -> (Arc<Snapshot>, Setup) {
+    let handle = Handle::current();
+    let snapshot = Snapshot::open(folder.path().to_owned(), SnapshotOptions::default(), &handle);
+    let discovery = Discovery { snapshot: Some(snapshot.clone()), ..Discovery::new(handle) };
+    let (started, outs) = mpsc::unbounded_channel();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let source = Told { runs: runs.clone(), started, end: |_| None };
+    let options = WatchOptions { empty_grace: GRACE, ..WatchOptions::default() };
+    (snapshot, (WatchTable::within(&discovery, "/#/told", "told", source, options), runs, outs))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_on_disk_stands_in_until_the_source_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (snapshot, (table, _, mut outs)) = on_disk(&folder);
+        let _readers = ["slow", "failing", "removed"].map(|key| table.get(&key.into()));
+        for _ in 0..3 {
+            outs.recv().await.unwrap().ok(7);
+        }
+        snapshot.flush();
+    }
+    let (_snapshot, (table, _, mut outs)) = on_disk(&folder);
+    let stale = |at: usize| table.report()[at].stale.is_some();
+    let mut slow = table.get(&"slow".into());
+    let out = outs.recv().await.unwrap();
+    assert_eq!(slow.get(), State::Pending, "the source is given a moment");
+    until(&mut slow, |s| *s == State::Ok(7)).await;
+    assert!(stale(0));
+    out.ok(8);
+    assert_eq!((slow.get(), stale(0)), (State::Ok(8), false));
+    drop(slow);
+
+    let mut failing = table.get(&"failing".into());
+    let out = outs.recv().await.unwrap();
+    out.failed("down");
+    assert_eq!(failing.get(), State::Ok(7), "at once");
+    assert!(stale(0) && table.report()[0].last_error.as_deref() == Some("down"));
+    out.ok(EMPTY);
+    assert_eq!(failing.get(), State::Ok(7), "held back");
+    out.ok(9);
+    assert_eq!(failing.get(), State::Ok(9));
+    assert_eq!(table.get(&"never seen".into()).get(), State::Pending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_for_certain_is_gone_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (snapshot, (table, _, mut outs)) = on_disk(&folder);
+        let _reader = table.get(&"a".into());
+        let out = outs.recv().await.unwrap();
+        out.ok(7);
+        out.ok(EMPTY);
+        snapshot.flush();
+        assert_eq!(snapshot.report().entries, 0);
+    }
+    let (_snapshot, (table, _, mut outs)) = on_disk(&folder);
+    let mut reader = table.get(&"a".into());
+    outs.recv().await.unwrap().failed("down");
+    assert_eq!(reader.get(), State::Failed("down".into()));
 }
 
 #[tokio::test]

@@ -194,9 +194,13 @@ impl Entry for Client {
         Arc::strong_count(self) > 1
     }
 
-    /// All alike: the path services that use a client keep it.
+    /// One that discovery has no address for serves nobody. Otherwise all alike: the path services that use a client keep
+    /// it.
     fn worth(&self) -> u8 {
-        0
+        match &**self.replicas.load() {
+            ReplicaState::Neg | ReplicaState::Failed(_) => 0,
+            ReplicaState::Pending | ReplicaState::Bound(_) => 1,
+        }
     }
 
     fn evicted(&self) {}

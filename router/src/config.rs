@@ -2,8 +2,8 @@
 //!
 //! For: `switchyard` at start and at reload, and `switchyard check`. Not for: building anything from the parameters, and
 //! not for opening sockets or asking the network. The only things looked at outside the text are whether the directory of
-//! an `io.l5d.fs` namer exists, the files of certificates and keys, and the environment variables of
-//! `io.l5d.k8s.localnode`.
+//! an `io.l5d.fs` namer exists, whether `stateDir` is a folder, the files of certificates and keys, and the environment
+//! variables of `io.l5d.k8s.localnode`.
 //!
 //! Two layers. `tree` gives the file as written, each value with its place. The readers of the objects walk it, apply the
 //! defaults and note every problem with its place. Each object has one file and its keys stand in it in one place. What
@@ -23,6 +23,7 @@ mod balancer;
 mod bodies;
 mod clash;
 mod client;
+mod discovery;
 mod forwarded;
 mod identifier;
 mod json;
@@ -53,6 +54,7 @@ mod tree;
 mod when;
 
 pub use balancer::BalancerParams;
+pub use discovery::DiscoveryParams;
 pub use forwarded::{ForwardedParams, Labeler};
 pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
@@ -130,7 +132,8 @@ fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {
     config.admin = admin::admin(&mut reader);
     claims.admin(&config.admin);
     config.routers = router::routers(&mut reader, &mut claims);
-    config.namers = namer::namers(&mut reader);
+    config.discovery = discovery::discovery(&mut reader);
+    config.namers = namer::namers(&mut reader, config.discovery.state_dir.is_some());
     config.telemetry = telemetry::telemetry(&mut reader);
     telemetry::usage(&mut reader);
     reader.finish();

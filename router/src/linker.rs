@@ -17,6 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::worker::{self, Command, Listening};
 use admin::{HostCheck, LivePages, PathMatcher, Security};
 use arc_swap::ArcSwap;
+use namers::Discovery;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ const ADMIN_CLOSE: Duration = Duration::from_millis(500);
 const LOG_FLUSH: Duration = Duration::from_secs(1);
 /// Caches are swept and control metrics kept up this often.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Gauges of discovery are set this often.
+const SHOW: Duration = Duration::from_secs(1);
 
 /// Why a start failed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +189,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let metrics = new_metrics(handle);
-    let (world, mut scopes) = (World::new(handle), HashMap::new());
+    let (world, mut scopes) = (World::new(&config.discovery, handle), HashMap::new());
     let failed = |error| StartError::Tls { what: "the admin server".to_owned(), error };
     let admin_tls = config.admin.tls.as_ref().map(|params| world.tls.server(params)).transpose().map_err(failed)?;
     let admin_socket = listen_admin(&config)?;
@@ -200,6 +203,7 @@ pub async fn start(
     let state = Arc::new(pages::State {
         metrics: metrics.clone(),
         live: live.clone(),
+        discovery: world.discovery.clone(),
         workers: workers.clone(),
         shutdown: shutdown.clone(),
     });
@@ -217,6 +221,7 @@ pub async fn start(
         }
     };
     handle.spawn(upkeep(metrics.clone(), live.clone()));
+    handle.spawn(show_discovery(world.discovery.clone()));
     info!(address = %admin, "admin server listening");
     let handle = handle.clone();
     let linked = Mutex::new(Linked { config, world, metrics, scopes, pages, state, handle });
@@ -275,6 +280,11 @@ impl Running {
                 let _ = thread.join();
             }
         }
+        let snapshot = self.linked.lock().await.world.discovery.snapshot.clone();
+        if let Some(snapshot) = snapshot {
+            // Should it not work, it has said so.
+            let _ = tokio::task::spawn_blocking(move || snapshot.flush()).await;
+        }
         // Blocks this task, when nothing else is left to do.
         telemetry::access_log::flush_all(LOG_FLUSH);
         // The admin server closes last; who asked for the end gets an answer.
@@ -291,6 +301,7 @@ impl Running {
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let mut keys = Vec::new();
     let mut differ = |key: &'static str, differs: bool| keys.extend(differs.then_some(key));
+    differ("stateDir, discovery", format!("{:?}", old.discovery) != format!("{:?}", new.discovery));
     differ("admin", format!("{:?}", old.admin) != format!("{:?}", new.admin));
     let sockets = |config: &Config| -> Vec<_> {
         let servers = config.routers.iter().flat_map(|router| &router.servers);
@@ -314,6 +325,17 @@ async fn upkeep(metrics: Metrics, live: Arc<ArcSwap<Live>>) {
             elapsed = Duration::ZERO;
             metrics.snapshot();
         }
+    }
+}
+
+/// Keeps the gauges of discovery up to date.
+async fn show_discovery(discovery: Discovery) {
+    loop {
+        discovery.watches.publish_metrics();
+        if let Some(snapshot) = &discovery.snapshot {
+            snapshot.publish_metrics();
+        }
+        tokio::time::sleep(SHOW).await;
     }
 }
 

@@ -2,16 +2,21 @@
 //!
 //! Called by `linker`. Not for: what a namer does (crate `namers`).
 
-use crate::config::{NamerKind, NamerParams, RouterParams};
+use crate::config::{DiscoveryParams, NamerKind, NamerParams, RouterParams};
 use crate::linker::{StartError, transformers};
 use dtab::{Interpreter, Namer};
-use namers::{DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, SystemNamer};
+use namers::{
+    Discovery, DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, Snapshot, SnapshotOptions, SystemNamer,
+};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tls::Tls;
 use tokio::runtime::Handle;
 
 /// What all configs of a process share: the resolver, the built-in names, and the files of TLS.
 pub struct World {
+    /// What all namers share.
+    pub discovery: Discovery,
     dns: Arc<DnsResolver>,
     system: SystemNamer,
     /// Certificates and keys, watched.
@@ -38,11 +43,20 @@ struct Built {
 }
 
 impl World {
-    /// The resolver of the system; all tasks run on `handle`.
-    pub fn new(handle: &Handle) -> World {
-        let dns = DnsResolver::system(DnsOptions::default(), handle.clone());
+    /// What these parameters ask for; all tasks run on `handle`.
+    pub fn new(params: &DiscoveryParams, handle: &Handle) -> World {
+        let open = |folder: &PathBuf| Snapshot::open(folder.clone(), SnapshotOptions::default(), handle);
+        let snapshot = params.state_dir.as_ref().map(open);
+        let discovery = Discovery { watch: params.watch(), snapshot, ..Discovery::new(handle.clone()) };
+        let options = DnsOptions {
+            new_names_per_sec: params.new_names_per_sec,
+            deny: params.deny.clone(),
+            watch: params.watch(),
+            ..DnsOptions::default()
+        };
+        let dns = DnsResolver::within(&discovery, &params.dns_servers, options);
         let system = SystemNamer::new(dns.clone(), handle.clone());
-        World { dns, system, tls: Tls::new(handle), handle: handle.clone() }
+        World { discovery, dns, system, tls: Tls::new(handle), handle: handle.clone() }
     }
 
     /// Builds the namers of a config; `before` is kept when it was built from the same parameters.
@@ -84,7 +98,7 @@ impl World {
     fn namer(&self, params: &NamerKind) -> Result<Built, StartError> {
         match params {
             NamerKind::Fs { prefix, root_dir } => {
-                let fs = FsNamer::new(prefix.clone(), root_dir.clone(), self.dns.clone(), self.handle.clone())
+                let fs = FsNamer::within(&self.discovery, prefix.clone(), root_dir.clone(), self.dns.clone())
                     .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
                 let fs = Arc::new(fs);
                 Ok(Built { namer: fs.clone(), fs: Some(fs) })

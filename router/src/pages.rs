@@ -1,6 +1,7 @@
 //! The router's pages on the admin server (telemetry reference §17): health, metrics, config, names, logging, shutdown.
 
 mod names;
+mod watches;
 
 use crate::linker::Workers;
 use crate::live::Live;
@@ -9,6 +10,7 @@ use crate::shutdown::{Shutdown, parse_duration};
 use admin::{Pages, Request, Response};
 use arc_swap::ArcSwap;
 use http::StatusCode;
+use namers::Discovery;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub struct State {
     pub metrics: Metrics,
     /// What is in force.
     pub live: Arc<ArcSwap<Live>>,
+    /// What the namers share.
+    pub discovery: Discovery,
     /// The workers.
     pub workers: Workers,
     /// The way to end the process.
@@ -63,7 +67,7 @@ pub fn pages(state: &Arc<State>, prometheus: &[(String, String)]) -> Pages {
         async move { Response::json(text) }
     });
     pages = logging_pages(pages);
-    names::add(pages, state)
+    names::add(watches::add(pages, state), state)
 }
 
 fn logging_pages(mut pages: Pages) -> Pages {

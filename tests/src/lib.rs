@@ -2,6 +2,7 @@
 //!
 //! - [`Switchyard`]: one running process of the router, from YAML text.
 //! - [`Disco`]: the discovery folder of an `io.l5d.fs` namer.
+//! - [`NameServer`]: a DNS server that says what it is told.
 //! - [`Backend`]: a scripted HTTP/1 server that remembers what it was asked.
 //! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given; [`Https`]: one that speaks TLS.
 //! - [`Authority`]: issues certificates.
@@ -18,6 +19,7 @@ mod backend;
 mod certs;
 mod client;
 mod disco;
+mod dns;
 pub mod fuzz;
 mod https;
 mod message;
@@ -28,6 +30,7 @@ pub use backend::{Backend, Received, Reply};
 pub use certs::{Authority, Pair, PairFiles};
 pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
+pub use dns::NameServer;
 pub use https::Https;
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{eventually, holds_for};

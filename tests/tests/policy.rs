@@ -2,7 +2,9 @@
 //! P14.4: per name; config reference §4.3, §8.1).
 
 use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, get};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The usual config with these lines in the router.
 fn with(lines: &str) -> String {
@@ -48,17 +50,38 @@ const CLIENTS: &str = r#"
     - prefix: /#/io.l5d.fs/patient-wide
       hostConnectionPool: {}"#;
 
+/// Answers once it is let go, or when it has waited for long enough to hang a test.
+fn held(go: &Arc<AtomicBool>) -> Backend {
+    let go = go.clone();
+    Backend::with(move |_| {
+        let started = Instant::now();
+        while !go.load(Ordering::SeqCst) && started.elapsed() < Duration::from_secs(8) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Reply::text("done")
+    })
+}
+
 #[test]
 fn sections_of_clients_fold_in_order_and_objects_are_replaced_as_a_whole() {
-    let slow = Backend::with(|_| Reply::text("done").after(Duration::from_millis(500)));
+    let go = Arc::new(AtomicBool::new(false));
+    let backends: Vec<Backend> = (0..3).map(|_| held(&go)).collect();
     let switchyard = Switchyard::start(&with(CLIENTS));
-    ["hasty", "patient-narrow", "patient-wide"].iter().for_each(|name| switchyard.disco().set(name, &[slow.addr()]));
-    for (name, status, second) in [("hasty", 503, 502), ("patient-narrow", 200, 502), ("patient-wide", 200, 200)] {
-        let asked = slow.count();
+    let names = ["hasty", "patient-narrow", "patient-wide"];
+    names.iter().zip(&backends).for_each(|(name, backend)| switchyard.disco().set(name, &[backend.addr()]));
+    assert_eq!(get(switchyard.addr(0), "hasty").status, 503, "the limit of an attempt");
+    let ask = |name: &'static str| {
         let addr = switchyard.addr(0);
-        let first = std::thread::spawn(move || Client::connect(addr).get(name, "/").status);
-        e2e::eventually("it is under way", Duration::from_secs(5), || (slow.count() > asked).then_some(()));
-        assert_eq!(get(switchyard.addr(0), name).status, second, "{name}: a second connection");
-        assert_eq!(first.join().expect("no panic"), status, "{name}");
+        std::thread::spawn(move || Client::connect(addr).get(name, "/").status)
+    };
+    let mut asking = Vec::new();
+    for (name, backend) in names.iter().zip(&backends).skip(1) {
+        asking.push(ask(name));
+        e2e::eventually("it is under way", Duration::from_secs(5), || (backend.count() == 1).then_some(()));
     }
+    assert_eq!(get(switchyard.addr(0), "patient-narrow").status, 502, "it may have one connection");
+    asking.push(ask("patient-wide"));
+    e2e::eventually("a second connection", Duration::from_secs(5), || (backends[2].count() == 2).then_some(()));
+    go.store(true, Ordering::SeqCst);
+    asking.into_iter().for_each(|asked| assert_eq!(asked.join().expect("no panic"), 200));
 }

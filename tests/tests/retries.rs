@@ -113,7 +113,7 @@ fn the_budget_ends_retries() {
 
 #[test]
 fn the_total_timeout_is_a_wall_over_all_attempts() {
-    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(60)));
+    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(40)));
     let switchyard = start(&format!("service: {{ totalTimeoutMs: 200, {RETRY_READS} }}"), &web);
     let asked = Instant::now();
     let response = get(switchyard.addr(0), "web");
@@ -175,13 +175,18 @@ fn a_slow_attempt_of_a_read_is_tried_again() {
 fn a_name_that_is_not_bound_in_time_is_given_up() {
     let web = Backend::text("hello");
     let switchyard = Switchyard::start(&with("bindingTimeoutMs: 1"));
-    // A file that is being written: it is not believed to be empty yet.
-    switchyard.disco().edit("web", "");
-    let response = get(switchyard.addr(0), "web");
-    assert_eq!(response.status, 502);
-    let text = response.text();
-    assert!(text.starts_with("Exceeded 1.milliseconds binding timeout while "), "{text}");
-    assert!(text.lines().next().is_some_and(|line| line.ends_with(" name: /svc/web")), "{text}");
+    // A file that is being written is not believed to be empty yet. A busy machine can miss that moment.
+    let found = (0..40).map(|i| format!("being-written-{i}")).find(|name| {
+        switchyard.disco().edit(name, "");
+        let response = get(switchyard.addr(0), name);
+        assert_eq!(response.status, 502);
+        let text = response.text();
+        let late = text.starts_with("Exceeded 1.milliseconds binding timeout while ");
+        let first = text.lines().next().unwrap_or_default();
+        assert!(!late || first.ends_with(&format!(" name: /svc/{name}")), "{text}");
+        late
+    });
+    assert!(found.is_some(), "all names were bound within a millisecond");
     switchyard.disco().set("web", &[web.addr()]);
     e2e::eventually("it is bound", Duration::from_secs(2), || {
         (get(switchyard.addr(0), "web").status == 200).then_some(())

@@ -280,6 +280,35 @@ fn limits_end_at_101_and_idle_tunnels_as_configured() {
     assert_eq!(socket.read(&mut [0]).expect("an end in order"), 0);
 }
 
+/// The latency of an endpoint is that of its answers, not the age of its tunnels: after a tunnel that lasted, the endpoint
+/// is still chosen before one that is slow to answer.
+#[test]
+fn an_old_tunnel_is_no_slow_endpoint() {
+    let quick = granting(echo);
+    let slow = Backend::raw(|mut socket| {
+        let _ = head(&mut socket);
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = socket.write_all(b"HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: echo/1\r\n\r\n");
+    });
+    let ewma = "  client: { loadBalancer: { kind: ewma, decayTimeMs: 60000 } }\n";
+    let router = Switchyard::start(&format!("{}\n{ewma}", FS_CONFIG.trim_end()));
+    router.disco().set("web", &[quick.addr()]);
+    let closed = || router.await_metric(&format!("rt/http/server/127.0.0.1/{}/tunnels", router.port(0)), 0.0);
+    let mut old = open(&router);
+    holds_for("it lasts", Duration::from_millis(1500), || old.write_all(b"x").is_ok());
+    drop(old);
+    closed();
+    router.disco().set("web", &[quick.addr(), slow.addr()]);
+    eventually("both are known", SOON, || {
+        (router.metric("rt/http/client/#/io.l5d.fs/web/loadbalancer/size") == Some(2.0)).then_some(())
+    });
+    for _ in 0..10 {
+        drop(open(&router));
+        closed();
+    }
+    assert!(slow.connections() <= 3, "the slow one was asked {} times of 10", slow.connections());
+}
+
 /// A drain waits for tunnels, and ends them with the grace period.
 #[test]
 fn a_drain_ends_tunnels_with_the_grace_period() {

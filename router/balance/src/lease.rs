@@ -35,6 +35,8 @@ pub struct Lease {
     decay_ns: u64,
     probe: bool,
     outcome: Outcome,
+    /// How long the answer took, where what follows it says nothing about the endpoint.
+    latency: Option<u64>,
     ended: bool,
 }
 
@@ -48,7 +50,7 @@ impl Lease {
             Link::Aperture(aperture) => aperture.changed(1, now),
         }
         let endpoint = Arc::clone(endpoint);
-        Self { endpoint, link, began: now, decay_ns, probe, outcome: Outcome::Unknown, ended: false }
+        Self { endpoint, link, began: now, decay_ns, probe, outcome: Outcome::Unknown, latency: None, ended: false }
     }
 
     /// See `Endpoint::lease`.
@@ -95,6 +97,11 @@ impl Lease {
         }
     }
 
+    /// Notes that the answer was there at `at`: a tunnel that lasts for hours is not a slow endpoint.
+    pub fn answered(&mut self, at: u64) {
+        self.latency = Some(at.saturating_sub(self.began));
+    }
+
     /// The end, after the last byte of the response, however it went. A second call does nothing.
     pub fn end(&mut self, now: u64) {
         let decay_ns = self.decay_ns;
@@ -117,7 +124,8 @@ impl Lease {
         if self.probe && self.outcome == Outcome::Unknown {
             self.endpoint.probe_ignored();
         }
-        self.endpoint.release(now.saturating_sub(self.began), self.outcome, now, decay_ns);
+        let latency = self.latency.unwrap_or(now.saturating_sub(self.began));
+        self.endpoint.release(latency, self.outcome, now, decay_ns);
         match &self.link {
             Link::None => {}
             Link::Heap(heap, slot) => heap.changed(*slot, &self.endpoint, now),

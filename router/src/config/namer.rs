@@ -7,36 +7,37 @@ use super::kinds::{Found, NAMERS};
 use super::moved::Place;
 use super::params::{NamerKind, NamerParams};
 use super::problem::quote;
-use super::reader::{Bad, Item, Reader};
+use super::reader::{Bad, Context, Item, Reader};
 use super::scalar::{path, pattern, string};
 use super::transformer::transformers;
 use dtab::Path;
 use std::path::PathBuf;
 
-/// The namers in file order.
-pub(super) fn namers(top: &mut Reader<'_>) -> Vec<NamerParams> {
-    top.list("namers").into_iter().filter_map(|item| namer(top, item)).collect()
+/// The namers in file order. With a `stateDir` a missing directory is a warning: what is on disk serves until it is there.
+pub(super) fn namers(top: &mut Reader<'_>, has_state: bool) -> Vec<NamerParams> {
+    top.list("namers").into_iter().filter_map(|item| namer(top, item, has_state)).collect()
 }
 
-fn namer<'a>(top: &Reader<'a>, item: Item<'a>) -> Option<NamerParams> {
+fn namer<'a>(top: &Reader<'a>, item: Item<'a>, has_state: bool) -> Option<NamerParams> {
     let mut reader = Reader::open(top.context, item, Place::Other)?;
     let Found::Built(kind) = NAMERS.of(&mut reader) else { return None };
     reader.get("experimental", string);
     let transformers = transformers(&mut reader);
     let kind = match kind {
         "io.l5d.rewrite" => rewrite(&mut reader),
-        _ => fs(&mut reader),
+        _ => fs(&mut reader, has_state),
     };
     reader.finish();
     Some(NamerParams { kind: kind?, transformers })
 }
 
-fn fs(reader: &mut Reader<'_>) -> Option<NamerKind> {
+fn fs(reader: &mut Reader<'_>, has_state: bool) -> Option<NamerKind> {
     let prefix = match reader.take("prefix") {
         Some(_) => reader.get("prefix", prefix),
         None => Path::parse("/#/io.l5d.fs").ok(),
     };
-    let root_dir = reader.need("rootDir", directory);
+    let context = reader.context;
+    let root_dir = reader.need("rootDir", |item| directory(item).or_else(|bad| missing(context, item, bad, has_state)));
     Some(NamerKind::Fs { prefix: prefix?, root_dir: root_dir? })
 }
 
@@ -68,6 +69,16 @@ fn directory(item: &Item<'_>) -> Result<PathBuf, Bad> {
         Ok(_) => Err(bad("is not a directory")),
         Err(error) => Err(bad(&format!("cannot be read: {error}"))),
     }
+}
+
+/// A directory that does not exist yet, where names on disk serve meanwhile.
+fn missing(context: &Context<'_>, item: &Item<'_>, bad: Bad, has_state: bool) -> Result<PathBuf, Bad> {
+    let text = string(item)?;
+    if !has_state || std::fs::metadata(&text).is_ok() {
+        return Err(bad);
+    }
+    context.warn(item, format!("{}; the names in `stateDir` serve until it is there", bad.message));
+    Ok(PathBuf::from(text))
 }
 
 /// The target of a rewrite: a path once the variables, all from the pattern, are filled in.

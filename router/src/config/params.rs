@@ -3,6 +3,7 @@
 //! For: the rest of the router, which builds itself from [`Config`]. Not for: reading (see the module of each object)
 //! or the parameters that depend on a name (see `settings`).
 
+use super::discovery::DiscoveryParams;
 use super::forwarded::ForwardedParams;
 use super::limits::LimitParams;
 use super::overrides::{OverrideParams, OverrideSets};
@@ -20,6 +21,8 @@ use telemetry::{AccessLogOptions, LogFormat};
 pub struct Config {
     /// The administrative server.
     pub admin: AdminParams,
+    /// How discovery outlives outages and floods.
+    pub discovery: DiscoveryParams,
     /// The namers in file order; a later one is asked first. Default none.
     pub namers: Vec<NamerParams>,
     /// The routers in file order; never empty.
@@ -135,7 +138,7 @@ pub enum NamerKind {
     Fs {
         /// With the leading `/#`. Default `/#/io.l5d.fs`.
         prefix: Path,
-        /// Existed at load; relative to the working directory.
+        /// Existed at load, or may appear later when there is a `stateDir`; relative to the working directory.
         root_dir: PathBuf,
     },
     /// `io.l5d.rewrite`: another name instead (config reference §11.2).

@@ -105,6 +105,11 @@ impl Lease {
         if success { self.inner.succeed(now) } else { self.inner.fail(now, &mut random) }
     }
 
+    /// Notes that the answer was there at `at`: a tunnel that lasts for hours is not a slow endpoint.
+    pub(crate) fn answered(&mut self, at: u64) {
+        self.inner.answered(at);
+    }
+
     pub(crate) fn connect_failed(&mut self) {
         self.inner.connect_failed(clock::now(), &mut random);
     }

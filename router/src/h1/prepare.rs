@@ -79,13 +79,7 @@ pub(crate) fn prepare(
     let params = &server.params;
     let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();
     session.upgrading.set(upgrade.is_some());
-    if seen.via && headers::call_depth(&headers) > params.max_call_depth {
-        let text = format!(
-            "Maximum number of calls ({}) has been exceeded. Please check for proxy loops.",
-            params.max_call_depth
-        );
-        return Err(RouteError::new(Kind::CallDepth, text));
-    }
+    check_depth(&headers, &seen, params.max_call_depth)?;
     let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
     let trace = admitted.context.trace.map_or_else(TraceId::root, TraceId::child);
     session.request_id.set(trace.request_id());
@@ -181,6 +175,15 @@ fn due(now: u64, server: Option<std::time::Duration>, service: Option<std::time:
     let at = |limit: Option<std::time::Duration>| limit.map_or(NEVER, |limit| now.saturating_add(clock::nanos(limit)));
     let (server, service) = (at(server), at(service));
     if server < service { (server, Kind::ServerTimeout) } else { (service, Kind::TotalTimeout) }
+}
+
+/// A request that went through too many routers goes round in circles (data-plane reference §7).
+fn check_depth(headers: &HeaderMap, seen: &Seen, most: usize) -> Result<(), RouteError> {
+    if seen.via && headers::call_depth(headers) > most {
+        let text = format!("Maximum number of calls ({most}) has been exceeded. Please check for proxy loops.");
+        return Err(RouteError::new(Kind::CallDepth, text));
+    }
+    Ok(())
 }
 
 /// CONNECT is refused (attack H1-14); TRACE keeps count in Max-Forwards (data-plane reference §6.5).

@@ -341,7 +341,8 @@ pub(crate) async fn relay(
 ) -> Relayed {
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.pending_out() == 0;
-        if !sent && request.poll_up(down, up, cx).is_err() {
+        if !sent && let Err(error) = request.poll_up(down, up, cx) {
+            note(&error);
             return Poll::Ready(Relayed::ClientGone);
         }
         if let Poll::Ready(ended) = response.poll_down(down, up, cx) {
@@ -468,9 +469,13 @@ impl ResponseBody {
     }
 }
 
-/// Counts and logs a limit that cut a response whose head was passed on already.
+/// Counts and logs a limit that cut a message when the head of the response was passed on already.
 fn note(error: &SendError) {
     let (reason, limit) = match error {
+        SendError::Downstream(RouteError { kind: Kind::RequestTooLarge, .. }) => ("body-too-large", "maxRequestBodyKB"),
+        SendError::Downstream(RouteError { kind: Kind::TrailersTooLarge, .. }) => {
+            ("trailers-too-large", "maxTrailersKB")
+        }
         SendError::TooLarge(_) => ("response-body-too-large", "maxResponseBodyKB"),
         SendError::Body(BodyError::Trailers("headers-too-large")) => {
             ("response-trailers-too-large", "maxResponseTrailersKB")
@@ -478,5 +483,5 @@ fn note(error: &SendError) {
         _ => return,
     };
     metrics::counter!("rejected_total", "reason" => reason).increment(1);
-    tracing::debug!(limit, "a response was cut: {reason}");
+    tracing::debug!(limit, "a message was cut: {reason}");
 }

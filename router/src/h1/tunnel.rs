@@ -35,7 +35,8 @@ pub(crate) async fn run(
     record: &mut Record<'_>,
 ) -> After {
     let server = session.cx.server.clone();
-    let Answer { mut head, lease, at, .. } = answer;
+    let Answer { mut head, mut lease, at, .. } = answer;
+    lease.answered(at);
     record.responded(head.status, true, at);
     let seen = Seen::of(&head.headers);
     let granted = head.headers.get(header::UPGRADE).cloned();

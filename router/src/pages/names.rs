@@ -1,13 +1,13 @@
 //! Pages about names: how a name resolves, which names there are, what the clients know, what the namers watch.
 
-use super::State;
+use super::{State, watches};
 use crate::client::{Client, ReplicaState};
 use crate::live::Live;
 use crate::router::Router;
 use admin::{Pages, Request, Response};
 use dtab::{Dtab, DtabStack, Interpreter, Namer, Path};
 use http::{Method, StatusCode};
-use namers::{FsNamer, WatchReport};
+use namers::FsNamer;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
         let fs = fs.clone();
         pages = pages.get(&format!("/namer_state/{name}.json"), "what a namer watches", move |_| {
             let fs = fs.clone();
-            async move { Response::json_value(&Value::Array(fs.report().iter().map(report).collect())) }
+            async move { Response::json_value(&Value::Array(fs.report().iter().map(watches::watch).collect())) }
         });
     }
     pages
@@ -144,16 +144,4 @@ async fn bound_names(fs: Vec<Arc<FsNamer>>) -> Response {
         Ok(names) => Response::json_value(&json!(names)),
         Err(error) => Response::error(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot list the names: {error}\n")),
     }
-}
-
-fn report(watch: &WatchReport) -> Value {
-    let seconds = |age: Option<std::time::Duration>| age.map(|age| (age.as_secs_f64() * 1000.0).round() / 1000.0);
-    json!({
-        "key": watch.key,
-        "state": watch.state,
-        "age_seconds": seconds(watch.age),
-        "last_success_seconds_ago": seconds(watch.last_success),
-        "last_error": watch.last_error,
-        "watchers": watch.watchers,
-    })
 }

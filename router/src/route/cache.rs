@@ -1,7 +1,8 @@
 //! A bounded cache of things that are dear to make: path services and clients (config reference §4.1).
 //!
 //! Full: the least worthy, most idle entry that nobody uses goes; when all are in use, the caller gets a one-shot entry that is not
-//! kept. Entries idle for longer than the TTL are swept; the least idle one always stays.
+//! kept. Entries idle for longer than the TTL are swept; the least idle one always stays. Those that serve nobody are swept
+//! after 30 s, so that a flood of names does not keep its watches (requirements P11.5).
 
 use crate::clock;
 use parking_lot::RwLock;
@@ -10,6 +11,9 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use telemetry::{Counter, Scope};
+
+/// What serves nobody is kept for so long after its last use.
+const WORTHLESS_TTL_NS: u64 = 30_000_000_000;
 
 /// What the cache asks of its entries.
 pub trait Entry {
@@ -122,13 +126,14 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         true
     }
 
-    /// Throws out what has been idle for longer than the TTL.
+    /// Throws out what has been idle for longer than the TTL, and sooner what serves nobody.
     pub fn sweep(&self) {
         let now = clock::now();
         let mut kept = self.kept.write();
         let newest = kept.entries.values().map(|entry| entry.last_used()).max().unwrap_or_default();
         let goes = |entry: &Arc<V>| {
-            let expired = now.saturating_sub(entry.last_used()) > self.ttl_ns && entry.last_used() < newest;
+            let idle = now.saturating_sub(entry.last_used());
+            let expired = idle > self.ttl_of(entry) && entry.last_used() < newest;
             expired && !entry.in_use()
         };
         let old: Vec<K> = kept.entries.iter().filter(|(_, entry)| goes(entry)).map(|(key, _)| key.clone()).collect();
@@ -145,6 +150,10 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
         for (_, entry) in kept.entries.drain() {
             entry.evicted();
         }
+    }
+
+    fn ttl_of(&self, entry: &V) -> u64 {
+        if entry.worth() == 0 { self.ttl_ns.min(WORTHLESS_TTL_NS) } else { self.ttl_ns }
     }
 
     /// All entries.
@@ -265,6 +274,16 @@ mod tests {
         cache.sweep();
         let count = cache.kept.read().owned.values().sum::<usize>();
         assert_eq!(count, keys(&cache).iter().filter(|key| **key >= 100).count(), "the shares are kept up");
+    }
+
+    #[test]
+    fn what_serves_nobody_is_kept_for_less_long() {
+        let metrics = telemetry::Metrics::new();
+        let worthy = Thing { worth: 1, ..Thing::default() };
+        for (ttl, worthless) in [(600_000_000_000, WORTHLESS_TTL_NS), (1_000_000_000, 1_000_000_000)] {
+            let cache: Cache<u32, Thing> = Cache::new(2, ttl, &metrics.root());
+            assert_eq!((cache.ttl_of(&worthy), cache.ttl_of(&Thing::default())), (ttl, worthless));
+        }
     }
 
     #[test]

@@ -137,7 +137,8 @@ impl Entry for PathService {
     }
 
     fn worth(&self) -> u8 {
-        let serves = matches!(&**self.bound.load(), Bound::Ok(choices) if choices.leaves().next().is_some());
+        let serves = |leaf: &Arc<Leaf>| leaf.client.worth() > 0;
+        let serves = matches!(&**self.bound.load(), Bound::Ok(choices) if choices.leaves().any(serves));
         match (serves, self.dst.is_base(), self.stats.requests.get()) {
             (false, _, _) => 0,
             (true, false, _) => 1,

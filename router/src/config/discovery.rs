@@ -1,0 +1,190 @@
+//! `stateDir` and `discovery`: what happens when discovery is away, and how much of it there may be.
+//!
+//! Keys of Switchyard; Linkerd 1 has neither. For: `load`. Not for: namers (see `namer`). The only thing looked at outside
+//! the text is whether `stateDir` is a folder, or could be one.
+
+use super::moved::Place;
+use super::problem::quote;
+use super::reader::{Bad, Item, Reader};
+use super::scalar::{count, millis, size, string};
+use namers::{DenyList, Net, WatchOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How discovery outlives outages and floods; see `docs/outages.md`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiscoveryParams {
+    /// The folder for what must outlive the process. Default none: nothing is written.
+    pub state_dir: Option<PathBuf>,
+    /// A watch that is silent for so long is started again. Default 60 s; zero for never.
+    pub silent_after: Duration,
+    /// How often watched values are compared with a fresh list. Default 60 s; zero for never.
+    pub relist: Duration,
+    /// How long an empty answer is held back after a failure or a start. Default 5 s; zero for not at all.
+    pub empty_grace: Duration,
+    /// How long the first answer of a registry may take before what is on disk stands in. Default 1 s.
+    pub first_answer: Duration,
+    /// Watches of one kind and namer at once. Default 100 000.
+    pub max_watches: usize,
+    /// Names of requests that DNS is asked for the first time, per second. Default 500; 0 for no limit.
+    pub new_names_per_sec: u32,
+    /// The DNS servers to ask, by UDP. Default none: those of the system, with its search list and hosts file.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Addresses that DNS servers must not give. Default: this host and link-local ones.
+    pub deny: DenyList,
+}
+
+impl Default for DiscoveryParams {
+    fn default() -> DiscoveryParams {
+        let watch = WatchOptions::default();
+        DiscoveryParams {
+            state_dir: None,
+            silent_after: watch.silent_after,
+            relist: watch.relist,
+            empty_grace: watch.empty_grace,
+            first_answer: watch.first_answer,
+            max_watches: watch.max_keys,
+            new_names_per_sec: 500,
+            dns_servers: Vec::new(),
+            deny: DenyList::default(),
+        }
+    }
+}
+
+impl DiscoveryParams {
+    /// The numbers for watch tables.
+    pub fn watch(&self) -> WatchOptions {
+        WatchOptions {
+            silent_after: self.silent_after,
+            relist: self.relist,
+            empty_grace: self.empty_grace,
+            first_answer: self.first_answer,
+            max_keys: self.max_watches,
+            ..WatchOptions::default()
+        }
+    }
+}
+
+/// `stateDir` and `discovery`; all defaults when the keys are absent.
+pub(super) fn discovery(top: &mut Reader<'_>) -> DiscoveryParams {
+    let default = DiscoveryParams { state_dir: top.get("stateDir", state_dir), ..DiscoveryParams::default() };
+    let Some(mut reader) = top.sub("discovery", Place::Other) else { return default };
+    let params = DiscoveryParams {
+        state_dir: default.state_dir,
+        silent_after: reader.get("silentAfterMs", millis_or_zero(1000)).unwrap_or(default.silent_after),
+        relist: reader.get("relistMs", millis_or_zero(1000)).unwrap_or(default.relist),
+        empty_grace: reader.get("emptyGraceMs", millis(0)).unwrap_or(default.empty_grace),
+        first_answer: reader.get("firstAnswerMs", millis(0)).unwrap_or(default.first_answer),
+        max_watches: reader.get("maxWatches", size(1)).unwrap_or(default.max_watches),
+        new_names_per_sec: reader.get("newNamesPerSec", count(0)).unwrap_or(default.new_names_per_sec),
+        dns_servers: each(&mut reader, "dnsServers", server).unwrap_or(default.dns_servers),
+        deny: each(&mut reader, "denyAddresses", net).map_or(default.deny, DenyList),
+    };
+    reader.finish();
+    params
+}
+
+/// Milliseconds of at least `min`, or zero for never.
+fn millis_or_zero(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
+    move |item| match millis(0)(item)? {
+        time if time.is_zero() || time >= Duration::from_millis(min.into()) => Ok(time),
+        time => {
+            let message = format!("{} is too short: it would keep the registry busy", time.as_millis());
+            Err(Bad::new(message).expected(format!("0 for never, or at least {min}")))
+        }
+    }
+}
+
+/// The elements of a list; None when the key is absent, and none of those that are wrong.
+fn each<T>(reader: &mut Reader<'_>, key: &'static str, read: impl Fn(&Item<'_>) -> Result<T, Bad>) -> Option<Vec<T>> {
+    reader.take(key)?;
+    let mut values = Vec::new();
+    for item in reader.list(key) {
+        match read(&item) {
+            Ok(value) => values.push(value),
+            Err(bad) => reader.context.bad(item.pos, &item.path, bad),
+        }
+    }
+    Some(values)
+}
+
+fn server(item: &Item<'_>) -> Result<SocketAddr, Bad> {
+    let text = string(item)?;
+    let address = text.parse::<SocketAddr>().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
+    let expected = "an address such as 127.0.0.1:8600, or 10.0.0.2 for port 53";
+    address.map_err(|_| Bad::new(format!("{} is not a literal address", quote(&text))).expected(expected))
+}
+
+fn net(item: &Item<'_>) -> Result<Net, Bad> {
+    string(item)?.parse().map_err(Bad::new)
+}
+
+/// A folder, or a place where one can be made.
+fn state_dir(item: &Item<'_>) -> Result<PathBuf, Bad> {
+    let text = string(item)?;
+    let bad = |reason: String| Bad::new(reason).expected("a folder that exists or can be made");
+    if text.is_empty() {
+        return Err(bad("`stateDir` is empty".to_owned()));
+    }
+    let path = std::path::absolute(&text).map_err(|error| bad(error.to_string()))?;
+    let nearest = path.ancestors().find(|at| std::fs::symlink_metadata(at).is_ok()).unwrap_or(Path::new("/"));
+    match std::fs::metadata(nearest) {
+        Ok(meta) if meta.is_dir() => Ok(PathBuf::from(text)),
+        Ok(_) => Err(bad(format!("{} is not a folder", quote(&nearest.display().to_string())))),
+        Err(error) => Err(bad(format!("{} cannot be read: {error}", quote(&nearest.display().to_string())))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{good, one, router};
+    use super::*;
+
+    fn params(lines: &str) -> DiscoveryParams {
+        good(&format!("{lines}\n{}", router(""))).discovery
+    }
+
+    #[test]
+    fn defaults_and_values() {
+        assert_eq!(params(""), DiscoveryParams::default());
+        let set = "stateDir: /tmp/made/later
+discovery:
+  silentAfterMs: 2000
+  relistMs: 0
+  emptyGraceMs: 1
+  firstAnswerMs: 2
+  maxWatches: 3
+  newNamesPerSec: 4
+  dnsServers: ['127.0.0.1:8600', 10.0.0.2, '[::1]:53']
+  denyAddresses: [10.0.0.0/8, '::1']
+";
+        let read = params(set);
+        assert_eq!(read.state_dir.as_deref(), Some(Path::new("/tmp/made/later")));
+        let times = [read.silent_after, read.relist, read.empty_grace, read.first_answer];
+        assert_eq!(times.map(|time| time.as_millis()), [2000, 0, 1, 2]);
+        assert_eq!((read.max_watches, read.new_names_per_sec), (3, 4));
+        let servers: Vec<String> = read.dns_servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["127.0.0.1:8600", "10.0.0.2:53", "[::1]:53"]);
+        let nets: Vec<String> = read.deny.0.iter().map(ToString::to_string).collect();
+        assert_eq!(nets, ["10.0.0.0/8", "::1/128"]);
+        assert_eq!(params("discovery: { denyAddresses: [] }").deny, DenyList(Vec::new()));
+    }
+
+    #[test]
+    fn wrong_values() {
+        for (lines, part) in [
+            ("stateDir: /etc/passwd", "f:1:11: stateDir: `/etc/passwd` is not a folder"),
+            ("stateDir: /etc/passwd/state", "is not a folder; expected a folder that exists or can be made"),
+            ("stateDir: ''", "`stateDir` is empty"),
+            ("discovery: { relistMs: 5 }", "f:1:24: discovery.relistMs: 5 is too short"),
+            ("discovery: { silentAfterMs: -1 }", "out of range"),
+            ("discovery: { maxWatches: 0 }", "out of range"),
+            ("discovery: { dnsServers: [web] }", "discovery.dnsServers[0]: `web` is not a literal address"),
+            ("discovery: { denyAddresses: [10.0.0.1/8] }", "is not an address or a net such as 10.0.0.0/8"),
+            ("discovery: { stateDir: x }", "unknown key `stateDir`"),
+        ] {
+            one(&format!("{lines}\n{}", router("")), part);
+        }
+    }
+}
