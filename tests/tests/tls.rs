@@ -243,6 +243,9 @@ fn t4_who_is_not_whom_it_should_be_gets_a_reason() {
         for method in ["GET", "POST"] {
             let response = Client::connect(outgoing.addr(0)).request(method, "web", "/", &[], b"");
             assert_eq!(response.status, 502, "{reason}: {}", response.text());
+            let alert = reason.starts_with("alert-");
+            let error = if alert { "error=tls_alert_received;" } else { "error=tls_certificate_error;" };
+            assert!(response.header("proxy-status").is_some_and(|status| status.contains(error)), "{response:?}");
             assert!(response.text().contains(text), "{reason}: {}", response.text());
             assert!(response.header("l5d-err").is_some_and(|err| err.contains("TLS")));
         }

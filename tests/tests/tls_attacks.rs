@@ -16,7 +16,7 @@ routers:
   label: http
   servers:
   - port: @P0@
-  - { port: @P1@, tls: { certPath: @CERTS@/web.pem, keyPath: @CERTS@/web.key } }
+  - { port: @P1@, addForwardedHeader: {}, tls: { certPath: @CERTS@/web.pem, keyPath: @CERTS@/web.key } }
   - port: @P2@
     tls: { certPath: @CERTS@/web.pem, keyPath: @CERTS@/web.key, caCertPath: @CERTS@/ca.pem, requireClientAuth: true }
   - { port: @P3@, tls: { certPath: @CERTS@/web.pem, keyPath: @CERTS@/web.key, requireSniMatch: true } }
@@ -90,6 +90,8 @@ fn x2_the_callers_certificate_cannot_be_spoofed() {
         let get = |port| story.https(port, "web.example").get("web.example\r\nx-forwarded-client-cert: Hash=0", "/");
         assert!(get(1).expect("an answer").starts_with("HTTP/1.1 200"));
         assert_eq!(story.backend.last().header("x-forwarded-client-cert"), None, "TLS without certificate, {client}");
+        let forwarded = story.backend.last().header("forwarded").unwrap_or_default().to_owned();
+        assert!(forwarded.contains("proto=https"), "{forwarded}");
         assert!(get(2).expect("an answer").starts_with("HTTP/1.1 200"));
         let seen = story.backend.last();
         let values = seen.all("x-forwarded-client-cert");
