@@ -20,4 +20,4 @@ pub use hosts::HostCheck;
 pub use message::{Request, Response};
 pub use pages::{LivePages, Pages};
 pub use security::{Category, PathMatcher, Security};
-pub use server::{MAX_BODY, MAX_CONNECTIONS, serve};
+pub use server::{MAX_BODY, MAX_CONNECTIONS, serve, serve_over};

@@ -1,7 +1,7 @@
 //! Connections: accept, bound, answer.
 //!
 //! What it is for: running [`crate::Pages`] on a listener with limits on everything a client can hold: connections, header time,
-//! body size and time, life of a connection (attack A8). What it is not: TLS or routing. Called by: the binaries' start-up.
+//! body size and time, life of a connection (attack A8). What it is not: TLS, which the caller may put below, or routing. Called by: the binaries' start-up.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -63,6 +63,23 @@ pub async fn serve(
     allowed_hosts: HostCheck,
     shutdown: impl Future<Output = ()>,
 ) {
+    let plain = |stream| std::future::ready(Some(stream));
+    serve_over(plain, listener, pages, security, allowed_hosts, shutdown).await;
+}
+
+/// As [`serve`], over what `secure` makes of each connection, for example by a TLS handshake; it must end by itself. None
+/// closes the connection.
+pub async fn serve_over<S, F>(
+    secure: impl Fn(TcpStream) -> F,
+    listener: TcpListener,
+    pages: Arc<LivePages>,
+    security: Security,
+    allowed_hosts: HostCheck,
+    shutdown: impl Future<Output = ()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Option<S>> + Send + 'static,
+{
     let site = Arc::new(Site { pages, security, hosts: allowed_hosts });
     let free = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (close, closing) = watch::channel(false);
@@ -73,9 +90,11 @@ pub async fn serve(
             () = &mut shutdown => break,
             next = next => next,
         };
-        let connection = connection(stream, site.clone(), closing.clone());
+        let (securing, site, closing) = (secure(stream), site.clone(), closing.clone());
         tokio::spawn(async move {
-            connection.await;
+            if let Some(stream) = securing.await {
+                connection(stream, site, closing).await;
+            }
             drop(permit);
         });
     }

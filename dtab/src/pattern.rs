@@ -71,6 +71,15 @@ impl Pattern {
         Ok(Some(captures))
     }
 
+    /// The names of its variables, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        let names = self.segments.iter().filter_map(|segment| match segment {
+            Segment::Captures(_, names) => Some(names),
+            Segment::Literal(_) | Segment::Any => None,
+        });
+        names.flatten().map(String::as_str)
+    }
+
     /// The pattern as written.
     pub fn text(&self) -> &str {
         &self.text

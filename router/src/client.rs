@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
+use tls::{ClientFiles, ClientTls, ClientTlsParams};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -83,6 +84,8 @@ pub struct Client {
     pub params: ClientParams,
     /// The replicas.
     pub replicas: Arc<Cell<ReplicaState>>,
+    /// TLS towards its endpoints; none for plain text.
+    pub tls: Option<ClientTls>,
     /// Counters.
     pub stats: Arc<ClientStats>,
     /// The limits on its connections.
@@ -103,7 +106,7 @@ static NEXT_UID: AtomicU64 = AtomicU64::new(1);
 impl Client {
     fn new(
         id: &Path,
-        params: ClientParams,
+        (params, tls): (ClientParams, Option<ClientTls>),
         mut addr: Activity<Addr>,
         scopes: &Arc<Scopes>,
         handle: &Handle,
@@ -137,6 +140,7 @@ impl Client {
             params,
             hosts,
             replicas,
+            tls,
             stats,
             requeue_budget: budget,
             created: clock::now(),
@@ -421,30 +425,36 @@ pub struct Clients {
     cache: Cache<Path, Client>,
     interpreter: Arc<dyn Interpreter>,
     params: Arc<RouterParams>,
+    tls: TlsFiles,
     scopes: Arc<Scopes>,
     handle: Handle,
 }
+
+/// The certificate files of a router's clients, loaded when the router was made: by the parameters that name them.
+pub type TlsFiles = HashMap<Arc<ClientTlsParams>, Arc<ClientFiles>>;
 
 impl Clients {
     /// An empty cache of the size that the router's parameters give.
     pub fn new(
         interpreter: Arc<dyn Interpreter>,
         params: Arc<RouterParams>,
-        scope: &Scope,
+        tls: TlsFiles,
         scopes: Arc<Scopes>,
         handle: Handle,
     ) -> Clients {
         let limits = &params.binding_cache;
-        let cache_scope = scope.scope("bindcache").scope("client");
+        let cache_scope = scopes.root().scope("bindcache").scope("client");
         let cache = Cache::new(limits.clients, clock::nanos(limits.idle_ttl), &cache_scope);
-        Clients { cache, interpreter, params, scopes, handle }
+        Clients { cache, interpreter, params, tls, scopes, handle }
     }
 
     /// The client of `id`.
     pub fn get(&self, id: &Path) -> Arc<Client> {
         let make = || {
             let params = self.params.client.for_name(id);
-            Client::new(id, params, self.interpreter.resolve(id), &self.scopes, &self.handle)
+            let tls = params.tls.as_ref().and_then(|tls| Some((tls, self.tls.get(&tls.params)?)));
+            let tls = tls.map(|(tls, files)| ClientTls::new(files.clone(), tls.common_name.as_deref()));
+            Client::new(id, (params, tls), self.interpreter.resolve(id), &self.scopes, &self.handle)
         };
         self.cache.get_or_make(id, make).0
     }

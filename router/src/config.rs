@@ -2,7 +2,8 @@
 //!
 //! For: `switchyard` at start and at reload, and `switchyard check`. Not for: building anything from the parameters, and
 //! not for opening sockets or asking the network. The only things looked at outside the text are whether the directory of
-//! an `io.l5d.fs` namer exists, whether `stateDir` is a folder, and the environment variables of `io.l5d.k8s.localnode`.
+//! an `io.l5d.fs` namer exists, whether `stateDir` is a folder, the files of certificates and keys, and the environment
+//! variables of `io.l5d.k8s.localnode`.
 //!
 //! Two layers. `tree` gives the file as written, each value with its place. The readers of the objects walk it, apply the
 //! defaults and note every problem with its place. Each object has one file and its keys stand in it in one place. What
@@ -47,6 +48,7 @@ mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transformer;
 mod tree;
 mod when;
@@ -63,8 +65,8 @@ pub use params::{
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use settings::{
-    BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
-    SessionSettings, Settings,
+    BudgetParams, Classifier, ClientParams, ClientSettings, PeerTls, PoolSettings, Sections, ServiceParams,
+    ServiceSettings, SessionSettings, Settings, TlsSetting,
 };
 pub use transformer::{TransformerKind, TransformerParams};
 

@@ -24,6 +24,8 @@ pub enum Kind {
     ExpectationFailed,
     /// CONNECT is not served.
     MethodNotAllowed,
+    /// The request is for another host than its TLS connection.
+    Misdirected,
     /// Too many hops in `Via`.
     CallDepth,
     /// The name leads back to the listener that took the request.
@@ -141,6 +143,7 @@ impl Kind {
             Kind::BadRequest => Some("bad-request"),
             Kind::ExpectationFailed => Some("expectation"),
             Kind::MethodNotAllowed => Some("method-not-allowed"),
+            Kind::Misdirected => Some("misdirected"),
             Kind::CallDepth => Some("call-depth"),
             Kind::SelfLoop => Some("self-loop"),
             Kind::BadOverride => Some("bad-override"),
@@ -163,6 +166,7 @@ impl Kind {
             Kind::BadRequest => "bad-request",
             Kind::ExpectationFailed => "expectation-failed",
             Kind::MethodNotAllowed => "method-not-allowed",
+            Kind::Misdirected => "misdirected",
             Kind::CallDepth => "too-many-hops",
             Kind::SelfLoop => "loop",
             Kind::NoHosts => "no-route",
@@ -192,6 +196,7 @@ impl Kind {
             | Kind::BadRequest
             | Kind::ExpectationFailed
             | Kind::MethodNotAllowed
+            | Kind::Misdirected
             | Kind::CallDepth
             | Kind::DownstreamBody
             | Kind::RequestTooLarge
@@ -218,9 +223,11 @@ impl Kind {
     /// The class name that Linkerd 1 dashboards know it by (telemetry reference §4.1, `failures/<class>`).
     pub fn class(self) -> &'static str {
         match self {
-            Kind::Unidentified | Kind::BadRequest | Kind::ExpectationFailed | Kind::MethodNotAllowed => {
-                "io.buoyant.router.RoutingFactory$UnknownDst"
-            }
+            Kind::Unidentified
+            | Kind::BadRequest
+            | Kind::ExpectationFailed
+            | Kind::MethodNotAllowed
+            | Kind::Misdirected => "io.buoyant.router.RoutingFactory$UnknownDst",
             Kind::IdentifierThrew | Kind::BadOverride | Kind::OverrideDenied => "java.lang.IllegalArgumentException",
             Kind::CallDepth | Kind::SelfLoop => {
                 "io.buoyant.linkerd.protocol.http.MaxCallDepthFilter$MaxCallDepthException"

@@ -24,6 +24,7 @@ mod upgrade;
 mod why;
 
 pub(crate) use connect::is_out_of_descriptors;
+pub(crate) use relay::append_fields;
 
 use crate::clock;
 use crate::error::{Kind, RouteError};
@@ -31,6 +32,7 @@ use crate::forwarded::Labels;
 use crate::meter::Metered;
 use crate::overrides::CallerIdentity;
 use crate::respond;
+use crate::secure::{self, Secured};
 use crate::server::Admission;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, NEVER, Slot};
@@ -41,6 +43,7 @@ use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tracing::debug;
@@ -61,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) peer: SocketAddr,
     /// Who that is, for what is allowed to whom.
     pub(crate) caller: CallerIdentity,
+    /// What TLS knows of the connection; none without TLS.
+    pub(crate) secured: Option<Box<Secured>>,
     opened: u64,
     /// A request was read from this connection.
     served: bool,
@@ -93,8 +98,17 @@ pub(crate) async fn serve(
 ) {
     let cx = home.current();
     let meter = Box::new(Metered(cx.server.stats.transport.connection()));
-    let conn = Conn::new(Stream::Plain(socket)).with_meter(meter);
-    let caller = CallerIdentity::plain(peer);
+    let (stream, secured) = match &cx.server.tls {
+        None => (Stream::Plain(socket), None),
+        // A box of its own: connections that are only open are not to hold the room of a handshake.
+        Some(tls) => match Box::pin(secure::accept((tls, &cx.server, &cx.pace), socket, peer, &slot)).await {
+            Some((stream, secured)) => (stream, Some(secured)),
+            None => return,
+        },
+    };
+    let conn = Conn::new(stream).with_meter(meter);
+    let certificate = secured.as_ref().and_then(|secured| secured.peer()?.name()).map(Arc::from);
+    let caller = CallerIdentity { certificate, ..CallerIdentity::plain(peer) };
     let mut session = Session {
         home,
         cx,
@@ -102,6 +116,7 @@ pub(crate) async fn serve(
         slot,
         peer,
         caller,
+        secured,
         opened: clock::now(),
         served: false,
         request_id: Cell::new(0),
@@ -119,14 +134,38 @@ impl Session {
         while self.wait().await {
             // A reload between two requests is in force from the next one on.
             self.cx = self.home.current();
+            if !self.is_as_secure_as_asked() {
+                return;
+            }
             match Box::pin(self.one_request()).await {
                 After::Keep if !self.slot.is_ending() => {}
                 // Pipelined bytes that nobody reads would turn the close into a reset, and the answer with it.
                 After::Keep if self.conn.has_buffered() => return Box::pin(self.linger()).await,
-                After::Keep | After::Close => return,
+                After::Keep => break,
+                After::Close => return,
                 After::Linger => return Box::pin(self.linger()).await,
             }
         }
+        if self.conn.io().is_tls() {
+            Box::pin(self.farewell()).await;
+        }
+    }
+
+    /// False when a reload has put TLS in force on the listener, or client certificates, and this connection is from
+    /// before. Then nothing more is served on it.
+    fn is_as_secure_as_asked(&self) -> bool {
+        match (&self.cx.server.tls, &self.secured) {
+            (Some(tls), Some(secured)) => !tls.requires_client_auth() || secured.peer().is_some(),
+            (Some(_), None) => false,
+            (None, _) => true,
+        }
+    }
+
+    /// Says goodbye as TLS wants it, between two requests only: it would make a broken body look whole.
+    async fn farewell(&mut self) {
+        self.slot.set(clock::now() + clock::nanos(LINGER));
+        // Whoever is gone does not hear it.
+        let _ = self.slot.run(self.conn.shutdown()).await;
     }
 
     /// Waits for the first byte of a request as long as the server's session limits allow; false: there is none.

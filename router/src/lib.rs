@@ -31,6 +31,7 @@ pub mod retry;
 pub mod route;
 pub mod router;
 pub mod scopes;
+pub mod secure;
 pub mod server;
 pub mod shutdown;
 pub mod signals;

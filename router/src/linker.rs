@@ -11,6 +11,7 @@ use crate::live::{Changes, Live, Maker, Next};
 use crate::naming::World;
 use crate::pages;
 use crate::scopes::Scopes;
+use crate::secure;
 use crate::server;
 use crate::shutdown::Shutdown;
 use crate::worker::{self, Command, Listening};
@@ -68,6 +69,14 @@ pub enum StartError {
         prefix: String,
         /// What is wrong.
         reason: String,
+    },
+    /// Certificates or keys cannot be used; a check of the config would have said so.
+    #[error("TLS of {what}: {error}")]
+    Tls {
+        /// Whose.
+        what: String,
+        /// What is wrong with which file.
+        error: tls::TlsError,
     },
     /// An access log cannot be written.
     #[error(
@@ -181,6 +190,8 @@ pub async fn start(
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let metrics = new_metrics(handle);
     let (world, mut scopes) = (World::new(&config.discovery, handle), HashMap::new());
+    let failed = |error| StartError::Tls { what: "the admin server".to_owned(), error };
+    let admin_tls = config.admin.tls.as_ref().map(|params| world.tls.server(params)).transpose().map_err(failed)?;
     let admin_socket = listen_admin(&config)?;
     let admin = admin_socket.local_addr()?;
     let workers = start_workers(options.workers.max(1))?;
@@ -201,7 +212,14 @@ pub async fn start(
     let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
     let (close_admin, admin_closing) = oneshot::channel::<()>();
     let closing = async move { _ = admin_closing.await };
-    let admin_task = handle.spawn(admin::serve(admin_socket, pages.clone(), security(&config), hosts, closing));
+    let security = security(&config);
+    let admin_task = match admin_tls {
+        None => handle.spawn(admin::serve(admin_socket, pages.clone(), security, hosts, closing)),
+        Some(tls) => {
+            let secure = move |socket| secure::accept_admin(tls.clone(), socket);
+            handle.spawn(admin::serve_over(secure, admin_socket, pages.clone(), security, hosts, closing))
+        }
+    };
     handle.spawn(upkeep(metrics.clone(), live.clone()));
     handle.spawn(show_discovery(world.discovery.clone()));
     info!(address = %admin, "admin server listening");

@@ -4,7 +4,8 @@
 //! whose address did not change, with its sockets and connections. Nothing is in force before all of it is built. Called
 //! by `linker`. Not for: reading configs, or telling the workers.
 
-use crate::config::{AccessLogParams, Config, RouterParams, ServerParams};
+use crate::client::TlsFiles;
+use crate::config::{AccessLogParams, Config, RouterParams, ServerParams, TlsSetting};
 use crate::linker::StartError;
 use crate::naming::{Naming, World};
 use crate::router::Router;
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use telemetry::{AccessLog, Metrics};
+use tls::ServerTls;
 use tokio::runtime::Handle;
 
 /// See the module.
@@ -146,8 +148,39 @@ impl Maker<'_> {
         let make_scopes = || Scopes::new(root.scope("rt").scope(&params.label));
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
         let interpreter = self.world.interpreter(params, &next.live.naming).await?;
-        let router = Router::new(Arc::new(params.clone()), interpreter, scopes, self.handle.clone());
+        let tls = self.tls_files(params)?;
+        let router = Router::new(Arc::new(params.clone()), interpreter, tls, scopes, self.handle.clone());
         Ok(Arc::new(router.with_access_log(open_access_log(params)?)))
+    }
+
+    /// The certificate files of a router's clients.
+    fn tls_files(&self, params: &RouterParams) -> Result<TlsFiles, StartError> {
+        let mut files = TlsFiles::new();
+        let mut unchecked = 0;
+        for (_, settings) in &params.client.list {
+            let Some(TlsSetting::On(peer)) = &settings.tls else { continue };
+            unchecked += u32::from(peer.params.disable_validation);
+            let loaded = self.world.tls.client(&peer.params);
+            let failed = |error| StartError::Tls { what: format!("the clients of router `{}`", params.label), error };
+            files.insert(peer.params.clone(), loaded.map_err(failed)?);
+        }
+        metrics::gauge!("tls_validation_disabled", "router" => params.label.clone()).set(f64::from(unchecked));
+        Ok(files)
+    }
+
+    /// The TLS of a listener; that of `before` when its settings are the same.
+    fn server_tls(
+        &self,
+        params: &ServerParams,
+        what: &str,
+        before: Option<&Server>,
+    ) -> Result<Option<Arc<ServerTls>>, StartError> {
+        let Some(wanted) = &params.tls else { return Ok(None) };
+        if let Some(same) = before.filter(|server| server.params.tls.as_ref() == Some(wanted)) {
+            return Ok(same.tls.clone());
+        }
+        let failed = |error| StartError::Tls { what: what.to_owned(), error };
+        self.world.tls.server(wanted).map(Some).map_err(failed)
     }
 
     /// Adds a listener to every worker; where it listens.
@@ -162,12 +195,13 @@ impl Maker<'_> {
         let address = SocketAddr::new(server.ip, server.port);
         let nth = (0..).find(|nth| !next.live.listeners.contains_key(&(address, *nth))).unwrap_or(0);
         let known = before.and_then(|live| live.listeners.get(&(address, nth)));
+        let what = format!("router `{}`", params.label);
+        let tls = self.server_tls(server, &what, known.map(|known| &*known.server))?;
         let (id, bound, sockets) = match known {
             Some(known) => (known.id, known.bound, Vec::new()),
             None => {
-                let (bound, sockets) = server::listen(server, self.workers.max(1)).map_err(|error| {
-                    StartError::Listen { address, what: format!("router `{}`", params.label), error }
-                })?;
+                let failed = |error| StartError::Listen { address, what, error };
+                let (bound, sockets) = server::listen(server, self.workers.max(1)).map_err(failed)?;
                 next.live.next_id += 1;
                 next.changes.opened += 1;
                 (next.live.next_id, bound, sockets)
@@ -175,7 +209,7 @@ impl Maker<'_> {
         };
         let scope = self.metrics.root().scope("rt").scope(&params.label);
         let same_router = known.filter(|known| known.router == params.label).map(|known| &*known.server);
-        let made = Arc::new(Server::new(server.clone(), bound, params, &scope, same_router));
+        let made = Arc::new(Server::new(server.clone(), bound, params, &scope, same_router, tls));
         let mut sockets = sockets.into_iter();
         for worker in &mut next.per_worker {
             let (server, router) = (made.clone(), router.clone());

@@ -10,14 +10,17 @@ use namers::{
 };
 use std::path::PathBuf;
 use std::sync::Arc;
+use tls::Tls;
 use tokio::runtime::Handle;
 
-/// What all configs of a process share: the resolver and the built-in names.
+/// What all configs of a process share: the resolver, the built-in names, and the files of TLS.
 pub struct World {
     /// What all namers share.
     pub discovery: Discovery,
     dns: Arc<DnsResolver>,
     system: SystemNamer,
+    /// Certificates and keys, watched.
+    pub tls: Tls,
     handle: Handle,
 }
 
@@ -53,7 +56,7 @@ impl World {
         };
         let dns = DnsResolver::within(&discovery, &params.dns_servers, options);
         let system = SystemNamer::new(dns.clone(), handle.clone());
-        World { discovery, dns, system, handle: handle.clone() }
+        World { discovery, dns, system, tls: Tls::new(handle), handle: handle.clone() }
     }
 
     /// Builds the namers of a config; `before` is kept when it was built from the same parameters.

@@ -52,9 +52,9 @@ struct Idle {
 }
 
 impl Idle {
-    fn is_usable(&self, now: u64) -> bool {
+    fn is_usable(&mut self, now: u64) -> bool {
         let fresh = self.expiry.unused > now || self.upstream.place.may_stay();
-        fresh && self.expiry.session > now && is_alive(&self.upstream.conn)
+        fresh && self.expiry.session > now && is_alive(&mut self.upstream.conn)
     }
 }
 
@@ -85,8 +85,8 @@ pub enum Got {
 
 /// True when nothing has arrived on an idle connection and it is open, as far as the runtime knows; costs no system
 /// call then.
-fn is_alive(conn: &Conn<Stream>) -> bool {
-    conn.io().is_quiet() && !conn.is_eof() && !conn.has_buffered()
+fn is_alive(conn: &mut Conn<Stream>) -> bool {
+    conn.io_mut().is_quiet() && !conn.is_eof() && !conn.has_buffered()
 }
 
 impl Pool {
@@ -165,9 +165,9 @@ impl Pool {
         self.retain(|entry| entry.is_usable(now) && !entry.upstream.endpoint.is_closed());
     }
 
-    fn retain(&self, stays: impl Fn(&Idle) -> bool) {
+    fn retain(&self, stays: impl Fn(&mut Idle) -> bool) {
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|entry| {
+            list.retain_mut(|entry| {
                 let stays = stays(entry);
                 if !stays {
                     self.leaves(entry);

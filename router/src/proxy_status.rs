@@ -27,6 +27,12 @@ pub enum ProxyError {
     ConnectionLimitReached,
     /// The connection was not made in time.
     ConnectionTimeout,
+    /// TLS with the service failed.
+    TlsProtocolError,
+    /// The service's certificate is not accepted.
+    TlsCertificateError,
+    /// The service has refused TLS.
+    TlsAlertReceived,
     /// The request is at fault.
     HttpRequestError,
     /// The request is not wanted here.
@@ -61,6 +67,9 @@ impl ProxyError {
             ProxyError::ConnectionRefused => "connection_refused",
             ProxyError::ConnectionLimitReached => "connection_limit_reached",
             ProxyError::ConnectionTimeout => "connection_timeout",
+            ProxyError::TlsProtocolError => "tls_protocol_error",
+            ProxyError::TlsCertificateError => "tls_certificate_error",
+            ProxyError::TlsAlertReceived => "tls_alert_received",
             ProxyError::HttpRequestError => "http_request_error",
             ProxyError::HttpRequestDenied => "http_request_denied",
             ProxyError::HttpResponseIncomplete => "http_response_incomplete",

@@ -58,6 +58,7 @@ pub fn status(kind: Kind, limits: ErrorLimits) -> StatusCode {
         Kind::TrailersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Kind::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Kind::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Kind::SelfLoop => StatusCode::LOOP_DETECTED,
         Kind::IdentifierThrew
         | Kind::NoHosts
@@ -94,7 +95,7 @@ fn proxy_error(kind: Kind) -> ProxyError {
         | Kind::TrailersTooLarge
         | Kind::BodyTimeout
         | Kind::ClientGone => ProxyError::HttpRequestError,
-        Kind::MethodNotAllowed | Kind::OverrideDenied => ProxyError::HttpRequestDenied,
+        Kind::MethodNotAllowed | Kind::OverrideDenied | Kind::Misdirected => ProxyError::HttpRequestDenied,
         Kind::CallDepth | Kind::SelfLoop => ProxyError::ProxyLoopDetected,
         Kind::BindingFailed => ProxyError::DnsError,
         Kind::BindingTimeout => ProxyError::DnsTimeout,

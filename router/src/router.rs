@@ -1,6 +1,6 @@
 //! [`Router`]: one router of the config: its caches, its interpreter, its parameters; shared by all workers.
 
-use crate::client::Clients;
+use crate::client::{Clients, TlsFiles};
 use crate::clock;
 use crate::config::RouterParams;
 use crate::error::{Kind, RouteError};
@@ -52,15 +52,16 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router that binds with `interpreter` and counts in `scopes`; its tasks run on `handle`.
+    /// A router that binds with `interpreter`, connects with the files of `tls` and counts in `scopes`; its tasks run on `handle`.
     pub fn new(
         params: Arc<RouterParams>,
         interpreter: Arc<dyn Interpreter>,
+        tls: TlsFiles,
         scopes: Arc<Scopes>,
         handle: Handle,
     ) -> Router {
         let scope = scopes.root().clone();
-        let clients = Clients::new(interpreter.clone(), params.clone(), &scope, scopes.clone(), handle.clone());
+        let clients = Clients::new(interpreter.clone(), params.clone(), tls, scopes.clone(), handle.clone());
         let ttl = clock::nanos(params.binding_cache.idle_ttl);
         let cached = &params.binding_cache;
         let share = cached.overrides_per_source.unwrap_or((cached.paths / 4).max(1));

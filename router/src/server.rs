@@ -3,6 +3,7 @@
 use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
 use crate::deadline::DeadlineStats;
 use crate::overrides::Gate;
+use crate::secure::TlsStats;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
+use tls::ServerTls;
 
 /// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
 const BACKLOG: i32 = 4096;
@@ -44,6 +46,8 @@ pub struct ServerStats {
     pub dtab_size: Arc<Stat>,
     /// `transit_latency_ms` and `admission_control/deadline/*`.
     pub deadlines: DeadlineStats,
+    /// `tls/*`, once the server speaks TLS.
+    pub tls: OnceLock<TlsStats>,
     /// `connections`.
     pub connections: Arc<AtomicI64>,
     tunnels: Arc<AtomicI64>,
@@ -59,6 +63,8 @@ pub struct Server {
     pub label: String,
     /// Counters; those of the server that a reload replaced with this one.
     pub stats: Arc<ServerStats>,
+    /// TLS, when it speaks it.
+    pub tls: Option<Arc<ServerTls>>,
     /// What requests may say about their route, and who is trusted.
     pub gate: Gate,
     counts: Arc<Counts>,
@@ -135,6 +141,7 @@ impl Server {
         router: &RouterParams,
         scope: &Scope,
         before: Option<&Server>,
+        tls: Option<Arc<ServerTls>>,
     ) -> Server {
         let label = format!("{}/{}", bound.ip(), bound.port());
         let scope = scope.scope("server").scope(&label);
@@ -152,7 +159,10 @@ impl Server {
         }
         *counts.modes.lock() = note_overrides(&params, &label, &scope);
         let gate = Gate::new(&params, router, &label);
-        Server { params, label, stats, gate, counts }
+        if tls.is_some() {
+            stats.tls.get_or_init(|| TlsStats::new(&scope));
+        }
+        Server { params, label, stats, tls, gate, counts }
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
@@ -226,6 +236,7 @@ impl ServerStats {
             bodies: BodyStats::new(scope),
             dtab_size: scope.stat("dtab/size"),
             deadlines: DeadlineStats::new(scope),
+            tls: OnceLock::new(),
             _connections: scope.gauge("connections", move || open.load(Ordering::Relaxed) as f64),
             connections,
         }

@@ -4,7 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -13,6 +13,10 @@ use tokio::net::TcpStream;
 pub enum Stream {
     /// TCP without encryption.
     Plain(TcpStream),
+    /// TLS with a client.
+    Accepted(Box<tls::ServerStream<TcpStream>>),
+    /// TLS with a service.
+    Connected(Box<tls::ClientStream<TcpStream>>),
 }
 
 impl Stream {
@@ -20,14 +24,19 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Stream::Plain(socket) => socket,
+            Stream::Accepted(stream) => stream.get_ref().0,
+            Stream::Connected(stream) => stream.get_ref().0,
         }
+    }
+
+    /// True when it is encrypted.
+    pub fn is_tls(&self) -> bool {
+        !matches!(self, Stream::Plain(_))
     }
 
     /// `http`, or `https` where the connection is encrypted.
     pub fn scheme(&self) -> &'static str {
-        match self {
-            Stream::Plain(_) => "http",
-        }
+        if self.is_tls() { "https" } else { "http" }
     }
 
     /// Makes the coming close a reset: the peer must not take what it has for all there is.
@@ -37,8 +46,18 @@ impl Stream {
     }
 
     /// True when the peer has neither sent anything nor closed, as far as the runtime knows; costs no system call then.
-    pub fn is_quiet(&self) -> bool {
-        self.tcp().try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    /// What TLS itself sends in between, such as session tickets, is taken in and does not count.
+    pub fn is_quiet(&mut self) -> bool {
+        match self {
+            Stream::Plain(socket) => {
+                socket.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            encrypted => {
+                let mut byte = [0];
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(encrypted).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+            }
+        }
     }
 }
 
@@ -46,6 +65,8 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Stream::Accepted(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
+            Stream::Connected(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -54,6 +75,8 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Stream::Accepted(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Stream::Connected(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -64,24 +87,32 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Stream::Accepted(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
+            Stream::Connected(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Stream::Plain(socket) => socket.is_write_vectored(),
+            Stream::Accepted(stream) => stream.is_write_vectored(),
+            Stream::Connected(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Stream::Accepted(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Stream::Connected(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Stream::Accepted(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Stream::Connected(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

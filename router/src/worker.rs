@@ -8,6 +8,7 @@ use crate::h1;
 use crate::pool::Pool;
 use crate::route::PathService;
 use crate::router::Router;
+use crate::secure::Pace;
 use crate::server::Server;
 use crate::timer::Timers;
 use http::HeaderMap;
@@ -49,6 +50,8 @@ pub struct WorkerServer {
     pub pool: Rc<Pool>,
     /// The worker's spare header maps.
     pub spare: Rc<Spare>,
+    /// The worker's share of time for TLS handshakes.
+    pub pace: Rc<Pace>,
     /// Room for the key of the request at hand.
     pub key: RefCell<Vec<u8>>,
     /// Does not keep services alive: what leaves the cache is gone.
@@ -166,6 +169,7 @@ struct Worker {
     pool: Rc<Pool>,
     timers: Rc<Timers>,
     spare: Rc<Spare>,
+    pace: Rc<Pace>,
     accepting: Rc<RefCell<HashMap<u64, Accepting>>>,
 }
 
@@ -179,6 +183,7 @@ pub fn run(mut commands: mpsc::Receiver<Command>) -> std::io::Result<()> {
             pool: Rc::new(Pool::new(0)),
             timers: Rc::default(),
             spare: Rc::default(),
+            pace: Rc::default(),
             accepting: Rc::default(),
         };
         let claimed = worker.pool.clone();
@@ -226,6 +231,7 @@ impl Worker {
                 router,
                 pool: self.pool.clone(),
                 spare: self.spare.clone(),
+                pace: self.pace.clone(),
                 key: RefCell::default(),
                 memo: RefCell::default(),
                 override_memo: RefCell::default(),

@@ -4,6 +4,7 @@
 #![allow(clippy::panic, reason = "a panic is what this is about")]
 
 use dtab::{Activity, Addr, BoundName, BoxFuture, DelegateTree, DtabStack, Interpreter, NameTree, Path, State};
+use router::client::TlsFiles;
 use router::config;
 use router::router::Router;
 use router::scopes::Scopes;
@@ -50,9 +51,10 @@ fn m2_a_panic_ends_only_its_request() {
     let metrics = telemetry::Metrics::new();
     let scope = metrics.root().scope("rt").scope("http");
     let scopes = Scopes::new(scope.clone());
-    let routes = Arc::new(Router::new(params.clone(), Arc::new(Brittle), scopes, runtime.handle().clone()));
+    let routes =
+        Arc::new(Router::new(params.clone(), Arc::new(Brittle), TlsFiles::new(), scopes, runtime.handle().clone()));
     let (addr, mut sockets) = server::listen(&params.servers[0], 1).expect("a port");
-    let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None));
+    let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None, None));
     let (commands, receiver) = mpsc::channel(1);
     let thread = std::thread::spawn(move || worker::run(receiver));
     let listening = Listening { id: 1, socket: sockets.pop(), server, router: routes };

@@ -4,7 +4,8 @@
 //! - [`Disco`]: the discovery folder of an `io.l5d.fs` namer.
 //! - [`NameServer`]: a DNS server that says what it is told.
 //! - [`Backend`]: a scripted HTTP/1 server that remembers what it was asked.
-//! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given.
+//! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given; [`Https`]: one that speaks TLS.
+//! - [`Authority`]: issues certificates.
 //!
 //! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that the
 //! system chose. A harness function panics when a story cannot go on; the log of the process is printed then.
@@ -15,18 +16,22 @@
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 
 mod backend;
+mod certs;
 mod client;
 mod disco;
 mod dns;
 pub mod fuzz;
+mod https;
 mod message;
 mod process;
 mod wait;
 
 pub use backend::{Backend, Received, Reply};
+pub use certs::{Authority, Pair, PairFiles};
 pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
 pub use dns::NameServer;
+pub use https::Https;
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{eventually, holds_for};
 

@@ -79,9 +79,20 @@ impl Switchyard {
 
     /// As [`Switchyard::start_with`], with these variables in the environment.
     pub fn start_in(yaml: &str, args: &[&str], env: &[(&str, &str)]) -> Switchyard {
+        let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
+        let plain = |admin| Client::try_connect(admin).and_then(ready).is_ok_and(|response| response.status == 200);
+        Switchyard::start_when(yaml, (args, env), plain)
+    }
+
+    /// As [`Switchyard::start_in`], ready when `is_ready` says so of its admin server.
+    pub fn start_when(
+        yaml: &str,
+        (args, env): (&[&str], &[(&str, &str)]),
+        is_ready: impl Fn(SocketAddr) -> bool,
+    ) -> Switchyard {
         for attempt in 1.. {
             let mut started = Switchyard::spawn(yaml, args, env);
-            match started.until_ready() {
+            match started.until_ready(&is_ready) {
                 Ok(()) => note_log(&started.log),
                 Err(what) if attempt < ATTEMPTS && what.contains("cannot listen on") => continue,
                 Err(what) => panic!("the router does not start: {what}"),
@@ -106,14 +117,13 @@ impl Switchyard {
         Switchyard { child, folder, disco, log, admin, ports }
     }
 
-    fn until_ready(&mut self) -> Result<(), String> {
+    fn until_ready(&mut self, is_ready: impl Fn(SocketAddr) -> bool) -> Result<(), String> {
         let started = Instant::now();
         while started.elapsed() < READY_WITHIN {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("{status}\n{}", self.log()));
             }
-            let ready = |mut client: Client| client.try_get("localhost", "/admin/ready");
-            if Client::try_connect(self.admin()).and_then(ready).is_ok_and(|response| response.status == 200) {
+            if is_ready(self.admin()) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(5));

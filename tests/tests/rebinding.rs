@@ -7,6 +7,7 @@ use dtab::{
     Publisher, State,
 };
 use e2e::{Backend, Client, Response, eventually};
+use router::client::TlsFiles;
 use router::config;
 use router::router::Router;
 use router::scopes::Scopes;
@@ -79,10 +80,16 @@ impl Site {
         let ((address, _), (slow, _)) = (Activity::channel(), Activity::channel());
         let scope = Metrics::new().root();
         let interpreter = Arc::new(Moving { address: address.clone(), slow: slow.clone() });
-        let router = Router::new(params.clone(), interpreter, Scopes::new(scope.clone()), control.handle().clone());
+        let router = Router::new(
+            params.clone(),
+            interpreter,
+            TlsFiles::new(),
+            Scopes::new(scope.clone()),
+            control.handle().clone(),
+        );
         let router = Arc::new(router);
         let (addr, mut sockets) = server::listen(&params.servers[0], 1).expect("a listener");
-        let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None));
+        let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None, None));
         router.set_listeners(vec![addr]);
         router.set_reserved(vec![addr]);
         let listening = Listening { id: 1, socket: sockets.pop(), server, router: router.clone() };

@@ -7,6 +7,7 @@ use super::objects::socket;
 use super::params::{AdminParams, SecurityParams};
 use super::reader::Reader;
 use super::scalar::{boolean, count, full_regex, ip, millis, port};
+use super::tls::admin_tls;
 use regex::Regex;
 
 /// The administrative server; all defaults when the key is absent.
@@ -19,11 +20,11 @@ pub(super) fn admin(top: &mut Reader<'_>) -> AdminParams {
         shutdown_grace: reader.get("shutdownGraceMs", millis(0)).unwrap_or(default.shutdown_grace),
         security: security(&mut reader),
         socket: socket(&mut reader).unwrap_or_default(),
+        tls: admin_tls(&mut reader),
     };
     if reader.get("workerThreads", count(1)).is_some() {
         reader.context.warn(&reader.item, "`workerThreads` has no effect");
     }
-    reader.not_yet("tls");
     reader.not_yet("httpIdentifierPort");
     reader.finish();
     admin

@@ -5,12 +5,14 @@
 use super::balancer::balancer;
 use super::kinds::{ACCRUALS, AUTHORIZERS, Found};
 use super::moved::Place;
-use super::objects::{backoff, budget, nanos, none_of, only_false, session, socket};
+use super::objects::{backoff, budget, nanos, none_of, session, socket};
 use super::reader::Reader;
 use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
+use super::tls::client_tls;
 use balance::{AccrualConfig, Backoff};
+use dtab::Pattern;
 use std::time::Duration;
 
 /// The sections under the key `client`.
@@ -18,9 +20,7 @@ pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
     sections(router, "client", Place::Client, settings)
 }
 
-fn settings(reader: &mut Reader<'_>) -> ClientSettings {
-    reader.not_yet("tls");
-    only_false(reader, "forwardClientCert");
+fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings {
     none_of(reader, "requestAuthorizers", &AUTHORIZERS);
     ClientSettings {
         balancer: balancer(reader),
@@ -32,6 +32,8 @@ fn settings(reader: &mut Reader<'_>) -> ClientSettings {
         pool: pool(reader),
         session: session(reader, "clientSession"),
         socket: socket(reader),
+        tls: client_tls(reader, prefix),
+        forward_client_cert: reader.get("forwardClientCert", boolean),
         egress: reader.get("egress", boolean),
     }
 }

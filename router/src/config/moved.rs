@@ -12,10 +12,12 @@ pub(super) enum Place {
     Server,
     Client,
     Service,
+    ServerTls,
+    ClientTls,
     Other,
 }
 
-use Place::{Admin, Client, Router, Server, Service, Top};
+use Place::{Admin, Client, ClientTls, Router, Server, ServerTls, Service, Top};
 
 const ATTEMPT_OR_TOTAL: &str = "write `client.requestAttemptTimeoutMs` (each attempt) or `service.totalTimeoutMs` \
     (the whole request)";
@@ -93,6 +95,24 @@ const MOVED: &[(Place, &str, &str)] = &[
     (Service, "retryBufferSize", H2),
     (Service, "prefix", "it belongs to an entry of `configs` of kind `io.l5d.static`"),
     (Service, "configs", "it needs `kind: io.l5d.static` beside it"),
+    (ServerTls, "enabled", "TLS is on when `tls` is there, as in Linkerd 1.7; remove the key, or the whole object"),
+    (ServerTls, "trustCerts", "use `caCertPath` and `requireClientAuth`"),
+    (ServerTls, "trustCertsBundle", "use `caCertPath` and `requireClientAuth`"),
+    (ServerTls, "kind", "remove it: there is one kind of server TLS since Linkerd 1.0"),
+    (
+        ClientTls,
+        "kind",
+        "remove it: for `io.l5d.noValidation` write `disableValidation: true`, for the others `commonName`",
+    ),
+    (
+        ClientTls,
+        "names",
+        "write an entry with `prefix` and `tls.commonName` for each of them, of `kind: io.l5d.static`",
+    ),
+    (ClientTls, "caCertPath", "use `trustCertsBundle`"),
+    (ClientTls, "certPath", "it belongs under `clientAuth`"),
+    (ClientTls, "keyPath", "it belongs under `clientAuth`"),
+    (ClientTls, "ciphers", "Linkerd 1 has no `ciphers` for clients either; `protocols` can be chosen"),
     (Admin, "enabled", "the administrative server is always on; `security` closes parts of it"),
 ];
 

@@ -6,7 +6,7 @@
 use super::kinds::{BACKOFFS, Found, Kinds};
 use super::moved::Place;
 use super::params::SocketParams;
-use super::reader::{Bad, Item, Reader};
+use super::reader::Reader;
 use super::scalar::{boolean, count, double, int, loose_millis, millis_or_off};
 use super::settings::{BudgetParams, SessionSettings, limit};
 use balance::Backoff;
@@ -98,13 +98,4 @@ pub(super) fn none_of(reader: &mut Reader<'_>, key: &'static str, kinds: &Kinds)
             kinds.of(&mut inner);
         }
     }
-}
-
-/// A flag of which only `false` is built.
-pub(super) fn only_false(reader: &mut Reader<'_>, key: &'static str) {
-    let refuse = |item: &Item<'_>| match boolean(item)? {
-        true => Err(Bad::new(format!("`{key}: true` is a setting of Linkerd 1 that Switchyard does not have yet"))),
-        false => Ok(()),
-    };
-    reader.get(key, refuse);
 }

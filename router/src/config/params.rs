@@ -48,6 +48,8 @@ pub struct AdminParams {
     pub security: SecurityParams,
     /// Options of the listening socket.
     pub socket: SocketParams,
+    /// Serve over TLS. Default plain text.
+    pub tls: Option<tls::ServerTlsParams>,
 }
 
 impl Default for AdminParams {
@@ -58,6 +60,7 @@ impl Default for AdminParams {
             shutdown_grace: Duration::from_secs(10),
             security: SecurityParams::default(),
             socket: SocketParams::default(),
+            tls: None,
         }
     }
 }
@@ -334,6 +337,8 @@ pub struct ServerParams {
     pub max_call_depth: usize,
     /// Limit for a request from the head read to the response head. Default none.
     pub timeout: Option<Duration>,
+    /// TLS. Default plain text.
+    pub tls: Option<tls::ServerTlsParams>,
     /// A request head must be complete so long after its first byte. Default 10 s.
     pub header_timeout: Duration,
     /// A peer that takes or gives nothing of a body for so long, while all waits for it, is given up. Default 60 s.

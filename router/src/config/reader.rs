@@ -295,6 +295,11 @@ impl<'a> Reader<'a> {
         self.absent.push(key);
     }
 
+    /// Whether a key is there and not null. Not for finding out what is known: ask for the key as well.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some_and(|(_, node)| !matches!(node.value, Value::Null))
+    }
+
     /// Reports a problem at a key.
     pub(super) fn refuse(&self, key: &str, message: String) {
         self.context.bad(self.pos(key), &key_path(&self.item.path, key), Bad::new(message));

@@ -9,12 +9,12 @@ use super::reader::Reader;
 use super::scalar::pattern;
 use super::settings::Sections;
 
-/// Reads the object under `key`, each section with `read`. Without `kind` it is one global section.
+/// Reads the object under `key`, each section with `read`, which is told its prefix. Without `kind` it is one global section.
 pub(super) fn sections<'a, T>(
     parent: &mut Reader<'a>,
     key: &'static str,
     place: Place,
-    read: impl Fn(&mut Reader<'a>) -> T,
+    read: impl Fn(&mut Reader<'a>, Option<&dtab::Pattern>) -> T,
 ) -> Sections<T> {
     let Some(mut reader) = parent.sub(key, place) else { return Sections::default() };
     let kind = match reader.take("kind") {
@@ -23,7 +23,7 @@ pub(super) fn sections<'a, T>(
     };
     let list = match kind {
         Found::Built("io.l5d.static") => configs(&mut reader, place, &read),
-        Found::Built(_) => vec![(None, read(&mut reader))],
+        Found::Built(_) => vec![(None, read(&mut reader, None))],
         Found::Refused | Found::Unknown => return Sections::default(),
     };
     reader.finish();
@@ -33,7 +33,7 @@ pub(super) fn sections<'a, T>(
 fn configs<'a, T>(
     reader: &mut Reader<'a>,
     place: Place,
-    read: &impl Fn(&mut Reader<'a>) -> T,
+    read: &impl Fn(&mut Reader<'a>, Option<&dtab::Pattern>) -> T,
 ) -> Vec<(Option<dtab::Pattern>, T)> {
     let Some(list) = reader.take("configs") else {
         reader.missing("configs");
@@ -43,7 +43,8 @@ fn configs<'a, T>(
     for item in list.elements(reader.context) {
         let Some(mut entry) = Reader::open(reader.context, item, place) else { continue };
         let prefix = entry.need("prefix", pattern);
-        sections.push((prefix, read(&mut entry)));
+        let section = read(&mut entry, prefix.as_ref());
+        sections.push((prefix, section));
         entry.finish();
     }
     sections

@@ -10,6 +10,7 @@ use super::params::{LOOPBACK, ServerParams};
 use super::reader::{Item, Reader};
 use super::scalar::{boolean, header, ip, millis, millis_or_off, port, size, string};
 use super::settings::limit;
+use super::tls::server_tls;
 use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 4140;
@@ -45,6 +46,7 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>, label: &str) -> Op
         timestamp_header: reader.get("timestampHeader", header),
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
+        tls: server_tls(&mut reader),
         header_timeout: reader.get("headerTimeoutMs", millis(1)).unwrap_or(DEFAULT_HEADER_TIMEOUT),
         stall_timeout: reader.get("stallTimeoutMs", millis(1)).unwrap_or(DEFAULT_STALL_TIMEOUT),
         enforce_deadlines: reader.get("enforceDeadlines", boolean).unwrap_or(false),
@@ -53,9 +55,7 @@ pub(super) fn server<'a>(router: &Reader<'a>, item: Item<'a>, label: &str) -> Op
     };
     // Linkerd accepts a label here and does nothing with it.
     reader.get("label", string);
-    for key in ["tls", "announce"] {
-        reader.not_yet(key);
-    }
+    reader.not_yet("announce");
     reader.finish();
     Some((server, at))
 }

@@ -15,7 +15,7 @@ const MAX_REPLAY_KB: usize = 16 * 1024;
 
 /// The sections under the key `service`.
 pub(super) fn service(router: &mut Reader<'_>) -> Sections<ServiceSettings> {
-    sections(router, "service", Place::Service, settings)
+    sections(router, "service", Place::Service, |reader, _| settings(reader))
 }
 
 fn settings(reader: &mut Reader<'_>) -> ServiceSettings {

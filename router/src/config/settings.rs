@@ -6,7 +6,8 @@
 use super::balancer::BalancerParams;
 use super::params::SocketParams;
 use balance::{AccrualConfig, Backoff};
-use dtab::{Path, Pattern};
+use dtab::{Captures, Path, Pattern};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A set of settings that lies over defaults: what is `None` leaves the parameter as it was.
@@ -14,8 +15,8 @@ pub trait Settings {
     /// The parameters it results in; `Default` are those of Linkerd.
     type Params: Default;
 
-    /// Overrides what is set here.
-    fn apply(&self, params: &mut Self::Params);
+    /// Overrides what is set here; `captures` are the variables of the pattern that the settings are for.
+    fn apply(&self, params: &mut Self::Params, captures: &Captures);
 }
 
 /// Settings with the names they are for (config reference §4.3, §8.1). `io.l5d.global` is one section without a
@@ -38,12 +39,12 @@ impl<T: Settings> Sections<T> {
     pub fn for_name(&self, name: &Path) -> T::Params {
         let mut params = T::Params::default();
         for (pattern, settings) in &self.list {
-            let applies = match pattern {
-                None => true,
-                Some(pattern) => matches!(pattern.match_path(name), Ok(Some(_))),
+            let captures = match pattern {
+                None => Some(Captures::default()),
+                Some(pattern) => pattern.match_path(name).ok().flatten(),
             };
-            if applies {
-                settings.apply(&mut params);
+            if let Some(captures) = captures {
+                settings.apply(&mut params, &captures);
             }
         }
         params
@@ -71,8 +72,38 @@ pub struct ClientSettings {
     pub session: Option<SessionSettings>,
     /// `socketOptions`, as a whole.
     pub socket: Option<SocketParams>,
+    /// `tls`, as a whole.
+    pub tls: Option<TlsSetting>,
+    /// `forwardClientCert`.
+    pub forward_client_cert: Option<bool>,
     /// `egress`.
     pub egress: Option<bool>,
+}
+
+/// `tls` of a section of `client` (config reference §8.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSetting {
+    /// `enabled: false`: plain text, whatever earlier sections say.
+    Off,
+    /// The name may hold `{variables}` of the section's prefix.
+    On(PeerTls),
+}
+
+/// TLS towards the endpoints of a client (config reference §8.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTls {
+    /// Files, protocols, trust.
+    pub params: Arc<tls::ClientTlsParams>,
+    /// `commonName`: what the servers must prove to be. None only with `disableValidation`.
+    pub common_name: Option<String>,
+}
+
+impl TlsSetting {
+    fn resolve(&self, captures: &Captures) -> Option<PeerTls> {
+        let TlsSetting::On(PeerTls { params, common_name }) = self else { return None };
+        let common_name = common_name.as_ref().map(|name| captures.substitute(name));
+        Some(PeerTls { params: params.clone(), common_name })
+    }
 }
 
 /// `hostConnectionPool` (config reference §8.1).
@@ -126,6 +157,10 @@ pub struct ClientParams {
     pub session_life: Option<Duration>,
     /// Options of the connections' sockets.
     pub socket: SocketParams,
+    /// TLS. Default plain text.
+    pub tls: Option<PeerTls>,
+    /// Tell the endpoints of the caller's certificate in `x-forwarded-client-cert`. Default false.
+    pub forward_client_cert: bool,
     /// The service is somebody else's: nothing of ours goes there, no override, no context. Default false.
     pub egress: bool,
 }
@@ -153,6 +188,8 @@ impl Default for ClientParams {
             session_idle: None,
             session_life: None,
             socket: SocketParams::default(),
+            tls: None,
+            forward_client_cert: false,
             egress: false,
         }
     }
@@ -161,7 +198,7 @@ impl Default for ClientParams {
 impl Settings for ClientSettings {
     type Params = ClientParams;
 
-    fn apply(&self, params: &mut ClientParams) {
+    fn apply(&self, params: &mut ClientParams, captures: &Captures) {
         set(&mut params.balancer, self.balancer);
         set(&mut params.accrual, self.accrual);
         set(&mut params.fail_fast, self.fail_fast);
@@ -177,6 +214,8 @@ impl Settings for ClientSettings {
         set(&mut params.session_idle, self.session.map(|session| session.idle));
         set(&mut params.session_life, self.session.map(|session| session.life));
         set(&mut params.socket, self.socket);
+        set(&mut params.tls, self.tls.as_ref().map(|tls| tls.resolve(captures)));
+        set(&mut params.forward_client_cert, self.forward_client_cert);
         set(&mut params.egress, self.egress);
     }
 }
@@ -232,7 +271,7 @@ impl Default for ServiceParams {
 impl Settings for ServiceSettings {
     type Params = ServiceParams;
 
-    fn apply(&self, params: &mut ServiceParams) {
+    fn apply(&self, params: &mut ServiceParams, _: &Captures) {
         set(&mut params.total_timeout, self.total_timeout.map(limit));
         set(&mut params.retry_budget, self.retry_budget);
         set(&mut params.backoff, self.backoff);

@@ -6,6 +6,7 @@ mod kinds;
 mod overrides;
 mod policy;
 mod robust;
+mod tls;
 mod transformers;
 mod values;
 

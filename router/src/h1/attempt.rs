@@ -5,6 +5,7 @@
 
 use super::Session;
 use super::acquire::acquire;
+use super::connect::tls_failed;
 use super::egress;
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
@@ -22,6 +23,7 @@ use crate::pool::{Expiry, Upstream};
 use crate::proxy_status::ProxyError;
 use crate::route::{Leaf, PathService};
 use crate::router::Router;
+use crate::secure;
 use crate::stream::Stream;
 use crate::timer::NEVER;
 use balance::Endpoint;
@@ -358,7 +360,7 @@ async fn once(
 ) -> Result<(ResponseHead, Begun, Upstream, u64), Failure> {
     let client = &leaf.client;
     let mut upstream = acquire(session, request, service, client, lease).await?;
-    write_head(request, leaf, &mut upstream, session.cx.server.gate.baggage_key());
+    write_head(request, leaf, &mut upstream, session);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     request.body.count(&client.stats.bodies);
     let started = if upstream.reused { lease.began() } else { clock::now() };
@@ -382,11 +384,13 @@ async fn once(
             Ok((head, body, upstream, now))
         }
         Err(error) => {
-            let failure = failed((&session.cx.router, request), leaf, &upstream, error, (due, &stalls));
+            let failure = failed((&session.cx.router, request, service), leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             if upstreams_fault {
                 lease.judge(false, clock::now());
+            } else if failure.error.kind == Kind::ConnectFailed {
+                lease.connect_failed();
             }
             let ms = dispatch.finish(false, clock::now());
             client.stats.status.error(ms);
@@ -461,10 +465,11 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     }
 }
 
-fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_key: &str) {
+fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: &Session) {
     let out = upstream.conn.out();
     out.clear();
-    let stripped = leaf.client.params.egress.then(|| egress::stripped(&request.headers, baggage_key));
+    let stripped =
+        leaf.client.params.egress.then(|| egress::stripped(&request.headers, session.cx.server.gate.baggage_key()));
     let headers = stripped.as_ref().unwrap_or(&request.headers);
     encode_request_head(out, &request.method, &request.target, request.version, headers, request.body.length);
     if stripped.is_some() {
@@ -473,6 +478,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_k
     }
     append_fields(out, &leaf.fields);
     append_fields(out, &request.fields);
+    secure::tell_caller(session.secured.as_deref(), &leaf.client.params, out);
     let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     if let Some(deadline) = Deadline::strictest(request.deadline, attempt) {
         let mut line = BytesMut::with_capacity(64);
@@ -483,7 +489,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, baggage_k
 
 /// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
 fn failed(
-    (router, request): (&Router, &Request),
+    (router, request, service): (&Router, &Request, &PathService),
     leaf: &Leaf,
     upstream: &Upstream,
     error: ReceiveError,
@@ -503,6 +509,10 @@ fn failed(
                 id.show_bare()
             );
             Failure { error: RouteError::new(Kind::AttemptTimeout, text), retryable: true, requeue: Requeue::No }
+        }
+        ReceiveError::Send(SendError::Tls(said)) => {
+            let error = tls_failed(addr, service, &leaf.client, &said);
+            Failure { error, retryable: true, requeue: Requeue::Connect }
         }
         ReceiveError::Send(SendError::Closed(reason)) => {
             let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
@@ -555,7 +565,7 @@ fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -
             failure(Kind::ResponseTooLarge, text, None)
         }
         SendError::Downstream(error) => Failure::fatal(error.clone()),
-        SendError::ClientGone | SendError::Closed(_) => {
+        SendError::ClientGone | SendError::Closed(_) | SendError::Tls(_) => {
             Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
         }
     }

@@ -11,9 +11,14 @@ use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
 use crate::meter::Metered;
 use crate::pool::{Place, Upstream};
+use crate::proxy_status::ProxyError;
 use crate::route::PathService;
+use crate::secure;
 use crate::stream::Stream;
 use http1::Conn;
+use std::cell::Cell;
+use std::net::SocketAddr;
+use tls::HandshakeError;
 use tokio::net::TcpStream;
 
 /// A new connection to the endpoint of `lease`.
@@ -29,42 +34,101 @@ pub(crate) async fn connect(
     let started = clock::now();
     let limit = client.params.connect_timeout;
     session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
-    let (reason, kind) = match session.slot.run(TcpStream::connect(addr)).await {
-        Ok(Ok(socket)) => {
+    let reached = Cell::new(false);
+    let error = match session.slot.run(open(addr, client, &reached)).await {
+        Ok(Ok(stream)) => {
             lease.endpoint().connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
-            set_options(&socket, &client.params);
             let endpoint = lease.endpoint().clone();
             let meter = Box::new(Metered(client.stats.transport.connection()));
-            let conn = Conn::new(Stream::Plain(socket)).with_meter(meter);
+            let conn = Conn::new(stream).with_meter(meter);
             return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
         }
-        Ok(Err(error)) => {
+        Ok(Err(OpenError::Tcp(error))) => {
             if is_out_of_descriptors(&error) {
                 session.cx.pool.make_room();
             }
-            (error.to_string(), Kind::ConnectFailed)
+            not_connected(addr, service, client, (Kind::ConnectFailed, &error.to_string()))
         }
+        Ok(Err(OpenError::Tls(error))) => tls_failed(addr, service, client, &error),
         Err(_) if clock::now() >= request.due => {
             client.stats.cancelled_connects.incr();
             return Err(Failure::fatal(request.timed_out()));
         }
-        Err(_) => (format!("no answer within {}", show_duration(limit)), Kind::ConnectTimeout),
+        Err(_) if reached.get() => {
+            let text = format!("the handshake was not done within {}", show_duration(limit));
+            tls_failed(addr, service, client, &HandshakeError { reason: "timeout", text })
+        }
+        Err(_) => {
+            let text = format!("no answer within {}", show_duration(limit));
+            not_connected(addr, service, client, (Kind::ConnectTimeout, &text))
+        }
     };
     client.stats.failed_connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
     lease.connect_failed();
+    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+}
+
+/// Why there is no connection.
+enum OpenError {
+    Tcp(std::io::Error),
+    Tls(HandshakeError),
+}
+
+/// A connection with the options and the TLS of the client. `reached` is set once the endpoint has answered at all.
+async fn open(addr: SocketAddr, client: &Client, reached: &Cell<bool>) -> Result<Stream, OpenError> {
+    let socket = TcpStream::connect(addr).await.map_err(OpenError::Tcp)?;
+    set_options(&socket, &client.params);
+    let tls = match (&client.params.tls, &client.tls) {
+        (None, _) => return Ok(Stream::Plain(socket)),
+        (Some(_), Some(tls)) => tls,
+        // Never plain text where TLS was asked for.
+        (Some(_), None) => {
+            let text = "the files of this client are not loaded".to_owned();
+            return Err(OpenError::Tls(HandshakeError { reason: "not-loaded", text }));
+        }
+    };
+    reached.set(true);
+    // A handshake needs much room, and few connections are being made at one time.
+    let stream = Box::pin(tls.connect(socket, addr.ip(), None)).await.map_err(OpenError::Tls)?;
+    Ok(Stream::Connected(Box::new(stream)))
+}
+
+/// The error of an endpoint that cannot be reached (data-plane reference §8.2), counted.
+fn not_connected(addr: SocketAddr, service: &PathService, client: &Client, (kind, reason): (Kind, &str)) -> RouteError {
     client.stats.creation_failures.record("java.net.ConnectException");
+    RouteError::new(kind, text(addr, service, client, reason)).undispatched()
+}
+
+/// The same for one with which TLS failed; also when it says so only after the handshake.
+pub(crate) fn tls_failed(
+    addr: SocketAddr,
+    service: &PathService,
+    client: &Client,
+    error: &HandshakeError,
+) -> RouteError {
+    secure::count("client", error.reason);
+    client.stats.creation_failures.record("com.twitter.finagle.SslException");
+    let text = text(addr, service, client, &format!("TLS: {error}"));
+    let (kind, cause) = match error.reason {
+        "timeout" => (Kind::ConnectTimeout, ProxyError::ConnectionTimeout),
+        reason if reason.starts_with("alert-") => (Kind::ConnectFailed, ProxyError::TlsAlertReceived),
+        _ if error.is_about_certificate() => (Kind::ConnectFailed, ProxyError::TlsCertificateError),
+        _ => (Kind::ConnectFailed, ProxyError::TlsProtocolError),
+    };
+    RouteError::new(kind, text).undispatched().because(cause)
+}
+
+fn text(addr: SocketAddr, service: &PathService, client: &Client, reason: &str) -> String {
     let addresses: Vec<String> = client.addresses().iter().take(20).map(ToString::to_string).collect();
-    let text = format!(
+    format!(
         "Unable to establish connection to {addr}: {reason}.\n\nservice name: {}\nclient name: {}\naddresses: [{}]\n\
          selected address: {addr}",
         service.dst.path,
         client.id,
         addresses.join(", ")
-    );
-    let error = RouteError::new(kind, text).undispatched();
-    Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+    )
 }
 
 /// True when the process has no file descriptors left (EMFILE), or the system (ENFILE).

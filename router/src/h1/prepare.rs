@@ -16,6 +16,7 @@ use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
 use crate::overrides::Admitted;
 use crate::route::{Dst, PathService};
+use crate::secure;
 use crate::server::Permit;
 use crate::timer::NEVER;
 use crate::worker::Remembered;
@@ -73,6 +74,7 @@ pub(crate) fn prepare(
     }
     target = origin_form(&method, target, &mut headers)?;
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
+    secure::check_host(session.secured.as_deref(), server, &headers)?;
     let seen = Seen::of(&headers);
     let params = &server.params;
     let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();

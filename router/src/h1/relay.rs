@@ -71,6 +71,8 @@ pub(crate) enum SendError {
     ClientGone,
     /// The upstream closed or reset without an answer.
     Closed(String),
+    /// The upstream does not accept us as a TLS client, and has seen nothing of the request.
+    Tls(tls::HandshakeError),
     /// The upstream's answer is not HTTP.
     Framing(HeadError),
     /// The upstream's answer broke off with its head, or its body begins with what is not HTTP.
@@ -241,7 +243,11 @@ impl RequestBody {
 fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
-        HeadError::Io(error) => SendError::Closed(error.to_string()),
+        HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
+            Some(said) if said.is_refusal() => SendError::Tls(said),
+            Some(said) => SendError::Closed(said.text),
+            None => SendError::Closed(error.to_string()),
+        },
         other => SendError::Framing(other),
     }
 }
