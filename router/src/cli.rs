@@ -1,4 +1,4 @@
-//! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard demo`, and Linkerd 1's spellings.
+//! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard reference`, `switchyard demo`, and Linkerd 1's spellings.
 
 use crate::config::{self, Config};
 use crate::linker::{self, Options, Running};
@@ -34,6 +34,8 @@ enum Command {
         /// The config: a file, or `-` for stdin.
         config: String,
     },
+    /// Print the reference of all config keys, as Markdown.
+    Reference,
     /// Run two routers and three services on loopback, to try things out.
     Demo {
         /// Add this to every port: 4140, 4141, 9990.
@@ -73,6 +75,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args.into_iter().map(modern_spelling));
     match cli {
         Cli { command: Some(Command::Check { config }), .. } => check(&config),
+        Cli { command: Some(Command::Reference), .. } => {
+            print!("{}", config::reference());
+            ExitCode::SUCCESS
+        }
         Cli { command: Some(Command::Demo { port_offset, run }), .. } => run_demo(port_offset, &run),
         Cli { config: Some(config), validate: true, .. } => check(&config),
         Cli { config: Some(name), run, .. } => match load(&name) {

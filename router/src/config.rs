@@ -38,6 +38,7 @@ mod policy;
 mod probe;
 mod problem;
 mod reader;
+mod reference;
 mod router;
 mod scalar;
 mod sections;
@@ -64,6 +65,7 @@ pub use params::{
 };
 pub use probe::{Known, KnownKey, known};
 pub use problem::{MAX_PROBLEMS, Problem, Problems};
+pub use reference::reference;
 pub use settings::{
     BudgetParams, Classifier, ClientParams, ClientSettings, PeerTls, PoolSettings, Sections, ServiceParams,
     ServiceSettings, SessionSettings, Settings, TlsSetting,

@@ -120,6 +120,7 @@ impl Maker<'_> {
         for (router, listeners) in own {
             router.set_listeners(listeners);
             router.set_reserved(reserved.clone());
+            router.set_admin(self.admin);
         }
         let gone =
             |live: &Live| live.listeners.keys().filter(|wanted| !next.live.listeners.contains_key(*wanted)).count();

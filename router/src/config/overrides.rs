@@ -141,6 +141,9 @@ pub(super) fn overrides(server: &mut Reader<'_>, clear_context: bool) -> Overrid
         let mode = if clear_context { OverrideMode::Off } else { OverrideMode::Legacy };
         return OverrideParams { mode, ..OverrideParams::default() };
     };
+    if server.context.probe.is_some() {
+        Reader::open(server.context, item.clone(), Place::Other).map(object);
+    }
     let params = match item.shape() {
         "a map" => Reader::open(server.context, item.clone(), Place::Other).map(object),
         _ => server.get("overrides", mode).map(|mode| OverrideParams { mode, ..OverrideParams::default() }),

@@ -65,7 +65,11 @@ impl<'a> Context<'a> {
 
     /// Notes a problem.
     pub(super) fn bad(&self, pos: Pos, key_path: &str, bad: Bad) {
-        if self.probe.is_some() {
+        if let Some(probe) = self.probe {
+            // Of a list, what its elements must be; of all else the reader has told it.
+            if key_path.ends_with("[]") {
+                probe.key(key_path, bad.expected.as_deref());
+            }
             return;
         }
         if self.is_full() {
@@ -164,7 +168,10 @@ impl<'a> Item<'a> {
     pub(super) fn elements(&self, context: &Context<'_>) -> Vec<Item<'a>> {
         match &self.node.value {
             Value::Null => Vec::new(),
-            Value::Probe => vec![self.child(self.node, format!("{}[]", self.path))],
+            Value::Probe => {
+                context.probe.inspect(|probe| probe.key(&self.path, Some("a list")));
+                vec![self.child(self.node, format!("{}[]", self.path))]
+            }
             Value::List(nodes) => {
                 let item = |(i, node)| self.child(node, format!("{}[{i}]", self.path));
                 nodes.iter().enumerate().map(item).collect()
@@ -224,6 +231,7 @@ impl<'a> Reader<'a> {
             _ => &self.find(key)?.1,
         };
         let item = self.item.entry(key, node);
+        self.context.probe.inspect(|probe| probe.key(&item.path, None));
         (!item.is_null()).then_some(item)
     }
 

@@ -6,10 +6,12 @@
 use super::Session;
 use super::attempt::{Answer, pool_expiry};
 use super::prepare::Request;
+use super::relay::Begun;
 use crate::headers;
 use crate::pool::{Pool, Upstream};
 use crate::route::Leaf;
-use http1::{BodyDecoder, BodyFrame, BodyLength};
+use http1::{BodyFrame, BodyLength};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -22,7 +24,7 @@ const MOST_TIME: Duration = Duration::from_secs(1);
 
 /// Lets go of an answer. Its share of the endpoint's load ends here.
 pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upstream: Upstream) {
-    let Answer { head, leaf, .. } = answer;
+    let Answer { head, body, leaf, .. } = answer;
     let short = match head.body {
         BodyLength::Empty | BodyLength::Chunked => true,
         BodyLength::Length(bytes) => bytes <= MOST_BYTES as u64,
@@ -34,7 +36,7 @@ pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upst
         if head.body.is_empty() {
             return keep(&pool, upstream, &leaf, announced);
         }
-        let mut draining = Box::pin(drain(pool, upstream, leaf, (head.body, announced)));
+        let mut draining = Box::pin(drain(pool, upstream, leaf, (body, announced)));
         // Nearly always the body came with the head: then the connection is there for the retry.
         if draining.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             tokio::task::spawn_local(draining);
@@ -51,14 +53,13 @@ async fn drain(
     pool: Rc<Pool>,
     mut upstream: Upstream,
     leaf: Arc<Leaf>,
-    (body, announced): (BodyLength, Option<Duration>),
+    (mut body, announced): (Begun, Option<Duration>),
 ) {
-    let mut decoder = BodyDecoder::new(body);
     let mut left = MOST_BYTES;
     let conn = &mut upstream.conn;
     let reading = async {
         loop {
-            match conn.next_body(&mut decoder).await {
+            match poll_fn(|cx| body.poll_frame(conn, cx)).await {
                 Ok(None) => return true,
                 Ok(Some(BodyFrame::Trailers(_))) => {}
                 Ok(Some(BodyFrame::Data(data))) if data.len() <= left => left -= data.len(),

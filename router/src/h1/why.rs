@@ -39,7 +39,12 @@ pub(crate) fn explained(
 ) -> RouteError {
     let about_names = matches!(
         error.kind,
-        Kind::NoHosts | Kind::BindingFailed | Kind::BindingTimeout | Kind::ConnectFailed | Kind::SelfLoop
+        Kind::NoHosts
+            | Kind::BindingFailed
+            | Kind::BindingTimeout
+            | Kind::ConnectFailed
+            | Kind::ConnectTimeout
+            | Kind::SelfLoop
     );
     if !about_names || !session.trusts_caller() {
         return error;

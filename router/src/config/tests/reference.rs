@@ -1,0 +1,200 @@
+//! The reference says what the readers do: no key is missing, none is invented, and defaults are those that hold.
+
+use super::super::{Config, Sections, load};
+use super::*;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Objects of which this machine may not have what they need: the environment of a pod.
+const NOT_HERE: &str = "transformers[](io.l5d.k8s.localnode)";
+
+/// What an object needs beside the key that is looked at: object (or its end), key and value.
+fn samples(dir: &Path) -> Vec<(&'static str, &'static str, Value)> {
+    let file = |name: &str| json!(dir.join(name));
+    vec![
+        (TOP, "routers", json!([{ "protocol": "http", "servers": [{}] }])),
+        ("routers[]", "protocol", json!("http")),
+        ("routers[]", "servers", json!([{}])),
+        ("routers[]", "httpAccessLog", json!("x.log")),
+        ("overrideSets[]", "name", json!("x")),
+        ("overrideSets[]", "dtab", json!("/a => /b")),
+        ("identifier(io.l5d.static)", "path", json!("/x")),
+        (".overrides", "mode", json!("policy")),
+        (".overrides", "rules", json!([{}])),
+        ("(static)", "label", json!("x")),
+        ("namers[](io.l5d.fs)", "rootDir", json!(".")),
+        ("namers[](io.l5d.rewrite)", "prefix", json!("/p")),
+        ("namers[](io.l5d.rewrite)", "pattern", json!("/a")),
+        ("namers[](io.l5d.rewrite)", "name", json!("/b")),
+        ("(io.l5d.port)", "port", json!(80)),
+        ("(io.l5d.specificHost)", "host", json!("127.0.0.1")),
+        ("(io.l5d.replace)", "path", json!("/x")),
+        ("(io.l5d.const)", "path", json!("/x")),
+        ("(jittered)", "minMs", json!(1)),
+        ("(jittered)", "maxMs", json!(2)),
+        ("(io.l5d.successRate)", "requests", json!(10)),
+        ("(io.l5d.successRateWindowed)", "window", json!(10)),
+        ("admin.tls", "certPath", file("cert.pem")),
+        ("admin.tls", "keyPath", file("key.pem")),
+        ("servers[].tls", "certPath", file("cert.pem")),
+        ("servers[].tls", "keyPath", file("key.pem")),
+        ("client(io.l5d.global).tls", "commonName", json!("web")),
+        ("client(io.l5d.global).tls", "trustCertsBundle", file("cert.pem")),
+    ]
+}
+
+fn certificates(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(["web".to_owned()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+/// The parts of a path, each with its kind: `a[](x.y).b` is `a[](x.y)` and `b`.
+fn parts(path: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut inside = false;
+    for c in path.chars() {
+        inside = (inside || c == '(') && c != ')';
+        match (c, parts.last_mut()) {
+            ('.', _) if !inside => parts.push(String::new()),
+            (_, Some(part)) => part.push(c),
+            _ => {}
+        }
+    }
+    parts
+}
+
+/// A file in which the key at `path` has a value; without one, only the object around it is there.
+fn file(path: &str, value: Option<Value>, samples: &[(&str, &str, Value)]) -> Value {
+    let mut parts = parts(path);
+    let key = parts.pop().unwrap_or_default();
+    let mut here = Map::new();
+    here.extend(value.map(|value| (key, value)));
+    let mut child: Option<(String, Value)> = None;
+    loop {
+        let at = parts.join(".");
+        let at = if at.is_empty() { TOP } else { &at };
+        for (object, key, value) in samples {
+            let is_it = at == *object || at.replace("(http)", "").ends_with(*object);
+            if is_it && !here.contains_key(*key) && child.as_ref().is_none_or(|(name, _)| name != key) {
+                here.insert((*key).to_owned(), value.clone());
+            }
+        }
+        here.extend(child.take());
+        let Some(part) = parts.pop() else { return Value::Object(here) };
+        let (name, kind) = part.split_once('(').unwrap_or((&part, ""));
+        if !kind.is_empty() {
+            let key = if name == "routers[]" { "protocol" } else { "kind" };
+            here.insert(key.to_owned(), json!(kind.trim_end_matches(')')));
+        }
+        let object = Value::Object(std::mem::take(&mut here));
+        child = Some(match name.strip_suffix("[]") {
+            Some(name) => (name.to_owned(), json!([object])),
+            None => (name.to_owned(), object),
+        });
+    }
+}
+
+/// All that a config results in, as text.
+fn results(file: &Value) -> String {
+    let mut config: Config = load("f", &file.to_string()).unwrap_or_else(|problems| panic!("{file}\n{problems}"));
+    config.warnings.clear();
+    config.as_json = Value::Null;
+    let name = dtab::Path::parse("/any/name").unwrap();
+    let mut text = String::new();
+    for router in &mut config.routers {
+        text += &format!("{:?} {:?}", router.client.for_name(&name), router.service.for_name(&name));
+        (router.client, router.service) = (Sections::default(), Sections::default());
+        router.servers.iter_mut().for_each(|server| server.overrides.stated = false);
+    }
+    format!("{config:?} {text}")
+}
+
+/// The value that a default stands for, if it is written as one.
+fn literal(default: &str) -> Option<Value> {
+    let text = default.strip_prefix('`')?.strip_suffix('`')?;
+    if text.contains('<') {
+        return None;
+    }
+    Some(serde_json::from_str(text).unwrap_or_else(|_| json!(text)))
+}
+
+#[test]
+fn every_key_has_its_line_and_every_line_its_key() {
+    let known = known();
+    let read: BTreeSet<_> = shown(&known).into_iter().filter(|(_, shown)| !shown.refused).map(|(key, _)| key).collect();
+    let lines = |section: &Section| section.lines.iter().map(|line| line.key.to_owned()).collect::<Vec<_>>();
+    let sections = sections();
+    let written: BTreeSet<_> = sections
+        .iter()
+        .flat_map(|section| lines(section).into_iter().map(|key| (section.object.to_owned(), key)))
+        .collect();
+    let missing: Vec<_> = read.difference(&written).collect();
+    let invented: Vec<_> = written.difference(&read).collect();
+    assert!(missing.is_empty() && invented.is_empty(), "missing: {missing:#?}\ninvented: {invented:#?}");
+    let objects: BTreeSet<_> = sections.iter().map(|section| section.object.to_owned()).collect();
+    assert_eq!(objects.len(), sections.len(), "a section stands twice");
+    let without: Vec<_> = kinds(&known).into_keys().filter(|object| !objects.contains(object)).collect();
+    assert!(without.is_empty(), "no section: {without:#?}");
+}
+
+#[test]
+fn what_is_required_has_no_default() {
+    let known = known();
+    let keys = shown(&known);
+    for section in sections() {
+        for line in &section.lines {
+            let required = keys[&(section.object.to_owned(), line.key.to_owned())].required;
+            assert!(!required || line.default.is_empty(), "{}.{}", section.object, line.key);
+            assert!(
+                !line.meaning.trim().is_empty() && !line.meaning.contains(" | "),
+                "{}.{}",
+                section.object,
+                line.key
+            );
+        }
+    }
+}
+
+#[test]
+fn defaults_are_what_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    certificates(dir.path());
+    let samples = samples(dir.path());
+    let known = known();
+    let kinds = kinds(&known);
+    let mut compared = 0;
+    for section in sections().iter().filter(|section| section.object != NOT_HERE) {
+        for line in &section.lines {
+            let Some(value) = literal(line.default) else { continue };
+            let of = |path: &&String| {
+                let (object, key) = split(path);
+                object == section.object && key == line.key && !path.contains("(io.l5d.static).configs")
+            };
+            let paths: Vec<&String> = known.keys.keys().filter(of).collect();
+            let kind = kinds.contains_key(&format!("{}.{}", section.object, line.key));
+            let value = if kind { json!({ "kind": value }) } else { value };
+            for path in paths {
+                let without =
+                    samples.iter().filter(|(object, key, _)| !(path.ends_with(*key) && *object == "routers[]"));
+                let without: Vec<_> = without.cloned().collect();
+                let (absent, set) = (file(path, None, &without), file(path, Some(value.clone()), &without));
+                assert_eq!(results(&absent), results(&set), "{path}: {value} is not the default");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 100, "{compared}");
+}
+
+/// `UPDATE_DOCS=1` writes it.
+#[test]
+fn the_document_is_this_reference() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/config.md");
+    let made = reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == made, "docs/config.md is out of date; `switchyard reference` prints it");
+}
