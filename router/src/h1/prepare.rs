@@ -96,34 +96,11 @@ pub(crate) fn prepare(
     }
     let diagnose = diagnose::wanted(&method, &headers) && session.trusts_caller();
     headers::strip(&mut headers, &seen);
-    let mut fields = BytesMut::with_capacity(192);
-    headers::write_via(&mut headers, &seen, version, &mut fields);
-    write_forwarded(session, &mut headers, &mut fields);
-    if let Some(asked) = &upgrade {
-        upgrade::write(asked.as_bytes(), &mut fields);
-    }
-    if let Some(name) = &params.timestamp_header {
-        let line = format!("{name}: {}\r\n", clock::wall().as_millis());
-        fields.put_slice(line.as_bytes());
-    }
+    let mut fields = own_fields(session, &mut headers, (&seen, version), upgrade.as_ref());
     let context_at = fields.len();
     write_context(&admitted, trace, &mut fields);
-    let class = service.params.classifier;
-    // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
-    let buffered = session.cx.router.params.buffered_bytes;
-    let replay = !is_streamed(body, buffered)
-        || service.params.replay_bytes.is_some()
-        || headers::is_idempotent(&method)
-        || classify::may_retry(class, &method);
-    let (mut due, mut due_kind) = due(now, params.timeout, service.params.total_timeout);
-    if let Some(deadline) = enforced(session, &admitted.context, now)?
-        && deadline < due
-    {
-        (due, due_kind) = (deadline, Kind::DeadlineExceeded);
-    }
-    let keep = Replay::new(body, replay, service.params.replay_bytes, buffered);
-    let mut body = RequestBody::new(body, keep, (&session.cx.router.params.limits, buffered));
-    body.count(&server.stats.bodies);
+    let (due, due_kind) = due(session, &service, &admitted.context, now)?;
+    let body = request_body(session, &service, &method, body);
     let request = Request {
         method,
         target,
@@ -171,10 +148,50 @@ fn write_forwarded(session: &Session, headers: &mut HeaderMap, fields: &mut Byte
     labels.write(host, session.conn.io().scheme(), fields);
 }
 
-fn due(now: u64, server: Option<std::time::Duration>, service: Option<std::time::Duration>) -> (u64, Kind) {
+/// When the first of all limits is over, and which one that is.
+fn due(session: &Session, service: &PathService, context: &Context, now: u64) -> Result<(u64, Kind), RouteError> {
     let at = |limit: Option<std::time::Duration>| limit.map_or(NEVER, |limit| now.saturating_add(clock::nanos(limit)));
-    let (server, service) = (at(server), at(service));
-    if server < service { (server, Kind::ServerTimeout) } else { (service, Kind::TotalTimeout) }
+    let (server, total) = (at(session.cx.server.params.timeout), at(service.params.total_timeout));
+    let due = if server < total { (server, Kind::ServerTimeout) } else { (total, Kind::TotalTimeout) };
+    Ok(match enforced(session, context, now)? {
+        Some(deadline) if deadline < due.0 => (deadline, Kind::DeadlineExceeded),
+        _ => due,
+    })
+}
+
+/// The body, with what is kept of it to be sent again.
+fn request_body(session: &Session, service: &PathService, method: &Method, body: BodyLength) -> RequestBody {
+    let params = &session.cx.router.params;
+    // A backend may ask for a retry of anything that Linkerd 1 buffers (`l5d-retryable`).
+    let buffered = params.buffered_bytes;
+    let replay = !is_streamed(body, buffered)
+        || service.params.replay_bytes.is_some()
+        || headers::is_idempotent(method)
+        || classify::may_retry(service.params.classifier, method);
+    let keep = Replay::new(body, replay, service.params.replay_bytes, buffered);
+    let mut body = RequestBody::new(body, keep, (&params.limits, buffered));
+    body.count(&session.cx.server.stats.bodies);
+    body
+}
+
+/// What this router adds to the headers of every request.
+fn own_fields(
+    session: &Session,
+    headers: &mut HeaderMap,
+    (seen, version): (&Seen, Version),
+    upgrade: Option<&HeaderValue>,
+) -> BytesMut {
+    let mut fields = BytesMut::with_capacity(192);
+    headers::write_via(headers, seen, version, &mut fields);
+    write_forwarded(session, headers, &mut fields);
+    if let Some(asked) = upgrade {
+        upgrade::write(asked.as_bytes(), &mut fields);
+    }
+    if let Some(name) = &session.cx.server.params.timestamp_header {
+        let line = format!("{name}: {}\r\n", clock::wall().as_millis());
+        fields.put_slice(line.as_bytes());
+    }
+    fields
 }
 
 /// A request that went through too many routers goes round in circles (data-plane reference §7).
