@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use http1::{BodyDecoder, BodyEncoder, BodyLength, Decoded, Limits, RequestHead};
 use router::context::Context;
 use router::headers::{self, Seen};
+use router::overrides::{CallerIdentity, Gate, baggage};
+use std::sync::OnceLock;
 
 /// Limits under which nothing that a target builds takes long.
 const LIMITS: Limits = Limits { max_line_bytes: 4096, max_head_bytes: 8192, max_headers: 200 };
@@ -90,7 +92,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// Context headers: whatever a client sends as context leaves the message, and what is written is read again.
+/// Context headers, overrides and baggage: whatever a client sends of it leaves the message, listeners take from it no more
+/// than their mode allows, and foreign members of baggage stay.
 pub fn context(data: &[u8]) {
     let mut fields = HeaderMap::new();
     for line in data.split(|&byte| byte == b'\n').take(50) {
@@ -120,6 +123,42 @@ pub fn context(data: &[u8]) {
         }
         headers::write_via(&mut headers, &seen, Version::HTTP_11, &mut BytesMut::new());
     }
+    let caller = CallerIdentity::plain(([127, 0, 0, 1], 4140).into());
+    for (mode, gate) in gates() {
+        let mut headers = fields.clone();
+        let seen = Seen::of(&headers);
+        let Ok(admitted) = gate.admit(&mut headers, &seen, &caller) else { continue };
+        assert!(*mode != "off" || !admitted.is_override(), "an override where none is read");
+        assert!(*mode != "named" || admitted.context.raw_override.is_empty(), "a table where only names count");
+        for gone in ["l5d-dtab", "l5d-ctx-dtab", "l5d-override", "l5d-ctx-override"] {
+            assert!(!headers.contains_key(gone), "{gone} stays under {mode}");
+        }
+        for other in ["a", "b", "DTAB"] {
+            assert_eq!(baggage::find(&headers, other).values, baggage::find(&fields, other).values, "{other}: {mode}");
+        }
+    }
+}
+
+/// Listeners of all modes; the first two of them trust no tables.
+fn gates() -> &'static [(&'static str, Gate)] {
+    const CONFIG: &str = "
+routers:
+- protocol: http
+  overrideSets: [{ name: pr-1, dtab: /svc => /x }, { name: old, dtab: /a => /b, expires: 2001-01-01T00:00:00Z }]
+  servers:
+  - { port: 1, overrides: off }
+  - { port: 2, overrides: named }
+  - { port: 3, overrides: { mode: policy, dtabLocal: true, rules: [{ maxBytes: 200, prefixes: [/svc] }] } }
+  - { port: 4, overrides: legacy }
+  - { port: 5, clearContext: true, overrides: named }
+";
+    static GATES: OnceLock<Vec<(&str, Gate)>> = OnceLock::new();
+    GATES.get_or_init(|| {
+        let config = router::config::load("fuzz", CONFIG).expect("a config");
+        let router = &config.routers[0];
+        let modes = ["off", "named", "policy", "legacy", "named"];
+        modes.into_iter().zip(&router.servers).map(|(mode, server)| (mode, Gate::new(server, router, mode))).collect()
+    })
 }
 
 /// One message as the codec reads it: its head, then its whole body; None as soon as something is refused.
