@@ -1,0 +1,18 @@
+"""Which groups there are, in the order in which they run."""
+
+import h1
+
+
+def framing(lab, results, _options):
+    """Every case of H1, in every form that it has. Refusals do not depend on the server: they take turns."""
+    names, turn = lab.names(), 0
+    for case in h1.CASES:
+        for form in case.forms():
+            servers = names if hasattr(case, "targets") else [names[turn % len(names)]]
+            turn += 1
+            for server in servers:
+                results.attempt(case.ident, case.name, f"{server}, {form}",
+                                lambda case=case, server=server, form=form: case.run(lab, server, form))
+
+
+GROUPS = {"H1": framing}

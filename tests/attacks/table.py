@@ -1,0 +1,3 @@
+"""x"""
+def problems(root):
+    return []
