@@ -426,7 +426,9 @@ async fn receive(
         if !head.status.is_informational() || grants(request, &head) {
             let limits = &session.cx.router.params.limits;
             let body = Begun::read(&mut upstream.conn, &head, limits).await.map_err(ReceiveError::Send)?;
-            return Ok((head, body));
+            // The server closes after a request of HTTP/1.0, whether it says so or not (data-plane reference §6.9).
+            let keep_alive = head.keep_alive && request.version != Version::HTTP_10;
+            return Ok((ResponseHead { keep_alive, ..head }, body));
         }
         interim += 1;
         // One that announces a body (attack H1-12), asks for another protocol, or is one of a flood.
