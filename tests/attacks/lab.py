@@ -110,10 +110,9 @@ class Router:
         found = self.counters("rejected_total")
         return sum(value for labels, value in found.items() if not reason or f'reason="{reason}"' in labels)
 
-    def forwarded(self, label):
-        """Requests that this router sent to services, attempts counted one by one."""
-        return sum(value for key, value in self.metrics().items()
-                   if key.startswith(f"rt/{label}/client/") and key.endswith("/requests") and "/service/" not in key)
+    def forwarded(self, client):
+        """Requests that the router sent to this client, `<router>/client/<id>`; attempts are counted one by one."""
+        return self.metrics().get(f"rt/{client}/requests", 0)
 
     def set(self, service, ports):
         path = os.path.join(self.disco, service)
@@ -154,8 +153,13 @@ class Lab:
         self.number = 0
         for name, relay in self.relays.items():
             self.router.set(name, [relay.port])
+            self.router.set(self.alias(name), [relay.port])
         for name in self.servers:
             eventually(f"{name} is served", lambda name=name: self.try_get(name).status == 200)
+
+    def alias(self, name):
+        """Another name of a service, as long as `%HOST%`."""
+        return f"web-{list(self.servers).index(name):02}"
 
     def names(self):
         return list(self.servers)
@@ -262,6 +266,14 @@ class Lab:
                 demand(conn.response().header("x-seen") == "/next", "the next request on the connection")
         more = [] if case.closes else ["/next"]
         self.upstream(name, [*case.targets, *more, self.good(name, listener)])
+
+
+def eventually_true(check, within=3.0):
+    """Whether `check` becomes true in time."""
+    try:
+        return bool(eventually("it holds", check, within))
+    except TimeoutError:
+        return False
 
 
 def eventually_equal(targets, wanted, loose):

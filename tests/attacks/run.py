@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument("--groups", help="only these, e.g. H1,N")
     parser.add_argument("--servers", help="only these, e.g. nginx,node,python")
     parser.add_argument("--long", action="store_true", help="many more permutations: an hour instead of a minute")
+    parser.add_argument("--permutations", type=int, help="so many; default 3600, with --long 60000")
     parser.add_argument("--seed", type=int, default=1, help="of the permutations")
     parser.add_argument("--report", default=os.path.join(ROOT, "target", "attacks.json"))
     return parser.parse_args()
