@@ -1,6 +1,8 @@
 """Which groups there are, in the order in which they run."""
 
 import h1
+import headers
+import names
 import smuggle
 
 
@@ -16,4 +18,4 @@ def framing(lab, results, _options):
                                 lambda case=case, server=server, form=form: case.run(lab, server, form))
 
 
-GROUPS = {"H1": framing, "H1-17": smuggle.run}
+GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run}

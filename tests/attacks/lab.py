@@ -16,38 +16,8 @@ from wire import Broken, Conn, eventually, parse_requests
 # A group may leave the process this much larger, in KiB: allocators keep pages.
 GROWTH = 32 * 1024
 
-CONFIG = """
-admin: {{ port: {admin} }}
-namers:
-- kind: io.l5d.fs
-  rootDir: {disco}
-routers:
-- protocol: http
-  label: plain
-  servers: [{{ port: {plain} }}]
-  dtab: |
-    /svc => /#/io.l5d.fs ;
-- protocol: http
-  label: retrying
-  servers: [{{ port: {retrying} }}]
-  service:
-    responseClassifier: {{ kind: io.l5d.http.retryableIdempotent5XX }}
-    retries: {{ budget: {{ minRetriesPerSec: 100, percentCanRetry: 1.0 }} }}
-  dtab: |
-    /svc => /#/io.l5d.fs ;
-- protocol: http
-  label: path
-  identifier: {{ kind: io.l5d.path, segments: 1 }}
-  servers: [{{ port: {path} }}]
-  dtab: |
-    /svc => /#/io.l5d.fs ;
-- protocol: http
-  label: edge
-  servers: [{{ port: {edge}, clearContext: true }}]
-  dtab: |
-    /svc => /#/io.l5d.fs ;
-"""
-PORTS = ["admin", "plain", "retrying", "path", "edge"]
+HERE = os.path.dirname(os.path.abspath(__file__))
+PORTS = ["admin", "plain", "retrying", "path", "name", "small", "edge", "policy", "nobody", "named", "strict"]
 
 
 class Wrong(AssertionError):
@@ -70,7 +40,9 @@ class Router:
         self.log = os.path.join(self.folder, "router.log")
         path = os.path.join(self.folder, "linkerd.yaml")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(config.format(disco=self.disco, folder=self.folder, **self.ports, **values))
+            for word, value in {"disco": self.disco, "folder": self.folder, **self.ports, **values}.items():
+                config = config.replace(f"@{word}@", str(value))
+            file.write(config)
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([binary, path, "--log-level", "DEBUG"], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
@@ -147,7 +119,8 @@ class Lab:
 
     def __init__(self, binary, folder, fleet, relays):
         self.binary, self.folder, self.relays_of = binary, folder, relays
-        self.router = Router(binary, folder, "lab", CONFIG, PORTS)
+        with open(os.path.join(HERE, "lab.yaml"), encoding="utf-8") as file:
+            self.router = Router(binary, folder, "lab", file.read(), PORTS)
         self.servers = {server.name: server for server in fleet.servers}
         self.relays = {name: relays.start(server.port) for name, server in self.servers.items()}
         self.number = 0
@@ -244,6 +217,37 @@ class Lab:
         if not (partial and response.status == 200):
             demand(response.status in case.statuses, f"answered {response}")
         return response.status
+
+    def ask(self, host, fields=(), target="/x", method="GET", body=b"", listener="plain"):
+        """One request on a connection of its own; `fields` are lines without their end."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        with Conn(self.router.ports[listener]) as conn:
+            conn.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+            return conn.response(method)
+
+    def fields(self, name, fields=(), listener="plain", **more):
+        """What the server gets of a request with these fields: [(name, value)]."""
+        self.clear(name)
+        response = self.ask(self.alias(name), fields, listener=listener, **more)
+        demand(response.status == 200, f"answered {response}")
+        requests = [one for stream in self.relays[name].sent() for one in parse_requests(stream)[0]]
+        demand(len(requests) == 1, f"the server got {requests}")
+        return requests[0][2]
+
+    def silent(self, what, statuses, work):
+        """Not one byte reaches any server while `work` gets an answer of one of these statuses."""
+        for name in self.names():
+            self.clear(name)
+        response = work()
+        demand(response.status in statuses, f"{what}: answered {response}")
+        # What was sent before this good request has arrived when it has.
+        wanted = self.good(self.names()[0])
+        self.upstream(self.names()[0], [wanted])
+        for name in self.names()[1:]:
+            self.upstream(name, [])
+        return response
 
     def extra(self, name, word):
         self.number += 1 if word == "first" else 0

@@ -130,7 +130,7 @@ class Conn:
         except (socket.timeout, ssl.SSLError):
             return False
 
-    def responses(self, methods, until=None, idle=0.25):
+    def responses(self, methods, until=None, idle=0.75):
         """Responses until the stream ends, one carries `until` in `x-seen`, or nothing comes for `idle` seconds."""
         found = []
         self.sock.settimeout(idle)
