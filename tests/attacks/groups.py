@@ -3,6 +3,7 @@
 import h1
 import headers
 import names
+import overrides
 import smuggle
 
 
@@ -18,4 +19,4 @@ def framing(lab, results, _options):
                                 lambda case=case, server=server, form=form: case.run(lab, server, form))
 
 
-GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run}
+GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run, "O": overrides.run}

@@ -80,12 +80,9 @@ def run(lab, results, _options):
     before = descriptors(lab)
     unknown = scan(lab, "N5", f"{FLOOD} unknown names", lambda n: f"GET / HTTP/1.1\r\nHost: unknown-{n}\r\n\r\n",
                    lambda: max(0, descriptors(lab) - before - 20))
-    dns = scan(lab, "N4", f"{FLOOD} DNS names by override", lambda n: (
-        f"GET / HTTP/1.1\r\nHost: web-00\r\nl5d-dtab: /svc/web-00 => /$/inet/n{n}.invalid./80\r\n\r\n"))
     hosts = scan(lab, "X7", f"{FLOOD} values of Host", lambda n: f"GET / HTTP/1.1\r\nHost: h{n}.example\r\n\r\n")
     for ident, what, check in [unknown, hosts]:
         results.attempt(ident, what, "all", check)
     results.add("N2", "Consul", "", "skipped", "there is no Consul namer yet")
     results.add("N3", "Kubernetes", "", "skipped", "there is no Kubernetes namer yet")
     results.add("N6", "addresses of a remote registry", "", "skipped", "there is no remote registry yet")
-    del dns
