@@ -8,11 +8,11 @@ const server = http.createServer({ keepAliveTimeout: 60000 }, (request, response
   note(`${request.method} ${request.url}`);
   request.on("error", () => {});
   request.resume();
-  request.on("end", () => {
+  request.on("end", () => setTimeout(() => {
     const busy = request.url.includes("busy");
     response.writeHead(busy ? 503 : 200, { "x-seen": encodeURI(request.url).slice(0, 200), "content-type": "text/plain" });
     response.end(request.method === "HEAD" ? undefined : "ok\n");
-  });
+  }, request.url.startsWith("/slow-p") ? 300 : 0));
 });
 server.on("clientError", (error, socket) => {
   // A connection that ends between or inside requests is none of them misread.
