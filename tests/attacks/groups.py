@@ -6,6 +6,7 @@ import headers
 import names
 import overrides
 import smuggle
+import tls
 
 
 def framing(lab, results, options):
@@ -22,4 +23,4 @@ def framing(lab, results, options):
     results.attempt("H1-16", f"{slow.count} slow heads while all of this went on", "python", slow.check)
 
 
-GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run, "O": overrides.run}
+GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run, "O": overrides.run, "T": tls.run}

@@ -23,8 +23,17 @@ def outside(lab):
             file.write(f"127.0.0.1 {port}\n")
 
 
+def known(lab):
+    """The names that the others try to pass for are served by each of the three ways."""
+    for response in [lab.ask("web-00"), lab.ask("x", target="/web-00/x", listener="path"),
+                     lab.ask("x", ["l5d-name: /web-00"], listener="name"),
+                     lab.ask("web-01", ["l5d-dtab: /svc/web-01 => /#/io.l5d.fs/web-00 | !"])]:
+        demand(response.status == 200, f"{response}")
+
+
 def traversal(lab, results):
     refused = (400, 502)
+    results.attempt("N1", "good names", "all", lambda: known(lab))
     for host in HOSTS:
         results.attempt("N1", f"Host: {host}", "all",
                         lambda host=host: lab.silent(host, refused, lambda: lab.ask(host)))
