@@ -1,5 +1,6 @@
 """What a case is, and how results are kept. Not for: how cases are sent (see `lab`)."""
 
+import time
 import traceback
 
 from lab import Wrong
@@ -52,10 +53,11 @@ class Results:
     """What was proven and what was not."""
 
     def __init__(self):
-        self.rows = []
+        self.rows, self.started = [], time.monotonic()
 
     def attempt(self, ident, name, where, work):
         """Runs one check and keeps its outcome. True: it held."""
+        self.started = time.monotonic()
         try:
             work()
         except Wrong as error:
@@ -68,7 +70,8 @@ class Results:
         return True
 
     def add(self, ident, name, where, outcome, detail):
-        self.rows.append({"id": ident, "case": name, "where": where, "outcome": outcome, "detail": detail})
+        ms = round((time.monotonic() - self.started) * 1000)
+        self.rows.append({"id": ident, "case": name, "where": where, "outcome": outcome, "ms": ms, "detail": detail})
         if outcome == "failed":
             print(f"FAILED {ident} {name} [{where}]: {detail[:700]}", flush=True)
 

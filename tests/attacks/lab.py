@@ -275,7 +275,7 @@ class Lab:
             seen = [response.header("x-seen") for response in found if response.header("x-seen")]
             demand(seen == case.targets, f"the answers are those of {seen}, not of {case.targets}")
             if case.closes:
-                demand(conn.closed() or case.closes == "maybe", "the connection is still open")
+                demand(case.closes == "maybe" or conn.closed(), "the connection is still open")
             else:
                 conn.send(f"GET /next HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
                 demand(conn.response().header("x-seen") == "/next", "the next request on the connection")

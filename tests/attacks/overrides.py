@@ -64,11 +64,16 @@ def metadata(lab):
 
 
 def admin(lab):
-    """O3: the data port refuses, and the admin server refuses alone."""
+    """O3: the data port refuses."""
     port = lab.router.ports["admin"]
     for target in [f"/$/inet/{port}", f"/$/inet/127.1/{port}", f"/$/inet/localhost/{port}", f"/$/inet/0/{port}"]:
         for entry in ["/svc/*", "/svc/web-00", "/svc"]:
             denied(lab, "plain", f"{entry} => {target}", target="/admin/shutdown", method="POST")
+    demand(lab.router.process.poll() is None, "the router was stopped")
+
+
+def browser(lab):
+    """A2, and the other barrier of O3: the admin server refuses alone."""
     status, _ = lab.router.page("/admin/shutdown", "POST", {"Origin": "http://evil.example"})
     demand(status == 403, f"the admin server answered {status} to another origin")
     status, _ = lab.router.page("/admin/shutdown", "POST", {"Host": "web-00"})
@@ -195,7 +200,7 @@ def poison(lab):
 
 def run(lab, results, _options):
     for ident, what, work in [("O1", "ignored where off", ignored), ("O2", "metadata", metadata), ("O3", "admin", admin),
-                              ("O4", "detours", detours), ("O6", "classes", classes), ("O7", "spoofed context", context),
+                              ("A2", "a page of a browser", browser), ("O4", "detours", detours), ("O6", "classes", classes), ("O7", "spoofed context", context),
                               ("O8", "baggage", baggage), ("O11", "egress", egress), ("O12", "policy", policy),
                               ("O13", "cache", poison)]:
         results.attempt(ident, what, "all", lambda work=work: work(lab))

@@ -130,10 +130,10 @@ class Fleet:
         errors = open(os.path.join(self.folder, "servers.stderr"), "a", encoding="utf-8")
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors, text=True, **more)
 
-    def telling(self, name, command):
+    def telling(self, name, command, *more):
         """A server of ours: it prints its port."""
         log = self.log(name)
-        process = self.spawn([*command, log], subprocess.PIPE)
+        process = self.spawn([*command, log, *more], subprocess.PIPE)
         return Server(name, int(process.stdout.readline()), log, process)
 
     def configured(self, name, command, config, port, log, stdout=subprocess.DEVNULL, behind=None):
@@ -158,8 +158,8 @@ class Fleet:
         program = shutil.which("node") or shutil.which("nodejs")
         return program and self.telling(name, [program, os.path.join(HERE, "server.js")])
 
-    def python(self, name):
-        return self.telling(name, [sys.executable, os.path.join(HERE, "server.py")])
+    def python(self, name, *more):
+        return self.telling(name, [sys.executable, os.path.join(HERE, "server.py")], *more)
 
     def go(self, name):
         program, source = shutil.which("go"), os.path.join(HERE, "server.go")
@@ -185,7 +185,7 @@ class Fleet:
         program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             return None
-        behind = self.python("behind-haproxy")
+        behind = self.python("behind-haproxy", "quiet")
         log, port = self.log(name), free_port()
         config = HAPROXY.format(port=port, behind=behind.port)
         with open(log, "a", encoding="utf-8") as stdout:

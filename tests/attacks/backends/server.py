@@ -1,4 +1,7 @@
-"""A server made of http.server: logs every request that it sees, reads its body, answers. Usage: server.py LOG"""
+"""A server made of http.server: logs every request that it sees, reads its body, answers.
+
+Usage: server.py LOG [quiet]. A quiet one sends no 100: HAProxy 2.6 loses the body of an answer that comes with it.
+"""
 
 import http.server
 import sys
@@ -27,6 +30,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def handle_expect_100(self):
+        return "quiet" in sys.argv or super().handle_expect_100()
 
     def read_body(self):
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
