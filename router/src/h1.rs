@@ -13,6 +13,8 @@ mod diagnose;
 mod discard;
 mod egress;
 mod exchange;
+mod fault;
+mod lease;
 mod notes;
 mod prepare;
 mod record;

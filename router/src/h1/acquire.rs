@@ -4,8 +4,9 @@
 //! Called by `attempt`. Not for: choosing the endpoint, or making the connection (`connect`).
 
 use super::Session;
-use super::attempt::{Failure, Lease, while_client_waits};
+use super::attempt::{Failure, while_client_waits};
 use super::connect::connect;
+use super::lease::Lease;
 use super::prepare::{Request, show_duration};
 use crate::client::Client;
 use crate::clock;

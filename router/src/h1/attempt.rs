@@ -5,8 +5,9 @@
 
 use super::Session;
 use super::acquire::acquire;
-use super::connect::tls_failed;
 use super::egress;
+use super::fault::{ReceiveError, failed};
+use super::lease::{Dispatch, Lease, random};
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
 use super::relay::{Begun, SendError, append_fields};
@@ -22,18 +23,15 @@ use crate::headers;
 use crate::pool::{Expiry, Upstream};
 use crate::proxy_status::ProxyError;
 use crate::route::{Leaf, PathService};
-use crate::router::Router;
 use crate::secure;
 use crate::stream::Stream;
 use crate::timer::NEVER;
-use balance::Endpoint;
 use bytes::BytesMut;
 use http::{StatusCode, Version};
-use http1::{BodyError, BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
+use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use telemetry::RequestStats;
 
 /// Endpoints tried for one connection, without spending budget.
 const MAX_CONNECTS: u32 = 25;
@@ -43,7 +41,7 @@ const MAX_REQUEUES: u32 = 3;
 /// Interim responses passed on for one request (attack H1-12, flood of 1xx).
 const MAX_INTERIM: u32 = 16;
 /// What is wrong with a 1xx that nobody asked for.
-const UNEXPECTED: &str = "unexpected-1xx";
+pub(crate) const UNEXPECTED: &str = "unexpected-1xx";
 
 /// A final response head, and what to settle when its body is done.
 pub(crate) struct Answer {
@@ -85,76 +83,6 @@ impl Failure {
     }
 }
 
-/// A unit of load on an endpoint, from the pick to the end of the response body (data-plane reference §9).
-pub(crate) struct Lease {
-    inner: balance::Lease,
-}
-
-impl Lease {
-    /// Where the request goes.
-    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
-        self.inner.endpoint()
-    }
-
-    /// When it began, in nanoseconds of the process clock.
-    pub(crate) fn began(&self) -> u64 {
-        self.inner.began()
-    }
-
-    fn judge(&mut self, success: bool, now: u64) {
-        if success { self.inner.succeed(now) } else { self.inner.fail(now, &mut random) }
-    }
-
-    /// Notes that the answer was there at `at`: a tunnel that lasts for hours is not a slow endpoint.
-    pub(crate) fn answered(&mut self, at: u64) {
-        self.inner.answered(at);
-    }
-
-    pub(crate) fn connect_failed(&mut self) {
-        self.inner.connect_failed(clock::now(), &mut random);
-    }
-}
-
-fn random() -> u64 {
-    fastrand::u64(..)
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.inner.end(clock::now());
-    }
-}
-
-/// Counts one dispatch in the client's and the client's service's scope, cancellation included.
-struct Dispatch<'a> {
-    stats: [&'a RequestStats; 2],
-    started: u64,
-    done: bool,
-}
-
-impl<'a> Dispatch<'a> {
-    fn new(leaf: &'a Leaf, started: u64) -> Dispatch<'a> {
-        let stats = [&leaf.client.stats.requests, &leaf.stats];
-        stats.iter().for_each(|stats| stats.begin());
-        Dispatch { stats, started, done: false }
-    }
-
-    fn finish(&mut self, success: bool, now: u64) -> u64 {
-        self.done = true;
-        let latency = now.saturating_sub(self.started);
-        self.stats.iter().for_each(|stats| stats.finish(success, latency));
-        latency / 1_000_000
-    }
-}
-
-impl Drop for Dispatch<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.finish(false, clock::now());
-        }
-    }
-}
-
 /// Sends the request to an endpoint of `leaf`, and to others as long as nothing can have acted on it.
 pub(crate) async fn run(
     session: &mut Session,
@@ -167,8 +95,8 @@ pub(crate) async fn run(
     let mut acquire_due = None;
     loop {
         let mut lease = pick(session, request, service, leaf).await.map_err(Failure::fatal)?;
-        if leaf.client.params.fail_fast && lease.inner.endpoint().is_refused(lease.inner.began()) {
-            return Err(failed_fast(service, &leaf.client, lease.inner.endpoint().addr()));
+        if leaf.client.params.fail_fast && lease.endpoint().is_refused(lease.began()) {
+            return Err(failed_fast(service, &leaf.client, lease.endpoint().addr()));
         }
         let failure = match once(session, request, service, leaf, &mut lease).await {
             Ok((head, body, upstream, at)) => {
@@ -283,7 +211,7 @@ async fn pick(
                 if pick.busy_class_skipped {
                     client.stats.busy_weight_classes.incr();
                 }
-                Some(Ok(Lease { inner: pick.lease }))
+                Some(Ok(Lease::new(pick.lease)))
             }
         },
     };
@@ -306,7 +234,7 @@ async fn pick(
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
             service.dst.path,
-            picked.inner.endpoint().addr(),
+            picked.endpoint().addr(),
             client.id
         );
         return Err(RouteError::new(Kind::SelfLoop, text).undispatched());
@@ -401,11 +329,6 @@ async fn once(
     }
 }
 
-enum ReceiveError {
-    Send(SendError),
-    Elapsed,
-}
-
 /// Waits for the final response head; interim ones are passed on.
 async fn receive(
     session: &mut Session,
@@ -487,106 +410,6 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
         deadline.write(&mut line);
         append_fields(out, &line);
     }
-}
-
-/// The failure for what went wrong after the head was written; `due` was the limit of the attempt.
-fn failed(
-    (router, request, service): (&Router, &Request, &PathService),
-    leaf: &Leaf,
-    upstream: &Upstream,
-    error: ReceiveError,
-    (due, stalls): (u64, &Stalls),
-) -> Failure {
-    let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
-    match error {
-        ReceiveError::Elapsed if clock::now() >= request.due => Failure::fatal(request.timed_out()),
-        // Nothing is due yet: the slot was, for a peer that stalls.
-        ReceiveError::Elapsed if clock::now() < due => stalled(request, leaf, upstream, stalls),
-        ReceiveError::Elapsed => {
-            let limit = leaf.client.params.attempt_timeout.unwrap_or_default();
-            let text = format!(
-                "exceeded {} to {} while waiting for a response for an individual request, excluding retries. Remote \
-                 Info: Upstream Address: /{addr}",
-                show_duration(limit),
-                id.show_bare()
-            );
-            Failure { error: RouteError::new(Kind::AttemptTimeout, text), retryable: true, requeue: Requeue::No }
-        }
-        ReceiveError::Send(SendError::Tls(said)) => {
-            let error = tls_failed(addr, service, &leaf.client, &said);
-            Failure { error, retryable: true, requeue: Requeue::Connect }
-        }
-        ReceiveError::Send(SendError::Closed(reason)) => {
-            let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-            let unanswered = !upstream.conn.has_buffered();
-            let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
-            Failure {
-                error: RouteError::new(Kind::UpstreamClosed, text),
-                retryable: true,
-                requeue: match (unanswered, safe) {
-                    (true, true) => Requeue::Dispatch { reused: upstream.reused },
-                    (true, false) => Requeue::Unsafe,
-                    (false, _) => Requeue::No,
-                },
-            }
-        }
-        ReceiveError::Send(error) => unusable(router, request, &error, &format!("/{addr}, Downstream label: {id}")),
-    }
-}
-
-/// The failure of an answer that cannot be passed on; `from` says whose it is.
-fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -> Failure {
-    let end = format!("Remote Info: Upstream Address: {from}");
-    let failure = |kind, text: String, cause: Option<ProxyError>| {
-        let error = RouteError { cause, ..RouteError::new(kind, text) };
-        Failure { error, retryable: kind != Kind::ResponseTooLarge, requeue: Requeue::No }
-    };
-    match error {
-        SendError::Framing(reason) => {
-            let limit = router.response_limit_of(reason);
-            let (mut text, mut cause) = (format!("the response is not legal HTTP: {reason}"), None);
-            if let Some((name, limit)) = limit {
-                metrics::counter!("rejected_total", "reason" => name).increment(1);
-                text = format!("{text} ({limit})");
-                cause = Some(ProxyError::HttpResponseHeaderSectionSize);
-            } else if request.upgrade.is_some() && matches!(reason, http1::HeadError::Bad(UNEXPECTED)) {
-                cause = Some(ProxyError::HttpUpgradeFailed);
-            }
-            failure(Kind::UpstreamFraming, format!("{text}. {end}"), cause)
-        }
-        SendError::Body(BodyError::Truncated | BodyError::Io(_)) => {
-            let text = format!("the response broke off after its head. {end}");
-            failure(Kind::UpstreamClosed, text, Some(ProxyError::HttpResponseIncomplete))
-        }
-        SendError::Body(reason) => {
-            failure(Kind::UpstreamFraming, format!("the response is not legal HTTP: {reason}. {end}"), None)
-        }
-        SendError::TooLarge(most) => {
-            let kib = most / 1024;
-            let text = format!("the response announces a body longer than maxResponseBodyKB allows, {kib} KiB. {end}");
-            failure(Kind::ResponseTooLarge, text, None)
-        }
-        SendError::Downstream(error) => Failure::fatal(error.clone()),
-        SendError::ClientGone | SendError::Closed(_) | SendError::Tls(_) => {
-            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
-        }
-    }
-}
-
-/// The failure of a peer that does not move: the service takes or sends nothing, or the client gives nothing.
-fn stalled(request: &Request, leaf: &Leaf, upstream: &Upstream, stalls: &Stalls) -> Failure {
-    let limit = |ns: u64| show_duration(Duration::from_nanos(ns));
-    if upstream.conn.pending_out() == 0 && !request.body.read {
-        let text = format!("the client sent nothing of the request body for {}", limit(stalls.client_gives));
-        return Failure::fatal(RouteError::new(Kind::BodyTimeout, text));
-    }
-    let (what, retryable) = match upstream.conn.pending_out() {
-        0 => (format!("the upstream sent nothing for {}", limit(stalls.service_gives)), true),
-        _ => (format!("the upstream took nothing of the request body for {}", limit(stalls.service_takes)), false),
-    };
-    let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
-    let text = format!("{what}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-    Failure { error: RouteError::new(Kind::UpstreamClosed, text), retryable, requeue: Requeue::No }
 }
 
 /// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth

@@ -3,7 +3,8 @@
 //! Called by `attempt` when the worker's pool has none. Not for: choosing the endpoint, or trying another one.
 
 use super::Session;
-use super::attempt::{Failure, Lease, Requeue};
+use super::attempt::{Failure, Requeue};
+use super::lease::Lease;
 use super::prepare::{Request, show_duration};
 use crate::client::Client;
 use crate::clock;
