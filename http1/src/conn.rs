@@ -94,9 +94,16 @@ impl<S> Conn<S> {
         self.out.ensure()
     }
 
-    /// Bytes not yet written. For back-pressure: keep it bounded by flushing before reading more.
+    /// Bytes not yet given to the transport. For back-pressure: keep it bounded by flushing before reading more. Whether
+    /// anything waits to be sent is [`Self::is_flushed`].
     pub fn pending_out(&self) -> usize {
         self.queued + self.out.len()
+    }
+
+    /// Whether all that was appended has left the transport too: one that encrypts takes bytes before it sends them, and
+    /// [`Self::pending_out`] does not see those.
+    pub fn is_flushed(&self) -> bool {
+        self.pending_out() == 0 && !self.unflushed
     }
 
     /// Bytes read from the peer and not yet consumed.

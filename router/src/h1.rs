@@ -135,7 +135,11 @@ impl Session {
         // What a connection that waits for a request holds is this small future; a request lives in a box of its own.
         while self.wait().await {
             // A reload between two requests is in force from the next one on.
-            self.cx = self.home.current();
+            let current = self.home.current();
+            if !Rc::ptr_eq(&current, &self.cx) {
+                self.cx = current;
+                self.labels.take();
+            }
             if !self.is_as_secure_as_asked() {
                 return;
             }

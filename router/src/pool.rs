@@ -9,6 +9,7 @@ mod stats;
 pub use host::{Claims, Entry, Granted, Host, Hosts, Place, Ticket};
 pub use stats::PoolStats;
 
+use crate::clock;
 use crate::stream::Stream;
 use balance::Endpoint;
 use host::Release;
@@ -236,6 +237,10 @@ impl Waiting {
         let handed = self.pool.handed.borrow_mut().remove(&id);
         match handed {
             Some(mut entry) => {
+                if !entry.is_usable(clock::now()) {
+                    // Too old, closed, or with bytes that nobody asked for: its place is for a new one.
+                    return Got::Place(entry.upstream.place);
+                }
                 entry.upstream.reused = true;
                 Got::Connection(Box::new(entry.upstream))
             }

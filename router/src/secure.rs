@@ -29,6 +29,10 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Handshakes may come together for so long before they are spread, in nanoseconds.
 const SLACK: u64 = 20_000_000;
+/// Nobody waits for longer than this for the turn of its handshake.
+const MOST_WAIT: u64 = 1_000_000_000;
+/// The first byte of a TLS record that holds a handshake (RFC 8446 §5.1).
+const RECORD_OF_HANDSHAKE: u8 = 22;
 /// What a handshake costs before any was measured, in nanoseconds.
 const FIRST_COST: u64 = 500_000;
 
@@ -101,11 +105,15 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// When the next handshake may begin; not later than `now` unless there are too many.
-    fn reserve(&self, now: u64) -> u64 {
+    /// When the next handshake may begin; not later than `now` unless there are too many. None when that is so late that
+    /// whoever waits may be gone by then: places of those who have left must not pile up before those who come.
+    fn reserve(&self, now: u64) -> Option<u64> {
         let at = self.free_at.get().max(now.saturating_sub(SLACK));
+        if at.saturating_sub(now) > MOST_WAIT {
+            return None;
+        }
         self.free_at.set(at.saturating_add(2 * self.cost.get()));
-        at
+        Some(at)
     }
 
     fn measured(&self, cost: u64) {
@@ -176,14 +184,21 @@ async fn paced(
     socket: TcpStream,
     pace: &Pace,
 ) -> Result<tls::ServerStream<TcpStream>, HandshakeError> {
-    // Who says nothing takes no place.
-    if let Err(error) = socket.readable().await {
+    // Who says nothing takes no place, and neither does who says something else: that fails without any work.
+    let mut first = [0];
+    let said = socket.peek(&mut first).await;
+    if let Err(error) = &said {
         return Err(HandshakeError { reason: "io", text: error.to_string() });
     }
-    let now = clock::now();
-    let at = pace.reserve(now);
-    if at > now {
-        tokio::time::sleep(Duration::from_nanos(at - now)).await;
+    if first == [RECORD_OF_HANDSHAKE] {
+        let now = clock::now();
+        let Some(at) = pace.reserve(now) else {
+            let text = "too many handshakes for this listener's worker".to_owned();
+            return Err(HandshakeError { reason: "too-many", text });
+        };
+        if at > now {
+            tokio::time::sleep(Duration::from_nanos(at - now)).await;
+        }
     }
     let mut cost = 0;
     let mut handshake = pin!(tls.accept(socket));
@@ -249,11 +264,14 @@ mod tests {
     fn handshakes_get_half_of_the_time_and_no_more() {
         let pace = Pace::default();
         let now = 1_000_000_000;
-        let waits: Vec<u64> = (0..100).map(|_| pace.reserve(now).saturating_sub(now)).collect();
+        let waits: Vec<u64> = (0..100).filter_map(|_| pace.reserve(now)).map(|at| at.saturating_sub(now)).collect();
         assert!(waits[..20].iter().all(|wait| *wait == 0), "a burst goes ahead: {waits:?}");
         assert_eq!(waits[99], 99 * 2 * FIRST_COST - SLACK);
         pace.measured(8 * FIRST_COST);
         assert!(pace.cost.get() > FIRST_COST);
-        assert!(pace.reserve(u64::MAX / 2) < u64::MAX / 2, "a pause makes up for all");
+        let later = (0..10_000).filter_map(|_| pace.reserve(now)).last().expect("some have a place");
+        assert!(later <= now + MOST_WAIT && pace.reserve(now).is_none(), "a flood reserves a second and no more");
+        assert!(pace.reserve(now + MOST_WAIT).is_some(), "and after it there is a place");
+        assert!(pace.reserve(u64::MAX / 2) < Some(u64::MAX / 2), "a pause makes up for all");
     }
 }

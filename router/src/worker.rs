@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::h1;
+use crate::overrides;
 use crate::pool::Pool;
 use crate::route::PathService;
 use crate::router::Router;
@@ -335,7 +336,7 @@ fn start(home: &Rc<Home>, socket: tokio::net::TcpStream, peer: std::net::SocketA
         // An option that the system refuses is no reason to refuse the connection.
         let _ = socket2::SockRef::from(&socket).set_keepalive(keep_alive);
     }
-    let Some(admission) = served.server.admit(peer.ip()) else {
+    let Some(admission) = served.server.admit(overrides::source(peer.ip().to_canonical())) else {
         // Closing at once is all the answer that costs nothing.
         return debug!(%peer, listener = %served.server.label, "too many connections: closed");
     };

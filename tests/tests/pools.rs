@@ -153,6 +153,26 @@ fn f17_who_hangs_up_leaves_the_line() {
     assert_eq!((web.count(), web.connections()), (2, 1));
 }
 
+/// A line that is never empty hands connections on; they end when their time is over all the same.
+#[test]
+fn f17_connections_in_constant_use_have_their_lifetime() {
+    let web = Backend::with(|_| Reply::text("done").after(Duration::from_millis(5)));
+    let switchyard =
+        start("client: { hostConnectionPool: { maxSize: 1 }, clientSession: { lifeTimeMs: 200 } }", "1", &web);
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(switchyard.addr(0));
+                while started.elapsed() < Duration::from_millis(1500) {
+                    assert_eq!(client.get("web", "/").status, 200);
+                }
+            });
+        }
+    });
+    assert!(web.connections() >= 3, "{} connections in 1.5 s", web.connections());
+}
+
 #[test]
 fn f17_the_smallest_size_of_a_pool_stays_open() {
     for (pool, connections) in [("{ idleTimeMs: 50, minSize: 1 }", 1), ("{ idleTimeMs: 50 }", 2)] {

@@ -199,6 +199,23 @@ fn h1_16_a_client_that_stalls_in_its_body_is_told_so() {
     assert_eq!(web.last().body, b"0123456789");
 }
 
+/// The same when the service has answered already, with a body that does not end.
+#[test]
+fn h1_16_a_client_that_stalls_after_an_early_response_is_cut_off() {
+    let web = Backend::raw(|mut socket| {
+        let mut scratch = [0; 4096];
+        let _ = socket.read(&mut scratch);
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n");
+        while socket.read(&mut scratch).is_ok_and(|read| read > 0) {}
+    });
+    let switchyard = start(&with_server("stallTimeoutMs: 200", "originator: false"), web.addr());
+    let mut client = Client::connect(switchyard.addr(0));
+    client.send_raw(b"POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 10\r\n\r\n12");
+    assert!(client.read_response(false).is_err(), "the response is not whole");
+    switchyard.await_metric(&format!("rt/http/server/127.0.0.1/{}/connections", switchyard.port(0)), 0.0);
+    switchyard.await_metric("rt/http/client/#/io.l5d.fs/web/pool_size", 0.0);
+}
+
 #[test]
 fn h1_16_a_service_that_takes_nothing_of_a_body_is_given_up() {
     // Accepts and never reads.

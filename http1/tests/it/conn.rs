@@ -294,3 +294,36 @@ async fn a_meter_sees_every_byte_and_every_message() {
     drop(conn);
     assert!(told.lock().unwrap().3);
 }
+
+/// Takes all bytes at once and sends them when it is allowed to, as TLS does.
+#[derive(Default)]
+struct Encrypting {
+    may_send: bool,
+}
+
+impl AsyncWrite for Encrypting {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.may_send { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn what_the_transport_has_taken_is_not_sent_yet() {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut conn = Conn::new(Encrypting::default());
+    assert!(conn.is_flushed());
+    conn.queue(Bytes::from_static(b"body"));
+    assert!(!conn.is_flushed());
+    assert!(conn.poll_flush(&mut cx).is_pending());
+    assert_eq!((conn.pending_out(), conn.is_flushed()), (0, false), "it is in the transport");
+    conn.io_mut().may_send = true;
+    assert!(conn.poll_flush(&mut cx).is_ready() && conn.is_flushed());
+}

@@ -14,26 +14,28 @@ use crate::error::{Kind, RouteError};
 use crate::pool::{Entry, Got, Ticket, Upstream, Waiting};
 use crate::route::PathService;
 
-/// A connection to the endpoint of `lease`, waited for at most as long as the binding timeout and the request allow.
+/// A connection to the endpoint of `lease`, waited for at most as long as the binding timeout and the request allow; and when
+/// it was there, from which on the attempt is timed.
 pub(crate) async fn acquire(
     session: &mut Session,
     request: &Request,
     service: &PathService,
     client: &Client,
     lease: &mut Lease,
-) -> Result<Upstream, Failure> {
+) -> Result<(Upstream, u64), Failure> {
     if let Some(upstream) = session.cx.pool.take(lease.endpoint(), lease.began()) {
-        return Ok(upstream);
+        return Ok((upstream, lease.began()));
     }
     let place = match client.hosts.enter(lease.endpoint().uid(), session.cx.pool.claims()) {
         Entry::Place(place) => place,
         Entry::Full => return Err(Failure::fatal(too_many_waiters(client, lease))),
         Entry::Wait(ticket) => match wait(session, request, service, client, ticket).await.map_err(Failure::fatal)? {
-            Got::Connection(upstream) => return Ok(*upstream),
+            Got::Connection(upstream) => return Ok((*upstream, clock::now())),
             Got::Place(place) => place,
         },
     };
-    connect(session, request, service, client, lease, place).await
+    let upstream = connect(session, request, service, client, lease, place).await?;
+    Ok((upstream, clock::now()))
 }
 
 fn too_many_waiters(client: &Client, lease: &Lease) -> RouteError {

@@ -103,7 +103,11 @@ pub(crate) async fn respond(
             session.abort_if(body == BodyLength::UntilClose);
             After::Close
         }
-        Relayed::ClientGone => After::Close,
+        Relayed::ClientGone => {
+            // One that reads on all the same must not take what it has for the whole.
+            session.abort_if(body == BodyLength::UntilClose);
+            After::Close
+        }
     }
 }
 

@@ -287,11 +287,10 @@ async fn once(
     lease: &mut Lease,
 ) -> Result<(ResponseHead, Begun, Upstream, u64), Failure> {
     let client = &leaf.client;
-    let mut upstream = acquire(session, request, service, client, lease).await?;
+    let (mut upstream, started) = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream, session);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     request.body.count(&client.stats.bodies);
-    let started = if upstream.reused { lease.began() } else { clock::now() };
     let mut dispatch = Dispatch::new(leaf, started);
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
@@ -315,7 +314,10 @@ async fn once(
             let failure = failed((&session.cx.router, request, service), leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
-            if upstreams_fault {
+            // Of a service that waits for a slow client, a limit that is over says nothing.
+            let clients =
+                failure.error.kind == Kind::AttemptTimeout && !request.body.read && upstream.conn.is_flushed();
+            if upstreams_fault && !clients {
                 lease.judge(false, clock::now());
             } else if failure.error.kind == Kind::ConnectFailed {
                 lease.connect_failed();
@@ -336,7 +338,6 @@ async fn receive(
     upstream: &mut Upstream,
     (due, stalls): (u64, &Stalls),
 ) -> Result<(ResponseHead, Begun), ReceiveError> {
-    let mut interim = 0;
     loop {
         let mut recycled = session.cx.spare.take();
         let expected = (&session.cx.router.response_limits, &request.method, &mut recycled);
@@ -353,9 +354,9 @@ async fn receive(
             let keep_alive = head.keep_alive && request.version != Version::HTTP_10;
             return Ok((ResponseHead { keep_alive, ..head }, body));
         }
-        interim += 1;
+        request.interim += 1;
         // One that announces a body (attack H1-12), asks for another protocol, or is one of a flood.
-        if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
+        if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || request.interim > MAX_INTERIM {
             return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad(UNEXPECTED))));
         }
         pass_interim(session, request.version, head).await?;

@@ -11,10 +11,12 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http1::ResponseHead;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// The level for textual types.
 const TEXTUAL_LEVEL: u32 = 6;
+/// In use at most, per worker; each takes some 300 KB. Beyond them bodies are passed on as they are.
+const MOST_LIVE: usize = 1000;
 /// Compressors kept by a worker, at most; each is about 300 KiB.
 const SPARE: usize = 8;
 /// Room made for output at a time.
@@ -45,6 +47,8 @@ pub(crate) enum Coding {
 
 thread_local! {
     static COMPRESSORS: RefCell<Vec<Compressor>> = const { RefCell::new(Vec::new()) };
+    /// How many of this worker's compressors are in use.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A compressor for the body of the response, if it is to be compressed; its head then says so. `asked` are the headers
@@ -56,6 +60,11 @@ pub(crate) fn begin(what: What, asked: &HeaderMap, head: &mut ResponseHead) -> O
     let headers = &mut head.headers;
     vary(headers);
     let coding = accepted(asked)?;
+    let level = match what {
+        What::Textual => TEXTUAL_LEVEL,
+        What::All(level) => level,
+    };
+    let compressor = Compressor::take(coding, level)?;
     let name = match coding {
         Coding::Gzip => "gzip",
         Coding::Deflate => "deflate",
@@ -64,11 +73,7 @@ pub(crate) fn begin(what: What, asked: &HeaderMap, head: &mut ResponseHead) -> O
     // Neither bytes nor ranges of the compressed form are those of the service.
     headers.remove(ACCEPT_RANGES);
     weaken(headers);
-    let level = match what {
-        What::Textual => TEXTUAL_LEVEL,
-        What::All(level) => level,
-    };
-    Some(Compressor::take(coding, level))
+    Some(compressor)
 }
 
 /// Whether there is a body and nobody minds that its bytes change.
@@ -148,6 +153,25 @@ fn weaken(headers: &mut HeaderMap) {
     headers.insert(ETAG, weak);
 }
 
+/// One of the compressors in use, as long as it lives.
+struct Live;
+
+impl Live {
+    fn new() -> Option<Live> {
+        let live = LIVE.get();
+        (live < MOST_LIVE).then(|| {
+            LIVE.set(live + 1);
+            Live
+        })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.set(LIVE.get() - 1);
+    }
+}
+
 /// The compression of one body. What comes out collects in `out`.
 pub(crate) struct Compressor {
     coding: Coding,
@@ -155,6 +179,8 @@ pub(crate) struct Compressor {
     deflate: Compress,
     crc: Crc,
     begun: bool,
+    /// None while it is spare.
+    live: Option<Live>,
     /// Something was put in since the last flush.
     dirty: bool,
     /// What is to be passed on; to be cleared by whoever does.
@@ -168,20 +194,23 @@ pub(crate) struct Failed;
 impl Compressor {
     fn new(coding: Coding, level: u32) -> Compressor {
         let deflate = Compress::new(Compression::new(level), coding == Coding::Deflate);
-        Compressor { coding, level, deflate, crc: Crc::new(), begun: false, dirty: false, out: Vec::new() }
+        Compressor { coding, level, deflate, crc: Crc::new(), begun: false, live: None, dirty: false, out: Vec::new() }
     }
 
-    /// One of this worker's spare ones, or a new one.
-    fn take(coding: Coding, level: u32) -> Compressor {
+    /// One of this worker's spare ones, or a new one; None when too many are in use.
+    fn take(coding: Coding, level: u32) -> Option<Compressor> {
+        let live = Some(Live::new()?);
         let spare = COMPRESSORS.with_borrow_mut(|spare| {
             let at = spare.iter().position(|known| (known.coding, known.level) == (coding, level))?;
             Some(spare.swap_remove(at))
         });
-        spare.unwrap_or_else(|| Compressor::new(coding, level))
+        let compressor = spare.unwrap_or_else(|| Compressor::new(coding, level));
+        Some(Compressor { live, ..compressor })
     }
 
     /// Keeps the compressor for another body.
     pub(crate) fn give(mut self) {
+        self.live = None;
         COMPRESSORS.with_borrow_mut(|spare| {
             if spare.len() < SPARE {
                 self.deflate.reset();
@@ -374,7 +403,7 @@ mod tests {
             for level in [1, 6, 9] {
                 // Twice: the second one is a spare of the first.
                 for _ in 0..2 {
-                    let mut compressor = Compressor::take(coding, level);
+                    let mut compressor = Compressor::take(coding, level).expect("few are in use");
                     let (mut plain, mut packed) = (Vec::new(), Vec::new());
                     for n in 0..40 {
                         // Text and noise: the latter fills the output to its end.
@@ -402,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_flush_brings_out_everything() {
-        let mut compressor = Compressor::take(Coding::Gzip, 6);
+        let mut compressor = Compressor::take(Coding::Gzip, 6).expect("few are in use");
         for text in ["data: 1\n\n", "data: 2\n\n"] {
             compressor.write(text.as_bytes()).expect("it compresses");
             compressor.flush().expect("it flushes");
@@ -413,5 +442,21 @@ mod tests {
         let before = compressor.out.len();
         compressor.flush().expect("it flushes");
         assert_eq!(compressor.out.len(), before, "nothing new, nothing written");
+    }
+
+    #[test]
+    fn a_worker_has_so_many_and_no_more() {
+        let what = || begin(What::Textual, &asked("gzip"), &mut head(200, &[("content-type", "text/plain")]));
+        let mut all: Vec<Compressor> = std::iter::from_fn(what).take(2 * MOST_LIVE).collect();
+        assert_eq!(all.len(), MOST_LIVE);
+        let mut plain = head(200, &[("content-type", "text/plain")]);
+        assert!(begin(What::Textual, &asked("gzip"), &mut plain).is_none());
+        assert!(!plain.headers.contains_key("content-encoding"), "and the head says so");
+        all.pop().expect("some").give();
+        drop(all.pop());
+        assert!(
+            [what(), what(), what()].map(|made| made.is_some()) == [true, true, false],
+            "spare ones are not in use"
+        );
     }
 }

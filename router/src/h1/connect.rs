@@ -50,7 +50,11 @@ pub(crate) async fn connect(
             if is_out_of_descriptors(&error) {
                 session.cx.pool.make_room();
             }
-            not_connected(addr, service, client, (Kind::ConnectFailed, &error.to_string()))
+            let shown = not_connected(addr, service, client, (Kind::ConnectFailed, &error.to_string()));
+            if is_ours(&error) {
+                return Err(Failure { error: shown, retryable: true, requeue: Requeue::Connect });
+            }
+            shown
         }
         Ok(Err(OpenError::Tls(error))) => tls_failed(addr, service, client, &error),
         Err(_) if clock::now() >= request.due => {
@@ -130,6 +134,11 @@ fn text(addr: SocketAddr, service: &PathService, client: &Client, reason: &str) 
         client.id,
         addresses.join(", ")
     )
+}
+
+/// True for what this host lacks (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM): it says nothing about the endpoint.
+fn is_ours(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 99 | 105))
 }
 
 /// True when the process has no file descriptors left (EMFILE), or the system (ENFILE).

@@ -13,7 +13,7 @@ use crate::pool::Upstream;
 use crate::route::{Leaf, PathService};
 use crate::router::Router;
 use crate::timer::NEVER;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use http1::{BodyFrame, BodyLength, ResponseHead};
 use std::fmt::Write as _;
 use std::future::poll_fn;
@@ -56,6 +56,10 @@ pub(crate) async fn traced(
     mut answer: Answer,
     upstream: &mut Upstream,
 ) -> Answer {
+    if matches!(answer.head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        // These have no body, so there is nowhere to say it.
+        return answer;
+    }
     let (mut bytes, whole) = body(upstream, &answer.head, answer.body, session).await;
     let asked = Some((&*answer.leaf, upstream.endpoint.addr()));
     bytes.extend_from_slice(block(&session.cx.router, service, request.started, asked).as_bytes());

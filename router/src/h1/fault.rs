@@ -49,11 +49,13 @@ pub(crate) fn failed(
         }
         ReceiveError::Send(SendError::Tls(said)) => {
             let error = tls_failed(addr, service, &leaf.client, &said);
-            Failure { error, retryable: true, requeue: Requeue::Connect }
+            // The service has not looked at the request; that alone does not bring its body back.
+            let again = request.body.can_resend() && !upstream.reused;
+            Failure { error, retryable: true, requeue: if again { Requeue::Connect } else { Requeue::No } }
         }
         ReceiveError::Send(SendError::Closed(reason)) => {
             let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-            let unanswered = !upstream.conn.has_buffered();
+            let unanswered = !upstream.conn.has_buffered() && request.interim == 0;
             let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
             Failure {
                 error: RouteError::new(Kind::UpstreamClosed, text),
@@ -111,13 +113,14 @@ fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -
 /// The failure of a peer that does not move: the service takes or sends nothing, or the client gives nothing.
 fn stalled(request: &Request, leaf: &Leaf, upstream: &Upstream, stalls: &Stalls) -> Failure {
     let limit = |ns: u64| show_duration(Duration::from_nanos(ns));
-    if upstream.conn.pending_out() == 0 && !request.body.read {
+    let taken = upstream.conn.is_flushed();
+    if taken && !request.body.read {
         let text = format!("the client sent nothing of the request body for {}", limit(stalls.client_gives));
         return Failure::fatal(RouteError::new(Kind::BodyTimeout, text));
     }
-    let (what, retryable) = match upstream.conn.pending_out() {
-        0 => (format!("the upstream sent nothing for {}", limit(stalls.service_gives)), true),
-        _ => (format!("the upstream took nothing of the request body for {}", limit(stalls.service_takes)), false),
+    let (what, retryable) = match taken {
+        true => (format!("the upstream sent nothing for {}", limit(stalls.service_gives)), true),
+        false => (format!("the upstream took nothing of the request body for {}", limit(stalls.service_takes)), false),
     };
     let (addr, id) = (upstream.endpoint.addr(), &leaf.client.id);
     let text = format!("{what}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");

@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) diagnose: bool,
     /// The identifier that named it, counted from 0.
     pub(crate) identifier: usize,
+    /// Interim responses that were passed on.
+    pub(crate) interim: u32,
     _permit: Option<Permit>,
 }
 
@@ -119,6 +121,7 @@ pub(crate) fn prepare(
         upgrade,
         diagnose,
         identifier: found.identifier,
+        interim: 0,
         _permit: permit,
     };
     Ok((request, service))

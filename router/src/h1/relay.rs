@@ -120,7 +120,22 @@ impl RequestBody {
 
     /// True when all of it went up: the connection can carry another request.
     pub(crate) fn is_sent(&self, up: &Conn<Stream>) -> bool {
-        self.queued && !self.refused && up.pending_out() == 0
+        self.queued && !self.refused && up.is_flushed()
+    }
+
+    /// True when an attempt can send it from the beginning: nothing was read of it, or all that was is kept.
+    pub(crate) fn can_resend(&self) -> bool {
+        self.can_replay() || (self.received == 0 && !self.read)
+    }
+
+    /// How long it may stand still while the response is under way: who is waited for, the service or the client.
+    fn stall(&self, up: &Conn<Stream>, stalls: &Stalls) -> u64 {
+        match () {
+            () if self.refused => NEVER,
+            () if !up.is_flushed() => stalls.service_takes,
+            () if !self.read => stalls.client_gives,
+            () => NEVER,
+        }
     }
 
     /// Starts an attempt: queues again what was read already.
@@ -128,6 +143,12 @@ impl RequestBody {
         self.encoder = BodyEncoder::for_request(self.length);
         self.queued = false;
         self.refused = false;
+        if !self.can_resend() {
+            return Err(RouteError::new(
+                Kind::UpstreamClosed,
+                "what was sent of the request body is not kept to be sent again",
+            ));
+        }
         for piece in self.replay.pieces() {
             up.queue_body(&mut self.encoder, piece).map_err(broken)?;
         }
@@ -217,9 +238,9 @@ impl RequestBody {
     ) -> Result<ResponseHead, SendError> {
         let (limits, method, recycled) = expected;
         poll_fn(|cx| {
-            let whole = self.read && up.pending_out() == 0;
+            let whole = self.read && up.is_flushed();
             self.poll_up(down, up, cx)?;
-            if up.pending_out() > 0 {
+            if !up.is_flushed() {
                 slot.set(due.min(from_now(stalls.service_takes)));
             } else if !self.read {
                 slot.set(due.min(from_now(stalls.client_gives)));
@@ -340,7 +361,7 @@ pub(crate) async fn relay(
     (slot, stalls): (&Slot, &Stalls),
 ) -> Relayed {
     let relaying = poll_fn(|cx| {
-        let sent = request.queued && up.pending_out() == 0;
+        let sent = request.queued && up.is_flushed();
         if !sent && let Err(error) = request.poll_up(down, up, cx) {
             note(&error);
             return Poll::Ready(Relayed::ClientGone);
@@ -349,8 +370,9 @@ pub(crate) async fn relay(
             let whole = request.is_sent(up);
             return Poll::Ready(if ended == Relayed::Whole && !whole { Relayed::ResponseOnly } else { ended });
         }
-        let blocked = down.pending_out() > 0;
-        slot.set(from_now(if blocked { stalls.client_takes } else { stalls.service_gives }));
+        let blocked = !down.is_flushed();
+        let limit = if blocked { stalls.client_takes } else { stalls.service_gives };
+        slot.set(from_now(limit.min(request.stall(up, stalls))));
         // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
         if !blocked && request.read && down.poll_hangup(cx).is_ready() {
             return Poll::Ready(Relayed::ClientGone);
@@ -359,8 +381,9 @@ pub(crate) async fn relay(
     });
     match slot.run(relaying).await {
         Ok(ended) => ended,
-        Err(_) if down.pending_out() > 0 => Relayed::ClientGone,
-        // The service was silent for longer than its socket options allow.
+        // The client takes nothing, or gives nothing of its body.
+        Err(_) if !down.is_flushed() || (!request.read && up.is_flushed()) => Relayed::ClientGone,
+        // The service takes nothing of the request, or was silent for longer than its socket options allow.
         Err(_) => Relayed::UpstreamBroke,
     }
 }

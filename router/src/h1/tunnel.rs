@@ -11,6 +11,7 @@ use super::upgrade;
 use super::{After, Session};
 use crate::clock;
 use crate::context::remove_l5d;
+use crate::error::Kind;
 use crate::headers::{self, Seen};
 use crate::pool::Upstream;
 use crate::server::OpenTunnel;
@@ -38,6 +39,9 @@ pub(crate) async fn run(
     let Answer { mut head, mut lease, at, .. } = answer;
     lease.answered(at);
     record.responded(head.status, true, at);
+    if let Some(notes) = &mut record.notes {
+        notes.endpoint = Some(lease.endpoint().addr());
+    }
     let seen = Seen::of(&head.headers);
     let granted = head.headers.get(header::UPGRADE).cloned();
     headers::strip(&mut head.headers, &seen);
@@ -56,9 +60,11 @@ pub(crate) async fn run(
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
     let _open = OpenTunnel::new(&server.stats);
-    let whole = pump(session, &mut upstream.conn).await;
+    let broke = pump(session, &mut upstream.conn, &mut record.bytes).await;
     session.slot.set(NEVER);
+    record.relayed(broke);
     drop(lease);
+    let whole = broke.is_none();
     // What breaks on one side breaks on the other: an end in order would say that all is there.
     session.abort_if(!whole);
     if !whole {
@@ -67,21 +73,24 @@ pub(crate) async fn run(
     After::Close
 }
 
-/// Moves bytes both ways; true when both sides have ended in order, or nothing was under way for too long.
-async fn pump(session: &mut Session, up: &mut Conn<Stream>) -> bool {
+/// Moves bytes both ways, and counts them in `bytes`. None when both sides have ended in order, or nothing was under way for
+/// too long; otherwise which side broke.
+async fn pump(session: &mut Session, up: &mut Conn<Stream>, bytes: &mut (u64, u64)) -> Option<Kind> {
     let idle = session.cx.server.params.tunnel_idle_time.map_or(NEVER, clock::nanos);
     let stall = clock::nanos(session.cx.server.params.stall_timeout);
     let (down, slot) = (&mut session.conn, &session.slot);
     let (mut upwards, mut downwards) = (Direction::new(), Direction::new());
     let moving = poll_fn(|cx| {
-        let outcome = upwards.advance(down, up, cx).and_then(|()| downwards.advance(up, down, cx));
-        if outcome.is_err() {
-            return Poll::Ready(false);
+        let upward = upwards.advance(down, up, cx);
+        let downward = upward.map_err(Broken::swapped).and_then(|()| downwards.advance(up, down, cx));
+        *bytes = (upwards.moved, downwards.moved);
+        match downward {
+            Err(Broken::Sender) => return Poll::Ready(Some(Kind::UpstreamClosed)),
+            Err(Broken::Receiver) => return Poll::Ready(Some(Kind::ClientGone)),
+            Ok(()) if upwards.ended && downwards.ended => return Poll::Ready(None),
+            Ok(()) => {}
         }
-        if upwards.ended && downwards.ended {
-            return Poll::Ready(true);
-        }
-        let blocked = up.pending_out() > 0 || down.pending_out() > 0;
+        let blocked = !up.is_flushed() || !down.is_flushed();
         let limit = match (blocked, upwards.ended || downwards.ended) {
             (true, _) => idle.min(stall),
             (false, true) => idle.min(clock::nanos(HALF_CLOSED)),
@@ -91,7 +100,11 @@ async fn pump(session: &mut Session, up: &mut Conn<Stream>) -> bool {
         Poll::Pending
     });
     let ended = slot.run(moving).await;
-    ended.unwrap_or_else(|_| up.pending_out() == 0 && down.pending_out() == 0)
+    ended.unwrap_or_else(|_| match (up.is_flushed(), down.is_flushed()) {
+        (true, true) => None,
+        (false, _) => Some(Kind::UpstreamClosed),
+        (true, false) => Some(Kind::ClientGone),
+    })
 }
 
 /// One direction of a tunnel.
@@ -101,14 +114,29 @@ struct Direction {
     read: bool,
     /// So has the receiver learnt.
     ended: bool,
+    /// Bytes that were read.
+    moved: u64,
 }
 
-/// A side of the tunnel broke.
-struct Broken;
+/// A side of a direction broke.
+enum Broken {
+    Sender,
+    Receiver,
+}
+
+impl Broken {
+    /// The same, as the other direction calls it.
+    fn swapped(self) -> Broken {
+        match self {
+            Broken::Sender => Broken::Receiver,
+            Broken::Receiver => Broken::Sender,
+        }
+    }
+}
 
 impl Direction {
     fn new() -> Direction {
-        Direction { decoder: BodyDecoder::new(BodyLength::UntilClose), read: false, ended: false }
+        Direction { decoder: BodyDecoder::new(BodyLength::UntilClose), read: false, ended: false, moved: 0 }
     }
 
     /// Moves bytes as far as they go without waiting.
@@ -119,9 +147,12 @@ impl Direction {
             while !self.read && to.pending_out() < HIGH_WATER {
                 match from.poll_body(cx, &mut self.decoder) {
                     Poll::Pending => break,
-                    Poll::Ready(Ok(Some(BodyFrame::Data(bytes)))) => to.queue(bytes),
+                    Poll::Ready(Ok(Some(BodyFrame::Data(bytes)))) => {
+                        self.moved += bytes.len() as u64;
+                        to.queue(bytes);
+                    }
                     Poll::Ready(Ok(Some(BodyFrame::Trailers(_)) | None)) => self.read = true,
-                    Poll::Ready(Err(_)) => return Err(Broken),
+                    Poll::Ready(Err(_)) => return Err(Broken::Sender),
                 }
                 moved = true;
             }
@@ -130,7 +161,7 @@ impl Direction {
                 Poll::Ready(Ok(())) if self.read => self.ended = true,
                 Poll::Ready(Ok(())) if moved => {}
                 Poll::Ready(Ok(())) | Poll::Pending => return Ok(()),
-                Poll::Ready(Err(_)) => return Err(Broken),
+                Poll::Ready(Err(_)) => return Err(Broken::Receiver),
             }
         }
         Ok(())
