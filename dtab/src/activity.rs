@@ -1,7 +1,7 @@
 //! [`Activity`]: the one kind of changing value; a thin newtype over `tokio::sync::watch`.
 //!
 //! A source task owns the [`Publisher`]; readers hold activities. Dropping every reader ends the subscription: the
-//! source waits for that with [`Publisher::unwatched`]. Not for: combinators; update loops are written out (DESIGN §2.3).
+//! source waits for that with [`Publisher::unwatched`]. Not for: combinators; update loops are written out.
 
 use std::sync::Arc;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 //! bound names.
 //!
 //! For: every crate that speaks of names. Not for: any IO. Namers and interpreters are traits here and live in `namers`.
-//! The facts are in `reference/naming.md`; sections are named at each item.
+//! The facts are in `docs/naming-semantics.md` and `tests/conformance`.
 
 mod activity;
 mod addr;

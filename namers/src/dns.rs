@@ -22,8 +22,6 @@ use tokio::runtime::Handle;
 
 /// Names that `fixedinet` remembers (naming reference §5).
 const MAX_FIXED: usize = 16_000;
-/// Names that do not exist, remembered for their negative TTL.
-const MAX_NEGATIVE: usize = 10_000;
 /// A new name waits so long for its turn; when its turn is later than that, it is refused at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// An absent name that nobody reads is kept by the negative cache and not by a watch.
@@ -56,6 +54,8 @@ pub struct DnsOptions {
     /// Names of requests that are asked for the first time, per second; further ones fail at once. 0 for no limit.
     /// Default 500.
     pub new_names_per_sec: u32,
+    /// Names that do not exist and are remembered for their negative TTL. Default 10 000.
+    pub max_unknown: usize,
     /// Addresses that answers of servers must not hold. Default: this host and link-local ones.
     pub deny: DenyList,
     /// Linger, number of names (the bound of the cache) and back-off.
@@ -71,6 +71,7 @@ impl Default for DnsOptions {
             max_first_queries: 32,
             max_waiting: 256,
             new_names_per_sec: 500,
+            max_unknown: 10_000,
             deny: DenyList::default(),
             watch: WatchOptions::default(),
         }
@@ -107,7 +108,7 @@ impl DnsResolver {
         let source = DnsSource(Arc::new(Shared {
             query,
             fixed: Mutex::default(),
-            negatives: Negatives::new(MAX_NEGATIVE),
+            negatives: Negatives::new(options.max_unknown),
             gate: Gate::new(options.new_names_per_sec),
             deny: options.deny,
         }));

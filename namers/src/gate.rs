@@ -72,6 +72,7 @@ impl Negatives {
             known.insert(name.clone(), (answer, now + valid));
         }
         metrics::gauge!("negative_cache_entries").set(known.len() as f64);
+        metrics::gauge!("negative_cache_limit").set(self.max as f64);
     }
 
     /// The name exists.

@@ -2,7 +2,7 @@
 //! addresses and delegation trees.
 //!
 //! For: `router` and `namerd`, which build these things from config. Not for: the rules of names, which are pure and live
-//! in `dtab`. Facts are in `reference/naming.md`; sections are named at each item.
+//! in `dtab`. Facts are in `docs/naming-semantics.md` and `tests/conformance`.
 //!
 //! Two pieces carry the rest: [`WatchTable`] owns one source task per live key, and the update loop in `update` turns
 //! what those sources publish into answers (evaluate, publish, wait for a change in what was read, repeat).

@@ -1,7 +1,7 @@
 //! [`LocalInterpreter`]: binds, resolves and explains names in this process, over the configured namers and `/$`.
 //!
 //! The interpreters `default`, `io.l5d.fs`, `io.l5d.k8s.configMap` and `io.l5d.consul.interpreter` are all this one with
-//! another own dtab (DESIGN §2.4). Not for: remote interpreters, transformers, caching of bindings (the caller's).
+//! another own dtab. Not for: remote interpreters, transformers, caching of bindings (the caller's).
 
 use crate::addresses;
 use crate::binder::{Binder, Configured, Subscriptions, stacked};

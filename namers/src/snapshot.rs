@@ -227,6 +227,7 @@ impl Snapshot {
     pub fn publish_metrics(&self) {
         let report = self.report();
         metrics::gauge!("snapshot_entries").set(report.entries as f64);
+        metrics::gauge!("snapshot_entries_limit").set(self.options.max_entries as f64);
         metrics::gauge!("snapshot_bytes").set(report.bytes as f64);
         if let Some(age) = report.age {
             metrics::gauge!("snapshot_age_seconds").set(age.as_secs_f64());

@@ -1,4 +1,4 @@
-//! The one update loop: evaluate, publish, wait for a change in what was read, repeat (DESIGN §2.3).
+//! The one update loop: evaluate, publish, wait for a change in what was read, repeat.
 //!
 //! Everything in this crate that derives a changing value from other changing values implements [`Work`]. Not for: IO;
 //! sources that talk to the world are tasks of the watch table.

@@ -308,7 +308,7 @@ impl<K: Key, V: Val> WatchList for Shared<K, V> {
     }
 
     fn sums(&self) -> WatchSums {
-        let mut sums = WatchSums::default();
+        let mut sums = WatchSums { limit: self.options.max_keys, ..WatchSums::default() };
         self.all().iter().for_each(|watched| watched.add_to(&mut sums));
         sums
     }

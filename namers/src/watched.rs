@@ -399,6 +399,8 @@ impl<V: Val> Watched<V> {
 pub struct WatchSums {
     /// Live keys, those that linger included.
     pub watches: usize,
+    /// How many there may be.
+    pub limit: usize,
     /// Keys with readers whose source fails now.
     pub failing: usize,
     /// Keys with readers whose value is from disk.
@@ -415,6 +417,7 @@ impl WatchSums {
     /// Both together.
     pub(crate) fn add(&mut self, other: &WatchSums) {
         self.watches += other.watches;
+        self.limit += other.limit;
         self.failing += other.failing;
         self.stale += other.stale;
         self.age = self.age.max(other.age);

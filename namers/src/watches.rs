@@ -93,6 +93,7 @@ impl Watches {
         for (namer, sums) in self.sums() {
             let set = |name: &'static str, value: f64| metrics::gauge!(name, "namer" => namer.clone()).set(value);
             set("watches", sums.watches as f64);
+            set("watches_limit", sums.limit as f64);
             set("watches_failing", sums.failing as f64);
             set("watches_stale", sums.stale as f64);
             set("watch_age_seconds", sums.age.as_secs_f64());

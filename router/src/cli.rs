@@ -4,7 +4,7 @@ use crate::config::{self, Config};
 use crate::linker::{self, Options, Running};
 use crate::reload::Reloader;
 use crate::shutdown::Shutdown;
-use crate::{demo, logging, panics};
+use crate::{demo, descriptors, logging, panics};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -157,6 +157,7 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
         return fail(text);
     }
     panics::install();
+    descriptors::raise();
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}")),

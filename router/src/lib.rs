@@ -10,6 +10,7 @@ pub mod config;
 pub mod context;
 pub mod deadline;
 pub mod demo;
+mod descriptors;
 pub mod error;
 pub mod forwarded;
 mod h1;

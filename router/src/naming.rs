@@ -45,11 +45,14 @@ struct Built {
 impl World {
     /// What these parameters ask for; all tasks run on `handle`.
     pub fn new(params: &DiscoveryParams, handle: &Handle) -> World {
-        let open = |folder: &PathBuf| Snapshot::open(folder.clone(), SnapshotOptions::default(), handle);
+        let stored = SnapshotOptions { max_entries: params.max_stored_names, ..SnapshotOptions::default() };
+        let open = |folder: &PathBuf| Snapshot::open(folder.clone(), stored.clone(), handle);
         let snapshot = params.state_dir.as_ref().map(open);
         let discovery = Discovery { watch: params.watch(), snapshot, ..Discovery::new(handle.clone()) };
         let options = DnsOptions {
             new_names_per_sec: params.new_names_per_sec,
+            max_waiting: params.max_waiting_names,
+            max_unknown: params.max_unknown_names,
             deny: params.deny.clone(),
             watch: params.watch(),
             ..DnsOptions::default()

@@ -96,7 +96,7 @@ fn logging_page(request: &Request) -> Response {
     }
 }
 
-/// Ready: not ending, and every worker answers; asked of the threads that serve (DESIGN §5).
+/// Ready: not ending, and every worker answers; asked of the threads that serve.
 async fn ready(state: Arc<State>) -> Response {
     if state.shutdown.has_begun() {
         return Response::error(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");

@@ -78,8 +78,8 @@ struct Counts {
     gauge: OnceLock<GaugeGuard>,
     /// Open connections, all and by source.
     connections: Mutex<(usize, HashMap<IpAddr, usize>)>,
-    /// What it does with overrides, as gauges.
-    modes: Mutex<Vec<GaugeGuard>>,
+    /// What it does with overrides, and its limits.
+    gauges: Mutex<Vec<GaugeGuard>>,
 }
 
 /// An open connection: one of those that `maxConnections` and `maxConnectionsPerSource` allow.
@@ -157,7 +157,11 @@ impl Server {
             let read = move || running.upgrade().map_or(0, |counts| counts.requests.load(Ordering::Relaxed)) as f64;
             counts.gauge.get_or_init(|| scope.gauge("request_concurrency", read));
         }
-        *counts.modes.lock() = note_overrides(&params, &label, &scope);
+        let mut gauges = note_overrides(&params, &label, &scope);
+        let (most, of_source) = (params.max_connections as f64, params.max_connections_per_source as f64);
+        gauges.push(scope.gauge("connections_limit", move || most));
+        gauges.push(scope.gauge("connections_per_source_limit", move || of_source));
+        *counts.gauges.lock() = gauges;
         let gate = Gate::new(&params, router, &label);
         if tls.is_some() {
             stats.tls.get_or_init(|| TlsStats::new(&scope));

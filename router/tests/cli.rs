@@ -296,3 +296,28 @@ fn an_access_log_that_cannot_be_written_is_named() {
         assert_eq!(run(&["check", &path]).code, Some(0), "`check` looks at no file");
     }
 }
+
+/// What `/proc` says of the open files of a process: soft and hard limit.
+fn limits(pid: u32) -> Option<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Max open files"))?;
+    let mut numbers = line.split_whitespace().skip(3).map(str::to_owned);
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// The usual soft limit is far below the connections that a listener takes.
+#[test]
+fn the_limit_of_open_files_is_raised() {
+    let (_dir, config) = file("admin: { port: 0 }\nrouters: [{ protocol: http, servers: [{ port: 0 }] }]\n");
+    let script = "ulimit -Sn 128 && ulimit -Hn 1000 && exec \"$0\" \"$1\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_switchyard"), &config]).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the binary runs");
+    let raised = (0..500).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        limits(child.id()) == Some(("1000".to_owned(), "1000".to_owned()))
+    });
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(raised, "the soft limit stays below the hard one");
+}

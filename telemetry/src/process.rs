@@ -37,6 +37,7 @@ fn render(started: f64, out: &mut String) {
     for (name, kind, value) in [
         ("process_cpu_seconds_total", "counter", cpu_seconds()),
         ("process_open_fds", "gauge", open_fds()),
+        ("process_max_fds", "gauge", max_fds()),
         ("process_resident_memory_bytes", "gauge", resident_bytes()),
         ("process_start_time_seconds", "gauge", started),
     ] {
@@ -54,6 +55,14 @@ fn status_field(name: &str) -> f64 {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix(name));
     line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0.0)
+}
+
+/// The soft limit of open files; none is infinity.
+fn max_fds() -> f64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.map_or(f64::NAN, |soft| soft.parse().unwrap_or(f64::INFINITY))
 }
 
 /// Open file descriptors, without the one that reads the directory.
@@ -87,8 +96,12 @@ mod tests {
         assert!(value["jvm/uptime"].is_f64());
         let mut out = String::new();
         metrics.render_prometheus("p_", &mut out);
-        for name in ["process_cpu_seconds_total counter", "process_open_fds gauge", "process_start_time_seconds gauge"]
-        {
+        for name in [
+            "process_cpu_seconds_total counter",
+            "process_open_fds gauge",
+            "process_max_fds gauge",
+            "process_start_time_seconds gauge",
+        ] {
             assert!(out.contains(&format!("# TYPE {name}\n")), "{out}");
         }
         assert!(!out.contains("p_process"));

@@ -1,7 +1,11 @@
 //! As an operator, I lose one of two replicas in the middle of the traffic: no request fails, and when the replica is
-//! back on its address it gets its share again.
+//! back on its address it gets its share again. When its process is killed, only what was on its wire can fail, and of
+//! that nothing that may be sent again.
 
 use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, eventually};
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -83,6 +87,74 @@ fn no_request_fails_and_the_replica_comes_back() {
     let metric = |name: &str| switchyard.metric(&format!("rt/http/client/#/io.l5d.fs/web/{name}")).unwrap_or(0.0);
     assert!(metric("retries/requeues") >= 1.0);
     assert_eq!(switchyard.metric("rt/http/service/svc/web/failures").unwrap_or(0.0), 0.0);
+}
+
+/// A service in a process of its own.
+struct NodeServer {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl NodeServer {
+    fn start() -> NodeServer {
+        const SCRIPT: &str = "
+            const answer = (_, response) => setTimeout(() => response.end('replica of node'), 20);
+            const server = require('http').createServer((request, response) => {
+              request.resume().on('end', () => answer(request, response));
+            });
+            server.listen(0, '127.0.0.1', () => console.log(server.address().port));
+        ";
+        let mut child = Command::new("node").args(["-e", SCRIPT]).stdout(Stdio::piped()).spawn().expect("node runs");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("its output");
+        std::io::BufReader::new(out).read_line(&mut line).expect("its port");
+        let addr = SocketAddr::from(([127, 0, 0, 1], line.trim().parse().expect("a port")));
+        NodeServer { child, addr }
+    }
+
+    /// SIGKILL: nothing is closed in order, and the kernel resets what is open.
+    fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for NodeServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Kill -9 of a process: at most the requests on its wire fail, and none of those that may be sent again.
+#[test]
+fn of_a_killed_process_only_what_was_on_its_wire_fails() {
+    let switchyard = Switchyard::start(FS_CONFIG);
+    let (a, mut b) = (NodeServer::start(), NodeServer::start());
+    switchyard.disco().set("web", &[a.addr, b.addr]);
+    let load = || Load {
+        switchyard: &switchyard,
+        stop: AtomicBool::new(false),
+        answered: AtomicUsize::new(0),
+        failures: Mutex::new(Vec::new()),
+    };
+    let (gets, posts) = (load(), load());
+    std::thread::scope(|scope| {
+        (0..CLIENTS).for_each(|_| _ = scope.spawn(|| gets.run("GET")));
+        (0..CLIENTS).for_each(|_| _ = scope.spawn(|| posts.run("POST")));
+        let stops = [StopOnDrop(&gets.stop), StopOnDrop(&posts.stop)];
+        (gets.more(100), posts.more(100));
+        b.kill();
+        (gets.more(200), posts.more(200));
+        drop(stops);
+    });
+    let failures = gets.failures.into_inner().expect("no client panicked");
+    assert!(failures.is_empty(), "{} GETs failed, the first: {}", failures.len(), failures[0]);
+    let failures = posts.failures.into_inner().expect("no client panicked");
+    assert!((1..=CLIENTS).contains(&failures.len()), "one POST per client was on a wire: {failures:?}");
+    assert!(failures.iter().all(|failure| failure.starts_with("502")), "{failures:?}");
+    let requeues = switchyard.metric("rt/http/client/#/io.l5d.fs/web/retries/requeues");
+    assert!(requeues >= Some(1.0), "{requeues:?}");
 }
 
 /// Ends the load also when an assertion fails.

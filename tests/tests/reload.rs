@@ -105,7 +105,8 @@ fn p9_3_listeners_come_and_go() {
     });
     eventually("the old port refuses", SOON, || Client::try_connect(router.addr(0)).err());
     assert!(open.closed_by_peer(), "a connection of the old port has ended");
-    assert_eq!(router.metric(&format!("rt/http/server/127.0.0.1/{}/requests", router.port(0))), None);
+    let counted = format!("rt/http/server/127.0.0.1/{}/requests", router.port(0));
+    eventually("its metrics are gone", SOON, || router.metric(&counted).is_none().then_some(()));
     // A port that somebody else has: nothing changes.
     let taken = std::net::TcpListener::bind(("127.0.0.1", router.port(2))).expect("it is free");
     router.set_config(&FS_CONFIG.replace("port: @P0@", "port: @P2@"));

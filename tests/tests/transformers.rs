@@ -1,4 +1,4 @@
-//! Item 7, transformers: as an operator, I hand requests to the router of the host where the service runs, which passes
+//! As an operator (requirement F10), I hand requests to the router of the host where the service runs, which passes
 //! them on to what runs there; I send a whole router, or the names of one namer, somewhere else; and every change of
 //! discovery is followed through the transformer.
 

@@ -29,6 +29,12 @@ pub struct DiscoveryParams {
     pub max_watches: usize,
     /// Names of requests that DNS is asked for the first time, per second. Default 500; 0 for no limit.
     pub new_names_per_sec: u32,
+    /// Of those, how many may wait for their turn; more fail at once. Default 256.
+    pub max_waiting_names: usize,
+    /// Names that do not exist and are remembered for their negative TTL. Default 10 000.
+    pub max_unknown_names: usize,
+    /// Names that are kept in `state_dir`. Default 20 000.
+    pub max_stored_names: usize,
     /// The DNS servers to ask, by UDP. Default none: those of the system, with its search list and hosts file.
     pub dns_servers: Vec<SocketAddr>,
     /// Addresses that DNS servers must not give. Default: this host and link-local ones.
@@ -46,6 +52,9 @@ impl Default for DiscoveryParams {
             first_answer: watch.first_answer,
             max_watches: watch.max_keys,
             new_names_per_sec: 500,
+            max_waiting_names: 256,
+            max_unknown_names: 10_000,
+            max_stored_names: 20_000,
             dns_servers: Vec::new(),
             deny: DenyList::default(),
         }
@@ -78,6 +87,9 @@ pub(super) fn discovery(top: &mut Reader<'_>) -> DiscoveryParams {
         first_answer: reader.get("firstAnswerMs", millis(0)).unwrap_or(default.first_answer),
         max_watches: reader.get("maxWatches", size(1)).unwrap_or(default.max_watches),
         new_names_per_sec: reader.get("newNamesPerSec", count(0)).unwrap_or(default.new_names_per_sec),
+        max_waiting_names: reader.get("maxWaitingNames", size(1)).unwrap_or(default.max_waiting_names),
+        max_unknown_names: reader.get("maxUnknownNames", size(1)).unwrap_or(default.max_unknown_names),
+        max_stored_names: reader.get("maxStoredNames", size(10)).unwrap_or(default.max_stored_names),
         dns_servers: each(&mut reader, "dnsServers", server).unwrap_or(default.dns_servers),
         deny: each(&mut reader, "denyAddresses", net).map_or(default.deny, DenyList),
     };
@@ -156,6 +168,9 @@ discovery:
   firstAnswerMs: 2
   maxWatches: 3
   newNamesPerSec: 4
+  maxWaitingNames: 5
+  maxUnknownNames: 6
+  maxStoredNames: 70
   dnsServers: ['127.0.0.1:8600', 10.0.0.2, '[::1]:53']
   denyAddresses: [10.0.0.0/8, '::1']
 ";
@@ -163,7 +178,8 @@ discovery:
         assert_eq!(read.state_dir.as_deref(), Some(Path::new("/tmp/made/later")));
         let times = [read.silent_after, read.relist, read.empty_grace, read.first_answer];
         assert_eq!(times.map(|time| time.as_millis()), [2000, 0, 1, 2]);
-        assert_eq!((read.max_watches, read.new_names_per_sec), (3, 4));
+        assert_eq!((read.max_watches, read.new_names_per_sec, read.max_waiting_names), (3, 4, 5));
+        assert_eq!((read.max_unknown_names, read.max_stored_names), (6, 70));
         let servers: Vec<String> = read.dns_servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["127.0.0.1:8600", "10.0.0.2:53", "[::1]:53"]);
         let nets: Vec<String> = read.deny.0.iter().map(ToString::to_string).collect();

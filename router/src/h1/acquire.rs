@@ -1,5 +1,5 @@
 //! A connection to the endpoint that was picked: an idle one of this worker, a new one, or one that another request
-//! releases while this one waits in line (DESIGN §5, step 8; `hostConnectionPool`).
+//! releases while this one waits in line (`hostConnectionPool`).
 //!
 //! Called by `attempt`. Not for: choosing the endpoint, or making the connection (`connect`).
 

@@ -1,4 +1,4 @@
-//! Passing a response on: its head, both bodies, and what becomes of the connections (DESIGN §5, steps 10 to 12).
+//! Passing a response on: its head, both bodies, and what becomes of the connections.
 //!
 //! Called by `exchange` once an attempt has an answer. Not for: responses of the router's own (`crate::respond`).
 

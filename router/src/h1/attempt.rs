@@ -1,4 +1,4 @@
-//! Sending a request once, or again when it is known that nothing acted on it (DESIGN §5, steps 7 to 10).
+//! Sending a request once, or again when it is known that nothing acted on it.
 //!
 //! A connection that cannot be made, or that dies before the first byte of an answer, leads to another endpoint of the
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.

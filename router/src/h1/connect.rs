@@ -1,4 +1,4 @@
-//! Making a connection to an endpoint, within its time (DESIGN §5, step 8).
+//! Making a connection to an endpoint, within its time.
 //!
 //! Called by `attempt` when the worker's pool has none. Not for: choosing the endpoint, or trying another one.
 

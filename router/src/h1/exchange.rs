@@ -1,4 +1,4 @@
-//! The path of one request, straight through: prepare, attempts, answer, record (DESIGN §5).
+//! The path of one request, straight through: prepare, attempts, answer, record.
 
 use super::answer::respond;
 use super::attempt::{self, Answer, Failure, bound_in_time, while_client_waits};

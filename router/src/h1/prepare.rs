@@ -1,4 +1,4 @@
-//! A request before it is sent: the checks of its head, its context, its name, its service (DESIGN §5, steps 3 to 5).
+//! A request before it is sent: the checks of its head, its context, its name, its service.
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 

@@ -1,4 +1,4 @@
-//! [`Record`]: what is counted of a request, settled whatever ends it (DESIGN §5, step 12).
+//! [`Record`]: what is counted of a request, settled whatever ends it.
 //!
 //! Called by `exchange` and `answer`. Not for: the counters of a client, which `attempt` settles per dispatch.
 

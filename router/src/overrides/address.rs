@@ -1,6 +1,6 @@
 //! Addresses that a request may not name, whoever sends it (requirements §5, rule 2; attacks O3 to O5).
 //!
-//! Pure. For: `h1::guard`, which asks about the address of every connect, and `route`, which asks about the text of a
+//! Pure. For: `gate`, which asks about the address of every connect, and `route`, which asks about the text of a
 //! host. Not for: addresses that the operator's own table or namers give; those are never asked about.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

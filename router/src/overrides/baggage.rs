@@ -1,7 +1,7 @@
 //! The header `baggage` (W3C Baggage): finding and removing the members of one key, without touching the others.
 //!
 //! Pure. A member is `key=value;properties`; members are separated by commas. Keys are compared as they are: they are
-//! case-sensitive and have no escapes. Values are percent-encoded. Not for: what the names mean (`sets`).
+//! case-sensitive and have no escapes. Values are percent-encoded. Not for: what the names mean (`gate`).
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

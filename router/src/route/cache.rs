@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
-use telemetry::{Counter, Scope};
+use telemetry::{Counter, GaugeGuard, Scope};
 
 /// What serves nobody is kept for so long after its last use.
 const WORTHLESS_TTL_NS: u64 = 30_000_000_000;
@@ -41,7 +41,7 @@ struct Kept<K, V> {
 
 /// The cache and its counters (telemetry reference §4.4).
 pub struct Cache<K, V> {
-    kept: RwLock<Kept<K, V>>,
+    kept: Arc<RwLock<Kept<K, V>>>,
     capacity: usize,
     /// Most entries of one owner.
     share: usize,
@@ -50,13 +50,21 @@ pub struct Cache<K, V> {
     evicts: Arc<Counter>,
     expires: Arc<Counter>,
     oneshots: Arc<Counter>,
+    _gauges: [GaugeGuard; 2],
 }
 
-impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
-    /// A cache of at most `capacity` entries, none with 0; `scope` is `bindcache/<what>`.
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Entry + Send + Sync + 'static,
+{
+    /// A cache of at most `capacity` entries, none with 0; `scope` is `bindcache/<what>`. Its gauges `size` and `limit` are
+    /// Switchyard's own.
     pub fn new(capacity: usize, ttl_ns: u64, scope: &Scope) -> Cache<K, V> {
+        let kept = Arc::new(RwLock::new(Kept::<K, V> { entries: HashMap::new(), owned: HashMap::new() }));
+        let counted = kept.clone();
         Cache {
-            kept: RwLock::new(Kept { entries: HashMap::new(), owned: HashMap::new() }),
+            kept,
             capacity,
             share: capacity,
             ttl_ns,
@@ -64,6 +72,10 @@ impl<K: Hash + Eq + Clone, V: Entry> Cache<K, V> {
             evicts: scope.counter("evicts"),
             expires: scope.counter("expires"),
             oneshots: scope.counter("oneshots"),
+            _gauges: [
+                scope.gauge("size", move || counted.read().entries.len() as f64),
+                scope.gauge("limit", move || capacity as f64),
+            ],
         }
     }
 

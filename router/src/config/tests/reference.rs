@@ -187,6 +187,21 @@ fn defaults_are_what_holds() {
     assert!(compared > 100, "{compared}");
 }
 
+/// What Linkerd 1 has and `check` refuses is named, with a reason, where the reference says.
+#[test]
+fn what_is_refused_is_explained() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/differences.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let section = text.split("## Keys that are refused\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let known = known();
+    let keys = shown(&known).into_iter().filter(|(_, shown)| shown.refused).map(|((_, key), _)| key);
+    let kinds = known.kinds.values().flat_map(|(_, later)| later.iter().map(|kind| (*kind).to_owned()));
+    for name in keys.chain(kinds) {
+        let named = [format!("`{name}`"), format!(".{name}`"), format!("[].{name}`")];
+        assert!(named.iter().any(|name| section.contains(name)), "{name} is not in docs/differences.md");
+    }
+}
+
 /// `UPDATE_DOCS=1` writes it.
 #[test]
 fn the_document_is_this_reference() {
