@@ -50,3 +50,28 @@ fn a_connection_that_carried_http_1_0_is_not_used_again() {
         assert_eq!(connections.load(Ordering::SeqCst), before + 1, "{keep:?}");
     }
 }
+
+/// O13, N5: a scan of names that do not exist leaves the cache full of them; overrides are remembered all the same, and not
+/// bound anew for each request.
+#[test]
+fn a_scan_does_not_keep_overrides_out_of_the_cache() {
+    let yaml =
+        format!("{}  bindingCache: {{ paths: 20, overridesPerSource: 5 }}\n", FS_CONFIG.trim_start_matches('\n'));
+    let router = Switchyard::start(&yaml);
+    let (web, v2) = (Backend::text("web"), Backend::text("v2"));
+    router.disco().set("web", &[web.addr()]);
+    router.disco().set("v2", &[v2.addr()]);
+    let up = || try_get(router.addr(0), "web").ok().filter(|response| response.status == 200);
+    eventually("web is served", Duration::from_secs(5), up);
+    let mut client = Client::connect(router.addr(0));
+    for i in 0..100 {
+        assert_eq!(client.get(&format!("unknown-{i}"), "/").status, 502);
+    }
+    for _ in 0..10 {
+        let overridden = client.request("GET", "web", "/", &[("l5d-dtab", "/svc/web => /#/io.l5d.fs/v2")], b"");
+        assert_eq!(overridden.text(), "v2");
+    }
+    let counted = |name: &str| router.metric(&format!("rt/http/bindcache/path/{name}")).unwrap_or_default();
+    assert_eq!(counted("oneshots"), 0.0, "an override was bound for one request");
+    assert_eq!(counted("misses"), 102.0, "web, 100 unknown names, one override");
+}

@@ -215,15 +215,20 @@ impl Host {
         let (grant, granted) = oneshot::channel();
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         state.line.push_back(Waiter { id, claims: claims.clone(), grant });
-        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.unused > seat.asked) {
-            seat.asked += 1;
-            seat.claims.wanted.lock().push((self.uid, Arc::downgrade(&self)));
-            seat.claims.asked.notify_one();
-        }
+        self.ask(&mut state);
         drop(state);
         stats.waited.incr();
         stats.waiters.fetch_add(1, Ordering::Relaxed);
         Entry::Wait(Ticket { id, host: self, claims: claims.clone(), stats: stats.clone(), granted, taken: false })
+    }
+
+    /// Asks a worker that has an unused connection to give it up.
+    fn ask(self: &Arc<Host>, state: &mut State) {
+        if let Some(seat) = state.seats.iter_mut().find(|seat| seat.unused > seat.asked) {
+            seat.asked += 1;
+            seat.claims.wanted.lock().push((self.uid, Arc::downgrade(self)));
+            seat.claims.asked.notify_one();
+        }
     }
 
     /// A connection of this worker is released: what becomes of it.
@@ -245,11 +250,14 @@ impl Host {
         }
     }
 
-    /// A connection of this worker is unused no longer.
-    fn used(&self, claims: &Arc<Claims>) {
+    /// A connection of this worker is unused no longer. If it was asked for, another worker is asked instead.
+    fn used(self: &Arc<Host>, claims: &Arc<Claims>) {
         let mut state = self.state.lock();
         let seat = state.seat(claims);
         seat.unused = seat.unused.saturating_sub(1);
+        if seat.asked > seat.unused && !state.line.is_empty() {
+            self.ask(&mut state);
+        }
     }
 
     /// Answers a claim: true when an unused connection of this worker is still wanted.

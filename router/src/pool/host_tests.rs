@@ -202,3 +202,18 @@ proptest! {
         prop_assert_eq!(traffic.stats.cached.load(Ordering::Relaxed), 0);
     }
 }
+
+/// A worker that was asked for an unused connection may need it itself before it hears of that: another one is asked.
+#[test]
+fn a_claim_that_comes_too_late_goes_to_another_worker() {
+    let mut traffic = Traffic::new(3);
+    // Worker 1 has two connections, worker 0 one; of each one is unused.
+    for step in [Step::Want(1), Step::Want(1), Step::Want(0), Step::Done(2), Step::Done(1)] {
+        traffic.step(step);
+    }
+    traffic.step(Step::Want(2));
+    traffic.step(Step::Want(1));
+    (0..3).for_each(|worker| traffic.answer(worker));
+    traffic.look();
+    assert!(traffic.waiting.is_empty(), "worker 2 waits, although worker 0 has a connection that nobody uses");
+}

@@ -25,7 +25,7 @@ pub trait Entry {
     /// overrides, does not push out what carries traffic (attacks O13, N5).
     fn worth(&self) -> u8;
     /// Whose requests alone made it necessary. Such entries have a share of the cache per owner, and take the place of
-    /// each other only (attack O13).
+    /// each other only, and of what is worth nothing (attack O13).
     fn owner(&self) -> Option<IpAddr> {
         None
     }
@@ -119,7 +119,10 @@ where
         match (has_share, full) {
             (true, false) => true,
             (false, _) => self.throw_out(kept, |entry| entry.owner() == owner),
-            (true, true) if owner.is_some() => self.throw_out(kept, |entry| entry.owner().is_some()),
+            // Names that serve nobody, which a scan leaves behind, are in nobody's way either.
+            (true, true) if owner.is_some() => {
+                self.throw_out(kept, |entry| entry.owner().is_some() || entry.worth() == 0)
+            }
             (true, true) => self.throw_out(kept, |_| true),
         }
     }
@@ -265,7 +268,7 @@ mod tests {
             Arc::new(Thing { owner: Some(by.into()), worth: 1, used: u64::from(used).into(), ..Thing::default() })
         };
         for key in 0..4 {
-            cache.get_or_make(&key, || thing(0, false));
+            cache.get_or_make(&key, || Arc::new(Thing { worth: 2, ..Thing::default() }));
         }
         for key in 100..200 {
             assert!(cache.get_or_make(&key, || owned([10, 0, 0, 1], key)).1);
@@ -286,6 +289,23 @@ mod tests {
         cache.sweep();
         let count = cache.kept.read().owned.values().sum::<usize>();
         assert_eq!(count, keys(&cache).iter().filter(|key| **key >= 100).count(), "the shares are kept up");
+    }
+
+    #[test]
+    fn an_owner_takes_the_place_of_what_serves_nobody() {
+        let metrics = telemetry::Metrics::new();
+        let cache: Cache<u32, Thing> = Cache::new(3, 1, &metrics.root()).with_share(2);
+        let worthy = Arc::new(Thing { worth: 2, ..Thing::default() });
+        cache.get_or_make(&1, || worthy.clone());
+        for scanned in 2..100 {
+            cache.get_or_make(&scanned, || thing(u64::from(scanned), false));
+        }
+        for key in 100..103 {
+            let owned = Thing { owner: Some([10, 0, 0, 1].into()), worth: 1, used: 1.into(), ..Thing::default() };
+            assert!(cache.get_or_make(&key, || Arc::new(owned)).1, "kept, although the cache is full of other names");
+        }
+        assert_eq!(cache.oneshots.get(), 0);
+        assert!(!worthy.gone.load(Ordering::Relaxed));
     }
 
     #[test]
