@@ -5,12 +5,13 @@ Usage: tests/attacks/run.py BINARY [--groups H1,H1-17,X,N,O,T] [--servers nginx,
 
 Asserts, for what must be rejected, that not one byte reaches a server, and for everything else that the router and the
 servers count the same requests. Writes a report, prints a table per id, and ends with 1 when anything did not hold.
-Needs Python 3 and what of nginx, node, go, gunicorn, haproxy the machine has; at least three servers in all.
+Needs Python 3, openssl, and what of nginx, node, go, gunicorn, haproxy the machine has.
 """
 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -73,8 +74,8 @@ def main():
         print(f"servers: {', '.join(server.name for server in fleet.servers)}")
         for name in fleet.missing:
             print(f"NOTICE: no {name} on this machine: it takes no part")
-        if len(fleet.servers) < 3 and options.servers is None:
-            sys.exit("at least three servers are needed")
+        if {"nginx", "node"} & set(fleet.missing):
+            print("NOTICE: without nginx and node this proves less than docs/security.md says")
         lab = Lab(os.path.abspath(options.binary), fleet.folder, fleet, Relays())
         for name, work in GROUPS.items():
             if options.groups is None or name in options.groups.split(","):
@@ -93,7 +94,11 @@ def main():
         problems += [print(f"docs/security.md: {gap}") or gap for gap in table.unproven(ROOT, results.summary())]
     failed = results.failed()
     print(f"\n{len(results.rows)} checks, {len(failed)} failed; the report is {os.path.relpath(options.report)}")
-    return 1 if failed or problems else 0
+    if failed or problems:
+        print(f"logs and configs are in {fleet.folder}")
+        return 1
+    shutil.rmtree(fleet.folder)
+    return 0
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ def missing(root, token):
 
 
 def unproven(root, summary):
-    """Ids that say `runner` and of which a whole run had no case that held."""
+    """Ids that say `runner` and of which a whole run had no case that held, nor one that it left out and said so."""
     claimed = [ident for ident, (cells, *_) in rows(root).items() if re.search(r"\brunner\b", cells[3])]
     return [f"{ident}: the table says that the runner proves it; no case of it held"
-            for ident in claimed if not summary.get(ident, {}).get("held")]
+            for ident in claimed if not any(summary.get(ident, {}).get(way) for way in ["held", "skipped"])]
 
 
 if __name__ == "__main__":
