@@ -9,7 +9,7 @@ use crate::pool::{Hosts, PoolStats};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
 use crate::scopes::{ScopeLease, Scopes};
-use balance::{AccrualCounts, Algorithm, Balancer, Endpoint, Replicas, RetryBudget, RetryBudgetConfig, Status};
+use balance::{AccrualCounts, Algorithm, Balancer, Endpoint, Replicas, RetryBudget, Status};
 use dtab::{Activity, Addr, AddrSet, Interpreter, Path};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -130,7 +130,7 @@ impl Client {
         };
         let updated = keeper.updated.clone();
         keeper.apply(addr.get_ok());
-        let budget = Arc::new(RetryBudget::new(requeue_config(&params), clock::now()));
+        let budget = Arc::new(RetryBudget::new(params.requeue_budget.into(), clock::now()));
         let mut gauges = gauges(&scope, &replicas, &balancer, &budget, retired);
         gauges.extend(balancer_gauges(&scope, &replicas, balancer, params.fail_fast));
         let task = handle.spawn(keeper.follow(addr)).abort_handle();
@@ -204,14 +204,6 @@ impl Entry for Client {
     }
 
     fn evicted(&self) {}
-}
-
-fn requeue_config(params: &ClientParams) -> RetryBudgetConfig {
-    RetryBudgetConfig {
-        ttl_secs: params.requeue_budget.ttl.as_secs() as u32,
-        min_retries_per_sec: params.requeue_budget.min_per_sec,
-        percent_can_retry: params.requeue_budget.percent,
-    }
 }
 
 trait GetOk {

@@ -4,6 +4,7 @@
 //! request has. Not for: reading such headers; nothing here depends on what they say.
 
 use crate::config::{ForwardedParams, Labeler};
+use crate::headers::is_token_byte;
 use bytes::BytesMut;
 use std::net::{IpAddr, SocketAddr};
 
@@ -39,7 +40,7 @@ impl Labels {
         self.client.write(out);
         if let Some(host) = host.filter(|host| !host.is_empty()) {
             out.extend_from_slice(b";host=");
-            let quote: &[u8] = if host.iter().all(|&byte| is_token(byte)) { b"" } else { b"\"" };
+            let quote: &[u8] = if host.iter().all(|&byte| is_token_byte(byte)) { b"" } else { b"\"" };
             for part in [quote, host, quote] {
                 out.extend_from_slice(part);
             }
@@ -85,11 +86,6 @@ fn show(addr: Option<SocketAddr>, with_port: bool) -> String {
         (IpAddr::V6(ip), false) => format!("\"[{ip}]\""),
         (IpAddr::V6(ip), true) => format!("\"[{ip}]:{}\"", addr.port()),
     }
-}
-
-/// A character that needs no quotes (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::moved::Place;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, dtab, path, size, string};
 use super::when::moment;
+use crate::headers::is_token_byte;
 use crate::overrides::Cidr;
 use dtab::{Dtab, Element, Path, Prefix};
 use std::hash::{Hash, Hasher};
@@ -261,8 +262,7 @@ fn set_name(item: &Item<'_>) -> Result<String, Bad> {
 /// A key of `baggage`: a token without the characters that end one.
 fn token(item: &Item<'_>) -> Result<String, Bad> {
     let text = string(item)?;
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    match !text.is_empty() && text.bytes().all(legal) {
+    match !text.is_empty() && text.bytes().all(is_token_byte) {
         true => Ok(text),
         false => Err(Bad::new(format!("{} is not a key of baggage", super::problem::quote(&text)))),
     }

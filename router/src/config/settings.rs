@@ -303,6 +303,16 @@ pub struct BudgetParams {
     pub percent: f64,
 }
 
+impl From<BudgetParams> for balance::RetryBudgetConfig {
+    fn from(params: BudgetParams) -> balance::RetryBudgetConfig {
+        balance::RetryBudgetConfig {
+            ttl_secs: params.ttl.as_secs() as u32,
+            min_retries_per_sec: params.min_per_sec,
+            percent_can_retry: params.percent,
+        }
+    }
+}
+
 impl Default for BudgetParams {
     fn default() -> BudgetParams {
         BudgetParams { ttl: Duration::from_secs(10), min_per_sec: 10, percent: 0.2 }

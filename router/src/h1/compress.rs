@@ -5,6 +5,7 @@
 //! Not for: what the router itself writes, request bodies, taking compression off.
 
 use crate::config::Compression as What;
+use crate::headers::all_elements;
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
@@ -84,14 +85,8 @@ fn may_change(head: &ResponseHead) -> bool {
         && !head.body.is_empty()
         && headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity")
         && !headers.contains_key(CONTENT_RANGE)
-        && !tokens(headers, CACHE_CONTROL).any(|token| token.eq_ignore_ascii_case(b"no-transform"))
+        && !all_elements(headers, CACHE_CONTROL).any(|token| token.eq_ignore_ascii_case(b"no-transform"))
         && !DIGESTS.iter().any(|digest| headers.contains_key(*digest))
-}
-
-/// The elements of a list header, trimmed.
-fn tokens(headers: &HeaderMap, name: http::HeaderName) -> impl Iterator<Item = &[u8]> {
-    let values = headers.get_all(name).into_iter();
-    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 fn fits(what: What, kind: Option<&HeaderValue>) -> bool {
@@ -107,7 +102,7 @@ fn fits(what: What, kind: Option<&HeaderValue>) -> bool {
 /// The coding that the client likes best of those there are, if it likes one at least as much as none.
 fn accepted(asked: &HeaderMap) -> Option<Coding> {
     let (mut gzip, mut deflate, mut identity, mut rest) = (None, None, None, None);
-    for element in tokens(asked, ACCEPT_ENCODING) {
+    for element in all_elements(asked, ACCEPT_ENCODING) {
         let mut parts = element.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = Some(parts.find_map(quality).unwrap_or(1000));
@@ -138,7 +133,7 @@ fn quality(parameter: &[u8]) -> Option<u16> {
 }
 
 fn vary(headers: &mut HeaderMap) {
-    let said = tokens(headers, VARY).any(|token| token == b"*" || token.eq_ignore_ascii_case(b"accept-encoding"));
+    let said = all_elements(headers, VARY).any(|token| token == b"*" || token.eq_ignore_ascii_case(b"accept-encoding"));
     if !said {
         headers.append(VARY, HeaderValue::from_static("accept-encoding"));
     }

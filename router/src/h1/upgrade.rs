@@ -2,7 +2,7 @@
 //!
 //! Called by `prepare` for requests and by `attempt` for answers. Not for: the bytes that follow (see `tunnel`).
 
-use crate::headers::Seen;
+use crate::headers::{Seen, all_elements, elements, is_token_byte};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Version, header};
 use http1::BodyLength;
@@ -21,15 +21,15 @@ pub(crate) fn wanted(headers: &HeaderMap, seen: &Seen, version: Version, body: B
     }
     let mut values = headers.get_all(header::UPGRADE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let nominated = tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    let legal = value.len() <= MAX_VALUE && protocols(value).all(may_pass) && protocols(value).next().is_some();
+    let nominated = all_elements(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let legal = value.len() <= MAX_VALUE && elements(value).all(may_pass) && elements(value).next().is_some();
     (nominated && legal && !headers.contains_key("http2-settings")).then(|| value.clone())
 }
 
 /// True when an answer 101 grants what was asked for.
 pub(crate) fn granted(asked: &HeaderValue, answer: &HeaderMap) -> bool {
-    let mut given = answer.get_all(header::UPGRADE).iter().flat_map(protocols).peekable();
-    let was_asked = |given: &[u8]| protocols(asked).any(|asked| asked.eq_ignore_ascii_case(given));
+    let mut given = answer.get_all(header::UPGRADE).iter().flat_map(elements).peekable();
+    let was_asked = |given: &[u8]| elements(asked).any(|asked| asked.eq_ignore_ascii_case(given));
     given.peek().is_some() && given.all(was_asked)
 }
 
@@ -40,18 +40,9 @@ pub(crate) fn write(value: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &[u8]> {
-    headers.get_all(name).into_iter().flat_map(protocols)
-}
-
-/// The elements of a list.
-fn protocols(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
-}
-
 /// A protocol name, with a version or without, that is not one between neighbours.
 fn may_pass(protocol: &[u8]) -> bool {
-    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    let legal = |byte: &u8| *byte == b'/' || is_token_byte(*byte);
     let name = protocol.split(|&byte| byte == b'/').next().unwrap_or_default();
     let between_neighbours = [&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known));
     protocol.iter().all(legal) && !between_neighbours

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::config::ServiceParams;
 use crate::overrides::Choice;
 use crate::scopes::{ScopeLease, Scopes};
-use balance::{RetryBudget, RetryBudgetConfig};
+use balance::RetryBudget;
 use bytes::{Bytes, BytesMut};
 use dtab::{Activity, BoundName, NameTree, Path, State};
 use std::collections::HashSet;
@@ -81,7 +81,7 @@ impl PathService {
         let maker = LeafMaker { dst: dst.clone(), service: shown, clients, scopes: scopes.clone() };
         publish(&bound, &maker, binding.get(), base.as_mut().map(Activity::get));
         let task = handle.spawn(follow(bound.clone(), maker, binding, base)).abort_handle();
-        let budget = Arc::new(RetryBudget::new(budget_config(&params), clock::now()));
+        let budget = Arc::new(RetryBudget::new(params.retry_budget.into(), clock::now()));
         let gauge = budget.clone();
         let _budget_gauge = scope.gauge("retries/budget", move || gauge.balance(clock::now()) as f64);
         Arc::new(PathService {
@@ -154,14 +154,6 @@ impl Entry for PathService {
     fn evicted(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.task.abort();
-    }
-}
-
-fn budget_config(params: &ServiceParams) -> RetryBudgetConfig {
-    RetryBudgetConfig {
-        ttl_secs: params.retry_budget.ttl.as_secs() as u32,
-        min_retries_per_sec: params.retry_budget.min_per_sec,
-        percent_can_retry: params.retry_budget.percent,
     }
 }
 
