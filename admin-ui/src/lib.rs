@@ -19,5 +19,5 @@ pub use decode::{escape_html, parse_query};
 pub use hosts::HostCheck;
 pub use message::{Request, Response};
 pub use pages::{LivePages, Pages};
-pub use security::{Category, PathMatcher, Security};
+pub use security::{Category, PathMatcher, Security, TokenCheck};
 pub use server::{MAX_BODY, MAX_CONNECTIONS, serve, serve_over};

@@ -1,12 +1,16 @@
 //! The `admin.security` filter.
 //!
-//! What it is for: closing categories of paths (telemetry reference section 16, config reference section 3.1). What it is
-//! not: authentication. Called by: `server`, before routing, with the same normalised path that routing uses.
+//! What it is for: closing categories of paths (telemetry reference section 16, config reference section 3.1), and a token
+//! for requests that change something. What it is not: knowing who asks. Called by: `server`, before routing, with the same normalised path that routing uses.
 
+use http::{HeaderValue, Method};
 use std::sync::Arc;
 
 /// Decides whether a whole path matches; made from the regular expressions of `pathWhitelist` and `pathBlacklist`.
 pub type PathMatcher = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// Decides whether the value of `Authorization`, empty when there is none, may change something.
+pub type TokenCheck = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What may be seen. Order: blacklist, then category or whitelist; rejection is a bare 404.
 #[derive(Clone)]
@@ -21,6 +25,8 @@ pub struct Security {
     pub whitelist: Vec<PathMatcher>,
     /// `pathBlacklist`: closes paths, whatever else says.
     pub blacklist: Vec<PathMatcher>,
+    /// Asked about every request that is not GET, HEAD or OPTIONS.
+    pub token: Option<TokenCheck>,
 }
 
 /// Category of a path.
@@ -37,7 +43,7 @@ pub enum Category {
 impl Default for Security {
     /// Everything open.
     fn default() -> Self {
-        Self { ui: true, control: true, diagnostics: true, whitelist: Vec::new(), blacklist: Vec::new() }
+        Self { ui: true, control: true, diagnostics: true, whitelist: Vec::new(), blacklist: Vec::new(), token: None }
     }
 }
 
@@ -51,6 +57,13 @@ impl Security {
             Category::Diagnostics => self.diagnostics,
         };
         !any(&self.blacklist) && (enabled || any(&self.whitelist))
+    }
+
+    /// Whether a request with this method and this `Authorization` may be answered.
+    pub(crate) fn trusts(&self, method: &Method, authorization: Option<&HeaderValue>) -> bool {
+        let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let shown = authorization.map_or(&b""[..], HeaderValue::as_bytes);
+        reads || self.token.as_ref().is_none_or(|check| check(shown))
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -168,6 +168,9 @@ impl Site {
         if !self.security.allows(&path) {
             return Ok(Response::not_found());
         }
+        if !self.security.trusts(&head.method, head.headers.get(AUTHORIZATION)) {
+            return Err(unauthorized());
+        }
         let handler = match self.pages.current().find(&path, &head.method) {
             Found::Handler(handler) => handler,
             Found::Answer(response) => return Ok(response),
@@ -204,6 +207,13 @@ async fn run(handler: Handler, request: Request) -> Response {
             Response::error(StatusCode::INTERNAL_SERVER_ERROR, "this page failed; the log says more\n")
         }
     }
+}
+
+fn unauthorized() -> Box<Response> {
+    let text = "this changes something: send `Authorization: Bearer` with the text of the file that `admin.security.tokenFile` \
+                names\n";
+    let refusal = refuse(StatusCode::UNAUTHORIZED, text);
+    Box::new(refusal.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
 /// A refusal that leaves the body unread, and so the connection unusable.

@@ -38,4 +38,5 @@ pub mod shutdown;
 pub mod signals;
 pub mod stream;
 pub mod timer;
+mod tokens;
 pub mod worker;

@@ -14,6 +14,7 @@ use crate::scopes::Scopes;
 use crate::secure;
 use crate::server;
 use crate::shutdown::Shutdown;
+use crate::tokens;
 use crate::worker::{self, Command, Listening};
 use admin::{HostCheck, LivePages, PathMatcher, Security};
 use arc_swap::ArcSwap;
@@ -391,5 +392,6 @@ fn security(config: &Config) -> Security {
         diagnostics: params.diagnostics,
         whitelist: matchers(&params.whitelist),
         blacklist: matchers(&params.blacklist),
+        token: params.token_file.clone().map(tokens::check),
     }
 }

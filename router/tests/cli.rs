@@ -297,6 +297,20 @@ fn an_access_log_that_cannot_be_written_is_named() {
     }
 }
 
+#[test]
+fn a_token_that_is_none_is_a_problem() {
+    let (dir, config) =
+        file("admin: { security: { tokenFile: TOKEN } }\nrouters: [{ protocol: http, servers: [{}] }]\n");
+    let token = dir.path().join("token");
+    let text = fs::read_to_string(&config).expect("the config").replace("TOKEN", &token.display().to_string());
+    fs::write(&config, text).expect("the config");
+    run(&["check", &config]).assert_fails("No such file or directory");
+    fs::write(&token, "short\n").expect("the token");
+    run(&["check", &config]).assert_fails("a token has at least 16 characters");
+    fs::write(&token, "0123456789abcdef\n").expect("the token");
+    assert_eq!(run(&["check", &config]).code, Some(0));
+}
+
 /// What `/proc` says of the open files of a process: soft and hard limit.
 fn limits(pid: u32) -> Option<(String, String)> {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;

@@ -294,3 +294,39 @@ fn only_loopback_and_only_its_own_hosts_may_ask() {
         assert!(TcpStream::connect((own.ip(), port)).is_err(), "port {port} is open on {}", own.ip());
     }
 }
+
+/// The second barrier of O3 on its own: the operator's own table leads to the admin port, and still nobody without the token
+/// changes anything.
+#[test]
+fn o3_who_changes_something_shows_a_token() {
+    const TOKEN: &str = "3f8a0c5e9b7d4621";
+    const CONFIG: &str = r"
+admin: { port: @ADMIN@, security: { tokenFile: @DISCO@/.token } }
+routers:
+- protocol: http
+  servers: [{ port: @P0@ }]
+  identifier: { kind: io.l5d.static, path: /admin }
+  dtab: /svc/admin => /$/inet/127.0.0.1/@ADMIN@ ;
+";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).expect("the token");
+    let router = Switchyard::start(&CONFIG.replace("@DISCO@/.token", &file.display().to_string()));
+    let right = format!("Bearer {TOKEN}");
+    let ask = |addr, method: &str, authorization: Option<&str>| {
+        let headers: Vec<_> = authorization.map(|value| ("authorization", value)).into_iter().collect();
+        Client::connect(addr).request(method, "localhost", "/logging.json?logger=root&level=INFO", &headers, b"")
+    };
+    for addr in [router.addr(0), router.admin()] {
+        assert_eq!(ask(addr, "GET", None).status, 200, "reading needs no token");
+        for wrong in [None, Some("Bearer"), Some("Bearer x"), Some(TOKEN), Some("Bearer 3f8a0c5e9b7d4622")] {
+            let refused = ask(addr, "POST", wrong);
+            assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")), "{wrong:?}");
+            assert!(refused.text().contains("tokenFile"), "{}", refused.text());
+        }
+        assert_eq!(ask(addr, "POST", Some(&right)).status, 200);
+    }
+    std::fs::write(&file, "another-token-of-16").expect("a new token");
+    assert_eq!(ask(router.admin(), "POST", Some(&right)).status, 401, "it is read anew");
+    assert_eq!(ask(router.admin(), "POST", Some("Bearer another-token-of-16")).status, 200);
+}

@@ -5,10 +5,12 @@
 use super::moved::Place;
 use super::objects::socket;
 use super::params::{AdminParams, SecurityParams};
-use super::reader::Reader;
-use super::scalar::{boolean, count, full_regex, ip, millis, port};
+use super::reader::{Bad, Item, Reader};
+use super::scalar::{boolean, count, full_regex, ip, millis, port, string};
 use super::tls::admin_tls;
+use crate::tokens;
 use regex::Regex;
+use std::path::PathBuf;
 
 /// The administrative server; all defaults when the key is absent.
 pub(super) fn admin(top: &mut Reader<'_>) -> AdminParams {
@@ -39,9 +41,18 @@ fn security(admin: &mut Reader<'_>) -> SecurityParams {
         diagnostics: reader.get("diagnosticsEnabled", boolean).unwrap_or(default.diagnostics),
         whitelist: regexes(&mut reader, "pathWhitelist"),
         blacklist: regexes(&mut reader, "pathBlacklist"),
+        token_file: reader.get("tokenFile", token_file),
     };
     reader.finish();
     security
+}
+
+fn token_file(item: &Item<'_>) -> Result<PathBuf, Bad> {
+    let path = PathBuf::from(string(item)?);
+    match tokens::read(&path) {
+        Ok(_) => Ok(path),
+        Err(text) => Err(Bad::new(text).expected("a file with a token, such as `openssl rand -hex 32` prints")),
+    }
 }
 
 fn regexes(reader: &mut Reader<'_>, key: &'static str) -> Vec<Regex> {

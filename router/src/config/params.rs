@@ -81,11 +81,20 @@ pub struct SecurityParams {
     pub whitelist: Vec<Regex>,
     /// Closes paths, stronger than all else; each matches whole paths only. Default none.
     pub blacklist: Vec<Regex>,
+    /// A file whose text requests that change something must show. Default none.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for SecurityParams {
     fn default() -> SecurityParams {
-        SecurityParams { ui: true, control: true, diagnostics: true, whitelist: Vec::new(), blacklist: Vec::new() }
+        SecurityParams {
+            ui: true,
+            control: true,
+            diagnostics: true,
+            whitelist: Vec::new(),
+            blacklist: Vec::new(),
+            token_file: None,
+        }
     }
 }
 
