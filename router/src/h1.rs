@@ -25,7 +25,6 @@ mod tunnel;
 mod upgrade;
 mod why;
 
-pub(crate) use connect::is_out_of_descriptors;
 pub(crate) use relay::append_fields;
 
 use crate::clock;

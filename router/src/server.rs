@@ -2,6 +2,7 @@
 
 use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
 use crate::deadline::DeadlineStats;
+use crate::descriptors;
 use crate::overrides::Gate;
 use crate::secure::TlsStats;
 use parking_lot::Mutex;
@@ -136,13 +137,14 @@ impl Server {
     /// The server of `params` in the router's scope. With the server that it replaces on the same listener of the same
     /// router, it goes on with that one's counts.
     pub fn new(
-        params: ServerParams,
+        mut params: ServerParams,
         bound: SocketAddr,
         router: &RouterParams,
         scope: &Scope,
         before: Option<&Server>,
         tls: Option<Arc<ServerTls>>,
     ) -> Server {
+        descriptors::within(&mut params);
         let label = format!("{}/{}", bound.ip(), bound.port());
         let scope = scope.scope("server").scope(&label);
         let (counts, stats) = match before {

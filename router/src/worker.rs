@@ -17,10 +17,13 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, warn};
+
+/// A listener that cannot accept says so again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A worker remembers this many identified names per server.
 const MEMO_ENTRIES: usize = 4096;
@@ -289,6 +292,7 @@ async fn sweep(pool: Rc<Pool>, accepting: Rc<RefCell<HashMap<u64, Accepting>>>) 
 }
 
 async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Receiver<()>) {
+    let mut told = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -302,10 +306,12 @@ async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Rec
         match accepted {
             Ok((socket, peer)) => start(&home, socket, peer),
             Err(error) => {
-                // Out of descriptors, most likely: let connections end before trying again.
-                warn!(listener = %home.current().server.label, %error, "cannot accept a connection");
-                if h1::is_out_of_descriptors(&error) {
-                    home.current().pool.make_room();
+                // Out of descriptors, most likely: who comes waits until connections end. Those to services stay, so that
+                // who is there already is served (attack M3).
+                metrics::counter!("accept_errors_total").increment(1);
+                if told.is_none_or(|at: Instant| at.elapsed() > TELL_AGAIN) {
+                    warn!(listener = %home.current().server.label, %error, "cannot accept connections for the moment");
+                    told = Some(Instant::now());
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -142,7 +142,7 @@ fn is_ours(error: &std::io::Error) -> bool {
 }
 
 /// True when the process has no file descriptors left (EMFILE), or the system (ENFILE).
-pub(crate) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+fn is_out_of_descriptors(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
