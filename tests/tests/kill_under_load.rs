@@ -143,9 +143,11 @@ fn of_a_killed_process_only_what_was_on_its_wire_fails() {
         (0..CLIENTS).for_each(|_| _ = scope.spawn(|| gets.run("GET")));
         (0..CLIENTS).for_each(|_| _ = scope.spawn(|| posts.run("POST")));
         let stops = [StopOnDrop(&gets.stop), StopOnDrop(&posts.stop)];
-        (gets.more(100), posts.more(100));
+        gets.more(100);
+        posts.more(100);
         b.kill();
-        (gets.more(200), posts.more(200));
+        gets.more(200);
+        posts.more(200);
         drop(stops);
     });
     let failures = gets.failures.into_inner().expect("no client panicked");
