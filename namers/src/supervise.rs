@@ -3,10 +3,11 @@
 //! Called by the watch table, once per key. Not for: what a report means (see `watched`).
 
 use crate::update::any_of;
-use crate::watch::{Key, Shared, SourceError, Val, WatchOptions, Watched};
+use crate::watch::{Key, Room, Shared, SourceError, Val, WatchOptions, Watched};
 use dtab::BoxFuture;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,13 +27,9 @@ impl<V: Val> Drop for Leaving<V> {
     }
 }
 
-/// Drives the source of one key until nobody has read it for the linger. Without `room` it waits for some first.
-pub(crate) async fn supervise<K: Key, V: Val>(
-    shared: Arc<Shared<K, V>>,
-    key: K,
-    watched: Watched<V>,
-    room: Option<OwnedSemaphorePermit>,
-) {
+/// Drives the source of one key until nobody has read it for the linger, or until nobody reads it and another key waits.
+/// Without `room` it waits for some first.
+pub(crate) async fn supervise<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watched<V>, room: Room) {
     let Some(_room) = wait_for_room(&shared, &key, &watched, room).await else { return };
     watched.restore();
     let _leaving = Leaving(watched.clone());
@@ -45,7 +42,11 @@ pub(crate) async fn supervise<K: Key, V: Val>(
         if !shared.live.lock().linger(&key) {
             continue;
         }
-        let linger = if watched.has_content() { shared.options.linger } else { shared.options.negative_linger };
+        let linger = match watched.has_content() {
+            _ if shared.waiting.load(Ordering::Relaxed) > 0 => Duration::ZERO,
+            true => shared.options.linger,
+            false => shared.options.negative_linger,
+        };
         tokio::select! {
             () = &mut driving => {}
             () = tokio::time::sleep(linger) => {}
@@ -61,12 +62,16 @@ async fn wait_for_room<K: Key, V: Val>(
     shared: &Arc<Shared<K, V>>,
     key: &K,
     watched: &Watched<V>,
-    mut room: Option<OwnedSemaphorePermit>,
+    room: Room,
 ) -> Option<OwnedSemaphorePermit> {
-    while room.is_none() {
+    let _in_line = match room {
+        Room::Has(permit) => return Some(permit),
+        Room::Needs(in_line) => in_line,
+    };
+    loop {
         tokio::select! {
             // The semaphore is never closed.
-            got = shared.room.clone().acquire_owned() => room = got.ok(),
+            got = shared.room.clone().acquire_owned() => return got.ok(),
             () = watched.publisher.unwatched() => {
                 if shared.live.lock().remove_unread(key) {
                     return None;
@@ -74,7 +79,6 @@ async fn wait_for_room<K: Key, V: Val>(
             }
         }
     }
-    room
 }
 
 /// Runs the source again and again; never returns.

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -123,9 +124,35 @@ pub(crate) struct Shared<K, V> {
     pub(crate) options: WatchOptions,
     pub(crate) room: Arc<Semaphore>,
     pub(crate) live: Mutex<Live<K, V>>,
+    /// Keys that wait for room. It grows under the lock of `live`, so that a key which then loses its last reader sees it.
+    pub(crate) waiting: Arc<AtomicUsize>,
     rules: Arc<Rules<V>>,
     table: &'static str,
     handle: Handle,
+}
+
+/// What a new key has of the room of its table.
+pub(crate) enum Room {
+    /// Its own.
+    Has(OwnedSemaphorePermit),
+    /// None yet; with a place in line unless somebody is leaving already.
+    Needs(Option<InLine>),
+}
+
+/// A key that waits for another to lose its readers; left by drop.
+pub(crate) struct InLine(Arc<AtomicUsize>);
+
+impl InLine {
+    fn new(waiting: &Arc<AtomicUsize>) -> InLine {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        InLine(waiting.clone())
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The keys of a table, those that wait for room included.
@@ -174,8 +201,8 @@ impl<K: Key, V: Val> WatchTable<K, V> {
         let rules = Arc::new(Rules::new(namer.into(), &source, &options, disk));
         let room = Arc::new(Semaphore::new(options.max_keys.min(Semaphore::MAX_PERMITS)));
         let live = Mutex::new(Live { keys: HashMap::new(), lingering: BTreeMap::new(), next: 0, crowded: 0 });
-        let handle = discovery.handle.clone();
-        WatchTable { shared: Arc::new(Shared { source, options, room, live, rules, table, handle }) }
+        let (waiting, handle) = (Arc::default(), discovery.handle.clone());
+        WatchTable { shared: Arc::new(Shared { source, options, room, live, waiting, rules, table, handle }) }
     }
 
     /// The value of `key` over time. The first reader starts the watch; it ends when the last has been gone for the
@@ -188,16 +215,16 @@ impl<K: Key, V: Val> WatchTable<K, V> {
         }
         let (publisher, activity) = Activity::channel();
         let watched = Watched::new(key.to_string().into(), publisher, shared.rules.clone());
-        let room = shared.room.clone().try_acquire_owned().ok();
-        if room.is_none() {
-            shared.make_room(&mut live, &watched);
-        }
+        let room = match shared.room.clone().try_acquire_owned() {
+            Ok(permit) => Room::Has(permit),
+            Err(_) => Room::Needs(shared.make_room(&mut live, &watched)),
+        };
         let task = self.spawn(key, &watched, room);
         live.keys.insert(key.clone(), Entry { watched, task, lingers: None });
         activity
     }
 
-    fn spawn(&self, key: &K, watched: &Watched<V>, room: Option<OwnedSemaphorePermit>) -> AbortHandle {
+    fn spawn(&self, key: &K, watched: &Watched<V>, room: Room) -> AbortHandle {
         let supervised = supervise(self.shared.clone(), key.clone(), watched.clone(), room);
         self.shared.handle.spawn(supervised).abort_handle()
     }
@@ -219,17 +246,20 @@ impl<K: Key, V: Val> WatchTable<K, V> {
 }
 
 impl<K: Key, V: Val> Shared<K, V> {
-    /// Gives up the longest unread key; tells the reader of the new one when there is none.
-    fn make_room(&self, live: &mut Live<K, V>, watched: &Watched<V>) {
+    /// Gives up the longest unread key. When there is none, tells the reader of the new one, which then is in line for the
+    /// next.
+    fn make_room(&self, live: &mut Live<K, V>, watched: &Watched<V>) -> Option<InLine> {
         self.rules.count("watch_table_full_total");
         if live.keys.len() >= live.crowded.max(2 * self.options.max_keys) {
             live.sweep();
         }
-        if !live.evict() {
-            let limit = self.options.max_keys;
-            let text = format!("cannot watch {} yet: the limit of {limit} watched names is reached", watched.name);
-            watched.publisher.publish(State::Failed(text.into()));
+        if live.evict() {
+            return None;
         }
+        let limit = self.options.max_keys;
+        let text = format!("cannot watch {} yet: the limit of {limit} watched names is reached", watched.name);
+        watched.publisher.publish(State::Failed(text.into()));
+        Some(InLine::new(&self.waiting))
     }
 
     fn all(&self) -> Vec<Watched<V>> {

@@ -174,6 +174,25 @@ async fn a_full_table_gives_up_what_was_unread_for_longest() {
     assert_eq!(keys, ["b", "c"]);
 }
 
+#[tokio::test]
+async fn what_loses_its_last_reader_gives_way_at_once_to_who_waits() {
+    let options = WatchOptions { linger: LONG, negative_linger: LONG, max_keys: 1, ..WatchOptions::default() };
+    let (table, _, mut outs) = table_with(options, |_| None);
+    for key in ["b", "c"] {
+        let read = table.get(&"a".into());
+        outs.recv().await.unwrap();
+        let mut waiting = table.get(&key.into());
+        assert!(matches!(waiting.get(), State::Failed(_)), "refused while the other is read");
+        drop(read);
+        outs.recv().await.unwrap().ok(1);
+        until(&mut waiting, |s| *s == State::Ok(1)).await;
+        assert_eq!(table.len(), 1);
+        drop(waiting);
+        eventually("it lingers", || table.shared.live.lock().lingering.len() == 1).await;
+        assert_eq!(table.shared.waiting.load(Ordering::SeqCst), 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_source_that_falls_silent_is_started_again() {
     let (table, runs, mut outs) = table(|_| None);

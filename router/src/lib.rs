@@ -28,6 +28,7 @@ pub mod pool;
 pub mod proxy_status;
 pub mod reload;
 pub mod respond;
+mod restart;
 pub mod retry;
 pub mod route;
 pub mod router;

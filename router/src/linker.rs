@@ -10,6 +10,7 @@ use crate::config::{Config, TelemeterParams};
 use crate::live::{Changes, Live, Maker, Next};
 use crate::naming::World;
 use crate::pages;
+use crate::restart::Fixed;
 use crate::scopes::Scopes;
 use crate::secure;
 use crate::server;
@@ -110,8 +111,8 @@ pub struct Running {
 
 /// What a reload works with; one at a time.
 struct Linked {
-    /// The config in force.
-    config: Config,
+    /// What only a start reads.
+    fixed: Fixed,
     world: World,
     metrics: Metrics,
     scopes: HashMap<String, Arc<Scopes>>,
@@ -225,7 +226,8 @@ pub async fn start(
     handle.spawn(show_discovery(world.discovery.clone()));
     info!(address = %admin, "admin server listening");
     let handle = handle.clone();
-    let linked = Mutex::new(Linked { config, world, metrics, scopes, pages, state, handle });
+    let fixed = Fixed::new(&config);
+    let linked = Mutex::new(Linked { fixed, world, metrics, scopes, pages, state, handle });
     Ok(Running { live, admin, linked, workers, admin_task: parking_lot::Mutex::new(Some((close_admin, admin_task))) })
 }
 
@@ -266,9 +268,7 @@ impl Running {
         self.live.store(live.clone());
         before.retire(&live, &linked.metrics, &mut linked.scopes);
         linked.pages.replace(pages::pages(&linked.state, &prometheus_pages(&config)));
-        let restart = needs_restart(&linked.config, &config);
-        linked.config = config;
-        Ok((changes, restart))
+        Ok((changes, linked.fixed.needs_restart(&config)))
     }
 
     /// Stops accepting, finishes what is in flight, at most for `grace`. True when nothing had to be cut.
@@ -296,24 +296,6 @@ impl Running {
         }
         clean
     }
-}
-
-/// The keys that differ and that only a start reads.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut differ = |key: &'static str, differs: bool| keys.extend(differs.then_some(key));
-    differ("stateDir, discovery", format!("{:?}", old.discovery) != format!("{:?}", new.discovery));
-    differ("admin", format!("{:?}", old.admin) != format!("{:?}", new.admin));
-    let sockets = |config: &Config| -> Vec<_> {
-        let servers = config.routers.iter().flat_map(|router| &router.servers);
-        servers.map(|server| ((server.ip, server.port), (server.socket.backlog, server.socket.reuse_port))).collect()
-    };
-    let (old_sockets, new_sockets) = (sockets(old), sockets(new));
-    let changed = |(address, options): &((std::net::IpAddr, u16), (Option<u32>, bool))| {
-        old_sockets.iter().any(|(known, before)| known == address && before != options)
-    };
-    differ("servers.socketOptions.backlog, reusePort", new_sockets.iter().any(changed));
-    keys
 }
 
 async fn upkeep(metrics: Metrics, live: Arc<ArcSwap<Live>>) {

@@ -18,6 +18,7 @@ pub use line::LogFormat;
 pub use policy::{ROLL_POLICIES, RollPolicy};
 
 use crate::RequestRecord;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,7 @@ impl Handle {
         let shared = Arc::new(Shared::default());
         let (theirs, dropped, at) = (shared.clone(), counters.dropped.clone(), path.to_owned());
         // Opening may block for ever, as for a pipe that nobody reads: it is done where that hurts nobody.
-        let run = move || match Writer::open(&at, options, theirs, counters) {
+        let run = move || match Writer::open(&at, options, theirs, counters, Timestamp::now) {
             Ok(writer) => {
                 // When nobody waits any more, the queue is closed as well.
                 let _ = opened.send(Ok(()));

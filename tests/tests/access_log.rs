@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SOON: Duration = Duration::from_secs(5);
 /// In the folder of the process, which is the parent of the discovery folder.
@@ -229,6 +229,65 @@ fn a_size_begins_new_files_of_which_some_are_kept() {
         let time = rotated.map(|rest| rest.split('-').map(str::len).take(2).collect::<Vec<_>>());
         assert!(name == "access.log" || time == Some(vec![8, 6]), "{name}");
     }
+}
+
+/// Three routers on the ports 0, 1 and 2, whose files end with the hour, the day, and on this day of the week.
+fn by_time(weekday: u32) -> String {
+    let router = |n: u32, label: &str, policy: &str| {
+        format!(
+            "- protocol: http\n  label: {label}\n  servers: [{{ port: @P{n}@ }}]\n  dtab: /svc => /#/io.l5d.fs\n  \
+             httpAccessLog: '@DISCO@/../{label}.log'\n  httpAccessLogRollPolicy: {policy}\n"
+        )
+    };
+    let (top, _) = FS_CONFIG.split_once("routers:").expect("routers");
+    let weekly = format!("weekly({weekday})");
+    format!("{top}routers:\n{}{}{}", router(0, "hour", "hourly"), router(1, "day", "daily"), router(2, "week", &weekly))
+}
+
+/// What `date` says of a time in seconds since 1970.
+fn local(zone: &str, seconds: u64, format: &str) -> String {
+    let command = Command::new("date").env("TZ", zone).args(["-d", &format!("@{seconds}"), format]).output();
+    String::from_utf8(command.expect("date runs").stdout).expect("text").trim().to_owned()
+}
+
+/// Nobody waits for midnight: the time zone of the process is such that it comes in a few seconds. False when it came
+/// before the story was ready for it.
+fn midnight_begins_new_files(seconds: u64) -> bool {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let (begun, midnight) = (now(), now() + seconds);
+    // POSIX counts west of Greenwich, and so do seconds since a midnight there.
+    let west = midnight % 86_400;
+    let zone = format!("SWY{:02}:{:02}:{:02}", west / 3600, west / 60 % 60, west % 60);
+    let weekday = local(&zone, midnight, "+%w").parse::<u32>().expect("a day") + 1;
+    let web = Backend::text("hello");
+    let switchyard = Switchyard::start_in(&by_time(weekday), &[], &[("TZ", &zone)]);
+    switchyard.disco().set("web", &[web.addr()]);
+    let ask = |path: &str| {
+        (0..3).for_each(|n| assert_eq!(Client::connect(switchyard.addr(n)).get("web", path).status, 200));
+    };
+    ask("/before");
+    let file = |name: &str| switchyard.folder().join(format!("{name}.log"));
+    for name in ["hour", "day", "week"] {
+        lines(&file(name), 1);
+    }
+    if now() >= midnight {
+        return false;
+    }
+    eventually("it is midnight", 4 * SOON, || (now() >= midnight).then_some(()));
+    ask("/after");
+    for (name, format) in [("hour", "+%Y%m%d-%H"), ("day", "+%Y%m%d"), ("week", "+%Y%m%d")] {
+        let old = file(&format!("{name}-{}", local(&zone, begun, format)));
+        eventually(&format!("{} is there", old.display()), SOON, || old.exists().then_some(()));
+        assert!(lines(&old, 1)[0].contains("GET /before "), "{name}");
+        assert!(lines(&file(name), 1)[0].contains("GET /after "), "{name}");
+    }
+    true
+}
+
+#[test]
+fn an_hour_a_day_and_a_week_begin_new_files() {
+    let done = [4, 8, 16].into_iter().any(midnight_begins_new_files);
+    assert!(done, "the machine is too busy to be ready within 16 seconds");
 }
 
 /// What `logrotate` does.

@@ -1,7 +1,7 @@
 //! As an operator, I lose files, folders, DNS and the router itself, in any order, and my traffic does not notice
 //! (requirements P1 and P2, attacks M4, N4, N5, N6).
 
-use e2e::{Backend, Client, Disco, NameServer, Switchyard, eventually, get, holds_for, try_get};
+use e2e::{Backend, Client, Disco, NameServer, Reply, Switchyard, eventually, get, holds_for, try_get};
 use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
@@ -191,6 +191,44 @@ fn p2_1_traffic_goes_on_while_folder_and_dns_are_away() {
     server.silent(true);
     eventually("the loss is seen", 2 * LATER, || has_error(&dns, "dns", "cannot resolve web.test").then_some(()));
     holds_for("requests are answered", SOON, || get(dns.addr(0), "web.test").text() == "web");
+}
+
+/// DNS leaves every question without an answer: no failure, just silence.
+#[test]
+fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
+    let server = NameServer::start();
+    server.set("web.test", &[Ipv4Addr::LOCALHOST]);
+    let one = Backend::text("one");
+    let elsewhere = Ipv4Addr::new(127, 0, 0, 2);
+    let two = Backend::at((elsewhere, one.addr().port()).into(), |_| Reply::text("two"));
+    let state = tempfile::tempdir().expect("a folder");
+    let router = Switchyard::start(&by_dns(&server, &one, state.path(), "silentAfterMs: 1000\n  denyAddresses: []"));
+    follows(&router, "web.test", "one", SOON);
+    let total = |name: &str| series(&router, name).unwrap_or(0.0);
+    assert_eq!((total("watch_silences_total"), total("watch_restarts_total")), (0.0, 0.0));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            let mut client = Client::connect(router.addr(0));
+            while !over.load(Ordering::SeqCst) {
+                let response = client.get("web.test", "/");
+                assert_eq!(response.status, 200, "{}", response.text());
+            }
+        });
+        server.silent(true);
+        // DNS itself gives up a query after some ten seconds: the watch does not wait for that.
+        eventually("the silence is noticed again and again", LATER, || {
+            (total("watch_silences_total") >= 2.0 && total("watch_restarts_total") >= 2.0).then_some(())
+        });
+        assert!(has_error(&router, "dns", "nothing was heard for 1s"));
+        server.set("web.test", &[elsewhere]);
+        server.silent(false);
+        follows(&router, "web.test", "two", LATER);
+        over.store(true, Ordering::SeqCst);
+        serving.join().expect("no request fails");
+    });
+    assert!(two.count() > 0);
+    eventually("the watch is well", LATER, || watches(&router, "dns")[0]["last_error"].is_null().then_some(()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! P9.3: a changed config is in force without a dropped connection; an invalid one changes nothing and says so.
 
-use e2e::{Backend, Client, FS_CONFIG, Switchyard, eventually};
+use e2e::{Authority, Backend, Client, FS_CONFIG, Https, Switchyard, eventually};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -117,12 +118,89 @@ fn p9_3_listeners_come_and_go() {
     drop(taken);
 }
 
+fn serves(router: &Switchyard, body: &str) {
+    eventually(&format!("{body} answers"), SOON, || {
+        (Client::connect(router.addr(0)).get("web", "/").text() == body).then_some(())
+    });
+}
+
 #[test]
-fn p9_3_what_needs_a_restart_is_reported() {
+fn p9_3_what_needs_a_restart_is_reported_and_everything_else_applied() {
+    let (one, two) = (Backend::text("one"), Backend::text("two"));
+    let state = tempfile::tempdir().expect("a folder");
     let router = Switchyard::start(FS_CONFIG);
-    router.set_config(&FS_CONFIG.replace("admin: { port: @ADMIN@ }", "admin: { port: @P5@ }"));
-    eventually("it is in the metrics", SOON, || (router.series("config_needs_restart") == Some(1.0)).then_some(()));
-    assert!(router.log().contains("these changes need a restart: admin"), "{}", router.log());
+    router.disco().set("one", &[one.addr()]);
+    router.disco().set("two", &[two.addr()]);
+    let to = |name: &str| with_dtab(&format!("/svc => /#/io.l5d.fs/{name} ;"));
+    let state_dir = format!("stateDir: {}\n", state.path().join("made").display());
+    let discovery = "discovery: { maxWatches: 1 }\n";
+    let admin = |text: &str| text.replace("admin: { port: @ADMIN@ }", "admin: { port: @P5@ }");
+    for (text, keys) in [
+        (format!("{state_dir}{}", to("one")), "stateDir"),
+        (format!("{discovery}{}", to("two")), "discovery"),
+        (admin(&to("one")), "admin"),
+        (format!("{state_dir}{discovery}{}", admin(&to("two"))), "stateDir, discovery, admin"),
+        // The file before is not what is in force: what waits for a restart still does.
+        (format!("{state_dir}{discovery}{}", admin(&to("one"))), "stateDir, discovery, admin"),
+    ] {
+        let before = router.log().len();
+        router.set_config(&text);
+        serves(&router, if text.contains("fs/one") { "one" } else { "two" });
+        eventually("the log names the keys", SOON, || {
+            router.log()[before..].contains(&format!("these changes need a restart: {keys}\n")).then_some(())
+        });
+        eventually("it is in the metrics", SOON, || (router.series("config_needs_restart") == Some(1.0)).then_some(()));
+        assert_eq!(router.series("config_last_reload_successful"), Some(1.0));
+    }
+    assert!(!state.path().join("made").exists(), "no state is kept before a restart");
+    assert!(Client::try_connect(router.addr(5)).is_err(), "the admin server stays where it is");
+    router.set_config(FS_CONFIG);
+    eventually("nothing waits for a restart", SOON, || {
+        (router.series("config_needs_restart") == Some(0.0)).then_some(())
+    });
+}
+
+/// A file that changes names and brings bad certificates: nothing of it is in force.
+#[test]
+fn p9_3_bad_certificates_leave_the_old_config_serving() {
+    let (one, two) = (Backend::text("one"), Backend::text("two"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("test");
+    let ca = authority.write(folder.path(), "ca");
+    let good = authority.issue(&["router.test"]).write(folder.path(), "good");
+    let other = authority.issue(&["other.test"]).write(folder.path(), "other");
+    let garbage = folder.path().join("garbage.pem");
+    std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").expect("a file");
+    let text = |name: &str, cert: &Path, key: &Path| {
+        let tls = format!("tls: {{ certPath: {}, keyPath: {} }}", cert.display(), key.display());
+        let servers = format!("servers: [{{ port: @P0@ }}, {{ port: @P1@, {tls} }}]");
+        with_dtab(&format!("/svc => /#/io.l5d.fs/{name} ;")).replace("servers: [{ port: @P0@ }]", &servers)
+    };
+    let router = Switchyard::start(&text("one", &good.cert, &good.key));
+    router.disco().set("one", &[one.addr()]);
+    router.disco().set("two", &[two.addr()]);
+    serves(&router, "one");
+    let over_tls = |name: &str| {
+        let connection = Https::connect(router.addr(1), name, &ca, None).expect("a handshake");
+        connection.get("web", "/").expect("an answer")
+    };
+    let missing = folder.path().join("missing.pem");
+    let bad = [(&missing, &good.key), (&garbage, &good.key), (&good.cert, &other.key), (&good.cert, &good.cert)];
+    for (n, (cert, key)) in bad.into_iter().enumerate() {
+        router.set_config(&text("two", cert, key));
+        let refused = |router: &Switchyard| {
+            let count = |result| router.series(&format!("config_reloads_total{{result=\"{result}\"}}")).unwrap_or(0.0);
+            count("invalid") + count("failed")
+        };
+        eventually("it is refused", SOON, || (refused(&router) == n as f64 + 1.0).then_some(()));
+        assert_eq!(router.series("config_last_reload_successful"), Some(0.0));
+        assert_eq!(Client::connect(router.addr(0)).get("web", "/").text(), "one", "case {n}");
+        assert!(over_tls("router.test").ends_with("one"), "case {n}");
+    }
+    router.set_config(&text("two", &other.cert, &other.key));
+    serves(&router, "two");
+    assert!(over_tls("other.test").ends_with("two"));
+    assert_eq!(router.series("config_last_reload_successful"), Some(1.0));
 }
 
 #[test]

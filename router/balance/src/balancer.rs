@@ -125,3 +125,47 @@ fn mix(number: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::AccrualConfig;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    const KINDS: [Algorithm; 5] = [
+        Algorithm::P2c { max_effort: 5 },
+        Algorithm::Ewma { max_effort: 5, decay_ns: 1_000_000 },
+        Algorithm::Aperture { max_effort: 5, smooth_window_ns: 100, low_load: 0.5, high_load: 2.0, min_aperture: 1 },
+        Algorithm::Heap,
+        Algorithm::RoundRobin { max_effort: 5 },
+    ];
+
+    /// A pick that wanted one of the locks would wait for ever.
+    #[test]
+    fn no_pick_takes_a_lock() {
+        for algorithm in KINDS {
+            let balancer = Balancer::new(algorithm, SLOW_START_NS, 7);
+            let address = "10.0.0.1:80".parse().expect("an address");
+            let endpoint = |uid| Arc::new(Endpoint::new(uid, address, 1.0, AccrualConfig::default(), 0));
+            let replicas = balancer.replicas((0..8).map(endpoint).collect(), 0);
+            let (done, finished) = mpsc::channel();
+            std::thread::scope(|scope| {
+                let held = (balancer.carried.lock().expect("nobody panicked"), balancer.heaps.lock());
+                scope.spawn(|| {
+                    for now in 1..1000 {
+                        let mut lease =
+                            replicas.pick(now, || now.wrapping_mul(0x9e37_79b9_7f4a_7c15)).expect("one").lease;
+                        lease.succeed(now);
+                        lease.end(now);
+                    }
+                    // Who waits may have given up.
+                    let _ = done.send(());
+                });
+                let outcome = finished.recv_timeout(Duration::from_secs(10));
+                drop(held);
+                assert!(outcome.is_ok(), "{algorithm:?} waits for a lock");
+            });
+        }
+    }
+}

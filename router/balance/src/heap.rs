@@ -62,7 +62,7 @@ impl Heaps {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Place>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<u64, Place>> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,8 +26,9 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file to append, and empties it before if `truncate`. Missing files are made, missing folders are not.
-    pub(super) fn open(path: &Path, policy: RollPolicy, truncate: bool) -> io::Result<LogFile> {
+    /// Opens the file to append, and empties it before if `truncate`. Missing files are made, missing folders are not. It is
+    /// `now`.
+    pub(super) fn open(path: &Path, policy: RollPolicy, truncate: bool, now: Timestamp) -> io::Result<LogFile> {
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         let about = file.metadata()?;
         let regular = about.is_file();
@@ -35,7 +36,7 @@ impl LogFile {
             file.set_len(0)?;
         }
         let size = if truncate { 0 } else { about.len() };
-        let opened = Timestamp::now().to_zoned(policy::zone());
+        let opened = now.to_zoned(policy::zone());
         let mut opened = LogFile { file, opened, policy, due: None, size, regular };
         opened.set_policy(policy);
         Ok(opened)
@@ -82,7 +83,13 @@ impl LogFile {
     }
 
     /// Renames the file at `path`, opens a new one, and removes the oldest ones so that `keep` are left, if it says so.
-    pub(super) fn roll(&self, path: &Path, policy: RollPolicy, keep: Option<usize>) -> io::Result<LogFile> {
+    pub(super) fn roll(
+        &self,
+        path: &Path,
+        policy: RollPolicy,
+        keep: Option<usize>,
+        now: Timestamp,
+    ) -> io::Result<LogFile> {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
         let (prefix, suffix) = policy::split(name);
         let time = policy.suffix(&self.opened);
@@ -95,7 +102,7 @@ impl LogFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let next = LogFile::open(path, policy, false)?;
+        let next = LogFile::open(path, policy, false, now)?;
         if let Some(keep) = keep {
             remove_old(path, name, keep);
         }

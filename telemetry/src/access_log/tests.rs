@@ -1,6 +1,8 @@
 //! Tests of the writer with real files: sharing, rotation, reopening, what cannot be written.
 
 use super::*;
+use jiff::civil::{DateTime, date};
+use std::cell::Cell;
 use std::sync::Barrier;
 use std::time::SystemTime;
 
@@ -110,6 +112,117 @@ fn a_size_begins_new_files_and_the_count_removes_old_ones() {
     assert_eq!(old.len(), 2, "{names:?}");
     assert!(names.iter().any(|name| name == "a-other.log"), "{names:?}");
     assert!(old.iter().all(|name| lines(&folder.path().join(name)) == 2), "{names:?}");
+}
+
+thread_local! {
+    /// What the clock of a writer of this thread says.
+    static NOW: Cell<Timestamp> = const { Cell::new(Timestamp::UNIX_EPOCH) };
+}
+
+/// A writer whose clock is [`NOW`], to be driven without its thread.
+fn writer(path: &Path, options: AccessLogOptions) -> Writer {
+    let counters = Counters { dropped: metrics::Counter::noop(), errors: metrics::Counter::noop() };
+    Writer::open(path, options, Arc::default(), counters, || NOW.get()).expect("the log opens")
+}
+
+/// Sets the clock to a local time.
+fn set_clock(time: DateTime) {
+    NOW.set(time.to_zoned(policy::zone()).expect("a time").timestamp());
+}
+
+/// Writes a line that says when it was written, at each of these times; then all files with what is in them.
+fn logged(options: AccessLogOptions, times: &[DateTime]) -> Vec<(String, String)> {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    let (_queue, messages) = mpsc::channel();
+    set_clock(times[0]);
+    let mut writer = writer(&path, options);
+    for time in times {
+        set_clock(*time);
+        writer.take_all(Message::Line(format!("{} ", time.strftime("%d-%H:%M")).into_bytes()), &messages);
+    }
+    let read = |name: String| {
+        let text = std::fs::read_to_string(folder.path().join(&name)).expect("the file");
+        (name, text)
+    };
+    names(folder.path()).into_iter().map(read).collect()
+}
+
+/// Config reference §5.1: the time decides, and nothing is lost or written twice.
+#[test]
+fn an_hour_a_day_or_a_week_begins_a_new_file() {
+    // A Monday. The file is opened at the first of these times.
+    let at = |day: i8, hour: i8, minute: i8| date(2026, 3, day).at(hour, minute, 0, 0);
+    for (policy, times, wanted) in [
+        (
+            RollPolicy::Hourly,
+            vec![at(2, 9, 30), at(2, 9, 59), at(2, 10, 0), at(2, 10, 1), at(2, 13, 5), at(3, 13, 6)],
+            vec![
+                ("a-20260302-09.log", "02-09:30 02-09:59 "),
+                ("a-20260302-10.log", "02-10:00 02-10:01 "),
+                ("a-20260302-13.log", "02-13:05 "),
+                ("a.log", "03-13:06 "),
+            ],
+        ),
+        (
+            RollPolicy::Daily,
+            vec![at(2, 9, 30), at(2, 23, 59), at(3, 0, 0), at(3, 23, 59), at(6, 12, 0)],
+            vec![
+                ("a-20260302.log", "02-09:30 02-23:59 "),
+                ("a-20260303.log", "03-00:00 03-23:59 "),
+                ("a.log", "06-12:00 "),
+            ],
+        ),
+        (
+            // Sundays.
+            RollPolicy::Weekly(1),
+            vec![at(2, 9, 30), at(7, 23, 59), at(8, 0, 0), at(14, 23, 59), at(15, 0, 1)],
+            vec![
+                ("a-20260302.log", "02-09:30 07-23:59 "),
+                ("a-20260308.log", "08-00:00 14-23:59 "),
+                ("a.log", "15-00:01 "),
+            ],
+        ),
+        (RollPolicy::Never, vec![at(2, 9, 30), at(30, 9, 30)], vec![("a.log", "02-09:30 30-09:30 ")]),
+    ] {
+        let found = logged(AccessLogOptions { policy, ..AccessLogOptions::default() }, &times);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        assert_eq!(found, wanted, "{policy:?}");
+    }
+}
+
+#[test]
+fn of_the_files_of_past_days_as_many_stay_as_the_count_says() {
+    let days: Vec<DateTime> = (1..=9).map(|day| date(2026, 3, day).at(12, 0, 0, 0)).collect();
+    let options = AccessLogOptions { policy: RollPolicy::Daily, append: true, rotate_count: Some(2) };
+    let found = logged(options, &days);
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a-20260307.log", "a-20260308.log", "a.log"]);
+}
+
+/// A folder that takes no new name costs no line: the old file goes on, and the next try comes a minute later.
+#[test]
+fn a_file_that_cannot_give_way_goes_on() {
+    let folder = folder();
+    let path = folder.path().join("a.log");
+    let (_queue, messages) = mpsc::channel();
+    let line = |writer: &mut Writer, hour: i8, minute: i8| {
+        set_clock(date(2026, 3, 2).at(hour, minute, 0, 0));
+        writer.take_all(Message::Line(format!("{hour}:{minute:02} ").into_bytes()), &messages);
+    };
+    set_clock(date(2026, 3, 2).at(9, 0, 0, 0));
+    let mut writer = writer(&path, AccessLogOptions { policy: RollPolicy::Hourly, ..AccessLogOptions::default() });
+    line(&mut writer, 9, 1);
+    let moved = folder.path().with_extension("moved");
+    std::fs::rename(folder.path(), &moved).expect("the folder can be moved");
+    line(&mut writer, 10, 0);
+    std::fs::rename(&moved, folder.path()).expect("and back");
+    line(&mut writer, 10, 0);
+    assert_eq!(names(folder.path()), ["a.log"], "not tried again at once");
+    line(&mut writer, 10, 1);
+    assert_eq!(names(folder.path()), ["a-20260302-09.log", "a.log"]);
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("the file");
+    assert_eq!((read("a-20260302-09.log"), read("a.log")), ("9:01 10:00 10:00 ".into(), "10:01 ".into()));
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(super) struct Writer {
     file: LogFile,
     shared: Arc<Shared>,
     counters: Counters,
+    clock: fn() -> Timestamp,
     /// Lines that are not written yet, the first one perhaps in part.
     pending: Vec<u8>,
     /// Something failed, and was reported; it is tried again then.
@@ -57,16 +58,17 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens the file; errors are those of the system.
+    /// Opens the file; errors are those of the system. `clock` tells when a file is over.
     pub(super) fn open(
         path: &Path,
         options: AccessLogOptions,
         shared: Arc<Shared>,
         counters: Counters,
+        clock: fn() -> Timestamp,
     ) -> std::io::Result<Writer> {
-        let file = LogFile::open(path, options.policy, !options.append)?;
+        let file = LogFile::open(path, options.policy, !options.append, clock())?;
         let (pending, path) = (Vec::new(), path.to_owned());
-        Ok(Writer { path, options, file, shared, counters, pending, failing: None, roll_after: None })
+        Ok(Writer { path, options, file, shared, counters, clock, pending, failing: None, roll_after: None })
     }
 
     /// Runs until the last handle is gone.
@@ -85,7 +87,7 @@ impl Writer {
     }
 
     /// Takes what is in the queue, then writes.
-    fn take_all(&mut self, first: Message, queue: &Receiver<Message>) {
+    pub(super) fn take_all(&mut self, first: Message, queue: &Receiver<Message>) {
         let mut next = Some(first);
         while let Some(message) = next {
             self.follow_orders();
@@ -113,7 +115,7 @@ impl Writer {
         }
         if self.shared.reopen.swap(false, Ordering::AcqRel) {
             self.write();
-            match LogFile::open(&self.path, self.options.policy, false) {
+            match LogFile::open(&self.path, self.options.policy, false, (self.clock)()) {
                 Ok(file) => self.file = file,
                 Err(error) => self.complain("cannot open the access log anew; lines go on to the old file", &error),
             }
@@ -128,7 +130,7 @@ impl Writer {
         if self.failing.is_some() && self.pending.len() + line.len() > PENDING_BYTES {
             return self.counters.dropped.increment(1);
         }
-        let now = Timestamp::now();
+        let now = (self.clock)();
         let waiting = self.pending.len() as u64;
         if self.roll_after.is_none_or(|at| now >= at) && self.file.is_over(now, waiting, line.len() as u64) {
             self.write();
@@ -144,7 +146,7 @@ impl Writer {
 
     /// Begins a new file. When that fails the old one goes on, for a minute at least.
     fn roll(&mut self, now: Timestamp) {
-        match self.file.roll(&self.path, self.options.policy, self.options.rotate_count) {
+        match self.file.roll(&self.path, self.options.policy, self.options.rotate_count, now) {
             Ok(file) => {
                 self.file = file;
                 self.roll_after = None;
