@@ -58,11 +58,21 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
 
 /// What is wrong with a config; nothing when it loads.
 fn wrong(name: &str, text: &str) -> Option<String> {
+    if text.contains("\n    - kind: io.l5d.k8s.localnode") {
+        return wrong_in_a_pod(name);
+    }
     match config::load(name, text) {
         Ok(config) if config.warnings.is_empty() => None,
         Ok(config) => Some(config.warnings.join("\n")),
         Err(problems) => Some(problems.to_string()),
     }
+}
+
+/// The same, for a file that needs the environment of a pod: a process of its own has that.
+fn wrong_in_a_pod(file: &str) -> Option<String> {
+    let mut check = Command::new(env!("CARGO_BIN_EXE_switchyard"));
+    let ran = check.args(["check", file]).env("POD_IP", "127.0.0.1").output().expect("the binary runs");
+    (!ran.status.success()).then(|| String::from_utf8_lossy(&ran.stderr).into_owned())
 }
 
 /// The certificates of the TLS examples. False, with a notice, where openssl is not installed.

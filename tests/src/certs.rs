@@ -46,11 +46,23 @@ fn text(name: &str) -> Ia5String {
 impl Authority {
     /// One of this name that nobody knows yet.
     pub fn new(cn: &str) -> Authority {
+        Authority::signed(cn, None)
+    }
+
+    /// One of this name between this one and what it issues.
+    pub fn intermediate(&self, cn: &str) -> Authority {
+        Authority::signed(cn, Some(&self.issuer))
+    }
+
+    fn signed(cn: &str, by: Option<&Issuer<'_, KeyPair>>) -> Authority {
         let key = KeyPair::generate().expect("a key");
         let mut params = params(cn);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let cert = params.self_signed(&key).expect("a certificate").pem();
-        Authority { cert, issuer: Issuer::new(params, key) }
+        let cert = match by {
+            None => params.self_signed(&key),
+            Some(issuer) => params.signed_by(&key, issuer),
+        };
+        Authority { cert: cert.expect("a certificate").pem(), issuer: Issuer::new(params, key) }
     }
 
     /// A certificate for these names: DNS names, addresses, URIs; the first one is the common name too.

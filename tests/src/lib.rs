@@ -31,7 +31,7 @@ pub use certs::{Authority, Pair, PairFiles};
 pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
 pub use dns::NameServer;
-pub use https::Https;
+pub use https::{Https, Offer};
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{eventually, holds_for};
 

@@ -269,7 +269,8 @@ fn f22_certificates_rotate_under_load_without_an_error() {
     let backend = Backend::text("ok");
     let incoming = certs.start_in(&backend);
     // New connections all the time, so that every generation of certificates is used.
-    let client = MUTUAL.replace("{ tls:", "{ hostConnectionPool: { idleTimeMs: 0 }, tls:");
+    // A handshake takes its time where many tests run at once.
+    let client = MUTUAL.replace("{ tls:", "{ hostConnectionPool: { idleTimeMs: 0 }, connectTimeoutMs: 10000, tls:");
     let outgoing = certs.start_out(&client, incoming.addr(0));
     let stop = Arc::new(AtomicBool::new(false));
     let (failed, served) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -298,6 +299,10 @@ fn f22_certificates_rotate_under_load_without_an_error() {
                 (reloads >= f64::from(round)).then_some(())
             });
         }
+        let target = served.load(Ordering::SeqCst) + 20;
+        eventually("requests are answered", Duration::from_secs(20), || {
+            (served.load(Ordering::SeqCst) >= target).then_some(())
+        });
     }
     stop.store(true, Ordering::SeqCst);
     loads.into_iter().for_each(|load| load.join().expect("the load ends"));

@@ -2,7 +2,7 @@
 //! them on to what runs there; I send a whole router, or the names of one namer, somewhere else; and every change of
 //! discovery is followed through the transformer.
 
-use e2e::{Backend, Client, Disco, Response, Switchyard, eventually, get};
+use e2e::{Backend, Client, Disco, Reply, Response, Switchyard, eventually, get};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -217,4 +217,100 @@ routers:
     disco.remove("other");
     eventually("a gone name is gone", SOON, || (get(switchyard.addr(1), "pin").status == 502).then_some(()));
     assert_eq!(get(switchyard.addr(0), "other").text(), "again", "a constant does not care");
+}
+
+/// `@NAMER@` and `@INTERPRETER@` are the transformers of a namer `/some`, and those of the router on P0, which knows the
+/// plain namer alone; the router on P1 asks `/some`.
+const CHOSEN: &str = r"
+admin: { port: @ADMIN@ }
+namers:
+- { kind: io.l5d.fs, rootDir: @DISCO@ }
+- { kind: io.l5d.fs, rootDir: @DISCO@, prefix: /some, transformers: [ @NAMER@ ] }
+routers:
+- protocol: http
+  label: interpreter
+  servers: [{ port: @P0@ }]
+  dtab: /svc => /#/io.l5d.fs ;
+  interpreter: { kind: default, transformers: [ @INTERPRETER@ ] }
+- protocol: http
+  label: namer
+  servers: [{ port: @P1@ }]
+  dtab: /svc => /#/some ;
+";
+
+fn chosen(interpreter: &str, namer: &str, env: &[(&str, &str)]) -> Switchyard {
+    let config = CHOSEN.replace("@NAMER@", namer).replace("@INTERPRETER@", interpreter);
+    Switchyard::start_in(&config, &[], env)
+}
+
+/// A service on any address of this host.
+fn service_at(ip: [u8; 4], body: &'static str) -> Backend {
+    Backend::at(SocketAddr::from((ip, 0)), move |_| Reply::text(body))
+}
+
+/// `web` on the router at port `n` has the client `id`: services and metrics say so. Its requests reach `among` alone.
+fn goes_to(switchyard: &Switchyard, (n, label): (usize, &str), id: &str, among: &[&Backend]) {
+    let mut wanted: Vec<String> = among.iter().map(|backend| backend.addr().to_string()).collect();
+    wanted.sort();
+    eventually(&format!("{id} has the addresses {wanted:?}"), SOON, || {
+        // The name stays known by being asked for.
+        get(switchyard.addr(n), "web");
+        let known = addresses(switchyard, id);
+        let mut known: Vec<&str> = known.as_array()?.iter().filter_map(Value::as_str).collect();
+        known.sort_unstable();
+        (known == wanted).then_some(())
+    });
+    let (before, requests) = (among.iter().map(|backend| backend.count()).sum::<usize>(), 30);
+    let mut client = Client::connect(switchyard.addr(n));
+    (0..requests).for_each(|_| assert_eq!(client.get("web", "/").status, 200));
+    assert_eq!(among.iter().map(|backend| backend.count()).sum::<usize>(), before + requests);
+    for backend in among {
+        assert_eq!(backend.last().header("l5d-dst-client"), Some(id));
+    }
+    let counted = switchyard.metric(&format!("rt/{label}/client{id}/requests"));
+    assert!(counted.is_some_and(|counted| counted >= requests as f64), "{label}, {id}: {counted:?}");
+}
+
+/// F10: of all addresses those of one host are left, by its address or by a name that is resolved at the start.
+#[test]
+fn f10_one_host_is_chosen() {
+    let switchyard = chosen(
+        "{ kind: io.l5d.specificHost, host: 127.0.5.1 }",
+        "{ kind: io.l5d.specificHost, host: localhost, prefix: /at-home }",
+        &[],
+    );
+    let (away, other) = (service_at([127, 0, 5, 1], "away"), service_at([127, 0, 5, 1], "other"));
+    let home = service_at([127, 0, 0, 1], "home");
+    let all = [away.addr(), home.addr(), other.addr()];
+    switchyard.disco().set("web", &all);
+    goes_to(&switchyard, (0, "interpreter"), "/%/io.l5d.specificHost/#/io.l5d.fs/web", &[&away, &other]);
+    goes_to(&switchyard, (1, "namer"), "/%/at-home/#/some/web", &[&home]);
+
+    switchyard.disco().set("web", &all[1..]);
+    goes_to(&switchyard, (0, "interpreter"), "/%/io.l5d.specificHost/#/io.l5d.fs/web", &[&other]);
+    switchyard.disco().set("web", &[home.addr()]);
+    eventually("nothing is left", SOON, || (get(switchyard.addr(0), "web").status == 502).then_some(()));
+    let text = get(switchyard.addr(0), "web").text();
+    assert!(text.contains("/%/io.l5d.specificHost/#/io.l5d.fs/web"), "{text}");
+    goes_to(&switchyard, (1, "namer"), "/%/at-home/#/some/web", &[&home]);
+}
+
+/// F10: of all addresses those of this Kubernetes node are left: by the net of `POD_IP`; by `NODE_NAME`, which addresses in
+/// files do not have.
+#[test]
+fn f10_this_node_is_chosen() {
+    let switchyard = chosen(
+        "{ kind: io.l5d.k8s.localnode }",
+        "{ kind: io.l5d.k8s.localnode, hostNetwork: true }",
+        &[("POD_IP", "127.0.5.77"), ("NODE_NAME", "node-7")],
+    );
+    let (here, beside) = (service_at([127, 0, 5, 1], "here"), service_at([127, 0, 5, 200], "beside"));
+    let (next, far) = (service_at([127, 0, 6, 1], "next"), service_at([127, 0, 0, 1], "far"));
+    switchyard.disco().set("web", &[far.addr(), here.addr(), next.addr(), beside.addr()]);
+    let id = "/%/io.l5d.k8s.localnode/127.0.5.77/#/io.l5d.fs/web";
+    goes_to(&switchyard, (0, "interpreter"), id, &[&here, &beside]);
+    let by_name = get(switchyard.addr(1), "web");
+    assert_eq!(by_name.status, 502, "{}", by_name.text());
+    assert!(by_name.text().contains("/%/io.l5d.k8s.localnode/node-7/#/some/web"), "{}", by_name.text());
+    assert_eq!((next.count(), far.count()), (0, 0));
 }
