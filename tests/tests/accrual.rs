@@ -249,6 +249,10 @@ fn f16_after_a_failed_probe_it_stays_out_longer() {
 /// that has just refused.
 #[test]
 fn f16_when_no_address_is_left_requests_still_go_somewhere() {
+    ["p2c", "roundRobin"].into_iter().for_each(when_no_address_is_left);
+}
+
+fn when_no_address_is_left(balancer: &str) {
     let accrual = format!("kind: io.l5d.consecutiveFailures, failures: 1, {FOR_LONG}");
     let works = Arc::new(AtomicBool::new(false));
     let service = || {
@@ -256,14 +260,14 @@ fn f16_when_no_address_is_left_requests_still_go_somewhere() {
         Backend::with(move |_| if works.load(Ordering::SeqCst) { Reply::text("fine") } else { Reply::status(503) })
     };
     let (one, two, gone) = (service(), service(), Backend::text("gone"));
-    let switchyard = start_balanced("p2c", &accrual);
+    let switchyard = start_balanced(balancer, &accrual);
     switchyard.disco().set("web", &[one.addr(), two.addr()]);
     eventually("both are out", SOON, || {
         ask(&switchyard, 1);
         (available(&switchyard) == Some(0.0)).then_some(())
     });
     assert_eq!(ask(&switchyard, 40), 40, "the answers are those of the services");
-    assert!(one.count() >= 10 && two.count() >= 10, "{} and {}", one.count(), two.count());
+    assert!(one.count() >= 10 && two.count() >= 10, "{balancer}: {} and {}", one.count(), two.count());
     works.store(true, Ordering::SeqCst);
     assert_eq!(ask(&switchyard, 40), 0, "they work, although their time is not over");
     assert_eq!((counted(&switchyard, "removals"), counted(&switchyard, "probes")), (2.0, 0.0));
@@ -276,5 +280,5 @@ fn f16_when_no_address_is_left_requests_still_go_somewhere() {
     assert!(statuses.iter().all(|status| matches!(status, 200 | 502)), "{statuses:?}");
     // Who asks the other one when its time is over gets 502, and the time doubles.
     let refused = statuses.iter().filter(|status| **status == 502).count();
-    assert!((1..=10).contains(&refused), "{refused} of 100 went to the address that refuses");
+    assert!((1..=10).contains(&refused), "{balancer}: {refused} of 100 went to the address that refuses");
 }

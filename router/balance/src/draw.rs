@@ -31,6 +31,11 @@ impl Candidate<'_> {
     pub(crate) fn slot(&self) -> usize {
         self.slot
     }
+
+    /// Whether it is in discovery and did not refuse its last connection a moment ago.
+    pub(crate) fn takes_connections(&self) -> bool {
+        self.standing > Standing::Refused
+    }
 }
 
 /// What became of a candidate.

@@ -4,7 +4,7 @@
 //! `roundRobin`. The reference cycles over those that were up at the last rebuild; here `UpSet` is kept up all the time.
 
 use crate::balancer::Tally;
-use crate::draw::{Choice, Offer, Turn};
+use crate::draw::{Candidate, Choice, Offer, Turn};
 use crate::upset::UpSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ impl RoundRobin {
         Self { cursor, len, up: UpSet::new(len, tally.clone()) }
     }
 
-    /// The next open endpoint; after `max_effort` that were not, the next one whatever its status.
+    /// The next open endpoint; after `max_effort` that were not, the next one that takes connections, or any.
     pub(crate) fn pick<'a, R: FnMut() -> u64>(&self, turn: &mut Turn<'a, R>) -> Option<Choice<'a>> {
         self.up.review(turn.members(), turn.now(), |_| {});
         let mut held = None;
@@ -37,8 +37,20 @@ impl RoundRobin {
                 Offer::Busy(candidate) => self.up.mark_down(candidate.slot()),
             }
         }
-        let last = held.or_else(|| turn.candidate(self.up_slot().unwrap_or_else(|| self.any_slot())));
-        last.map(|candidate| turn.settle_for(candidate))
+        held.or_else(|| self.last_resort(turn)).map(|candidate| turn.settle_for(candidate))
+    }
+
+    /// Nothing was open: the next one that takes connections, else the next one.
+    fn last_resort<'a, R: FnMut() -> u64>(&self, turn: &Turn<'a, R>) -> Option<Candidate<'a>> {
+        let mut first = None;
+        for _ in 0..turn.effort() {
+            let candidate = turn.candidate(self.up_slot().unwrap_or_else(|| self.any_slot()))?;
+            if candidate.takes_connections() {
+                return Some(candidate);
+            }
+            first = first.or(Some(candidate));
+        }
+        first
     }
 
     /// The next one that is up. The cursor moves behind it, so that a gap of endpoints that are down does not double the

@@ -73,6 +73,21 @@ fn fails_open_with_the_less_loaded_when_all_are_busy() {
 }
 
 #[test]
+fn when_all_are_busy_those_that_take_connections_share_what_comes() {
+    let aperture =
+        Algorithm::Aperture { max_effort: 5, smooth_window_ns: SECOND, low_load: 0.5, high_load: 2.0, min_aperture: 3 };
+    for algorithm in [P2C, EWMA, aperture, Algorithm::Heap, Algorithm::RoundRobin { max_effort: 5 }] {
+        let set = replicas(algorithm, endpoints(3));
+        [0, 1].iter().for_each(|uid| kill(by_uid(&set, *uid), 1));
+        by_uid(&set, 2).lease(1).connect_failed(1, &mut || 0);
+        let mut rng = SplitMix64(7);
+        let mut counts = [0; 3];
+        (0..300).for_each(|_| counts[uid(&set, &mut rng) as usize] += 1);
+        assert_eq!((counts[0] > 50, counts[1] > 50, counts[2]), (true, true, 0), "{algorithm:?}: {counts:?}");
+    }
+}
+
+#[test]
 fn effort_is_bounded() {
     let all = endpoints(10);
     all.iter().for_each(|e| kill(e, 1));
