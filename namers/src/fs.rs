@@ -93,10 +93,10 @@ impl FsNamer {
         let (events, looks) = (FolderEvents::new(), Looks::new());
         let folders = FolderSource { root: root.clone(), events: events.clone(), looks: looks.clone() };
         let files = FileSource { root: root.clone(), events, looks };
-        let (namer, options) = (prefix.to_string(), &discovery.watch);
+        let (namer, place, options) = (prefix.to_string(), root.display().to_string(), &discovery.watch);
         let tables = Tables {
-            folders: WatchTable::within(discovery, &namer, "folders", folders, options.clone()),
-            files: WatchTable::within(discovery, &namer, "files", files, options.clone()),
+            folders: WatchTable::within_at(discovery, (&namer, &place), "folders", folders, options.clone()),
+            files: WatchTable::within_at(discovery, (&namer, &place), "files", files, options.clone()),
             dns,
         };
         Ok(FsNamer { prefix, root, tables, handle: discovery.handle.clone() })

@@ -174,7 +174,7 @@ struct Entry<V> {
 impl<K: Key, V: Val> WatchTable<K, V> {
     /// An empty table; all its tasks run on `handle`. It has no part in metrics and no place on disk.
     pub fn new(source: impl Source<K, V>, options: WatchOptions, handle: Handle) -> WatchTable<K, V> {
-        WatchTable::build("", "", Arc::new(source), options, &Discovery::new(handle))
+        WatchTable::build(("", ""), "", Arc::new(source), options, &Discovery::new(handle))
     }
 
     /// An empty table of `namer`, which has one table of this name at most, as a part of `discovery`.
@@ -185,19 +185,38 @@ impl<K: Key, V: Val> WatchTable<K, V> {
         source: impl Source<K, V>,
         options: WatchOptions,
     ) -> WatchTable<K, V> {
-        let made = WatchTable::build(namer, table, Arc::new(source), options, discovery);
+        WatchTable::within_at(discovery, (namer, ""), table, source, options)
+    }
+
+    /// The same for a source that is somewhere: what is on disk is restored for that place alone.
+    pub fn within_at(
+        discovery: &Discovery,
+        (namer, place): (&str, &str),
+        table: &'static str,
+        source: impl Source<K, V>,
+        options: WatchOptions,
+    ) -> WatchTable<K, V> {
+        let made = WatchTable::build((namer, place), table, Arc::new(source), options, discovery);
         discovery.watches.add(made.shared.clone());
         made
     }
 
     fn build(
-        namer: &str,
+        (namer, place): (&str, &str),
         table: &'static str,
         source: Arc<dyn Source<K, V>>,
         options: WatchOptions,
         discovery: &Discovery,
     ) -> WatchTable<K, V> {
-        let disk = discovery.snapshot.clone().map(|snapshot| (snapshot, format!("{namer} {table}")));
+        let disk = discovery.snapshot.clone().map(|snapshot| {
+            (
+                snapshot,
+                match place {
+                    "" => format!("{namer} {table}"),
+                    place => format!("{namer} {table} {place}"),
+                },
+            )
+        });
         let rules = Arc::new(Rules::new(namer.into(), &source, &options, disk));
         let room = Arc::new(Semaphore::new(options.max_keys.min(Semaphore::MAX_PERMITS)));
         let live = Mutex::new(Live { keys: HashMap::new(), lingering: BTreeMap::new(), next: 0, crowded: 0 });

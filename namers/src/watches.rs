@@ -7,7 +7,7 @@ use crate::snapshot::Snapshot;
 use crate::watch::{WatchOptions, WatchReport};
 use crate::watched::WatchSums;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 
@@ -56,17 +56,21 @@ pub struct TableReport {
 
 /// All watch tables that still exist; cloning shares the list.
 #[derive(Clone, Default)]
-pub struct Watches(Arc<Mutex<Vec<Weak<dyn WatchList>>>>);
+pub struct Watches {
+    tables: Arc<Mutex<Vec<Weak<dyn WatchList>>>>,
+    /// The namers that metrics have shown.
+    published: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Watches {
     pub(crate) fn add(&self, table: Arc<dyn WatchList>) {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         tables.retain(|known| known.strong_count() > 0);
         tables.push(Arc::downgrade(&table));
     }
 
     fn all(&self) -> Vec<Arc<dyn WatchList>> {
-        self.0.lock().iter().filter_map(Weak::upgrade).collect()
+        self.tables.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// All tables with all their keys.
@@ -90,7 +94,15 @@ impl Watches {
 
     /// Sets the gauges: one series per namer, however many names it watches.
     pub fn publish_metrics(&self) {
-        for (namer, sums) in self.sums() {
+        let mut all = self.sums();
+        {
+            // Those that are gone show nothing, rather than what was last.
+            let mut published = self.published.lock();
+            let gone: Vec<String> = published.iter().filter(|namer| !all.contains_key(*namer)).cloned().collect();
+            published.extend(all.keys().cloned());
+            all.extend(gone.into_iter().map(|namer| (namer, WatchSums::default())));
+        }
+        for (namer, sums) in all {
             let set = |name: &'static str, value: f64| metrics::gauge!(name, "namer" => namer.clone()).set(value);
             set("watches", sums.watches as f64);
             set("watches_limit", sums.limit as f64);

@@ -461,9 +461,9 @@ impl Clients {
         self.cache.sweep();
     }
 
-    /// Throws out all clients; who uses one keeps it.
-    pub fn clear(&self) {
-        self.cache.clear();
+    /// Throws out all clients for good; who uses one keeps it.
+    pub fn retire(&self) {
+        self.cache.retire();
     }
 
     /// All clients in the cache.

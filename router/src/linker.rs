@@ -41,6 +41,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Gauges of discovery are set this often.
 const SHOW: Duration = Duration::from_secs(1);
 
+/// Writing what is known of names to disk may take so long at the end.
+const SNAPSHOT_FLUSH: Duration = Duration::from_secs(2);
+
 /// Why a start failed. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -158,20 +161,17 @@ impl Workers {
 
     /// Drains all workers; true when all finished within `grace`.
     async fn drain(&self, grace: Duration) -> bool {
-        let mut waiting = Vec::new();
-        for commands in &self.commands {
-            let (answer, answered) = oneshot::channel();
-            if commands.send(Command::Drain(answer)).await.is_ok() {
-                waiting.push(answered);
-            }
-        }
-        let all = async {
-            for answered in waiting {
+        let mut draining = tokio::task::JoinSet::new();
+        for commands in self.commands.iter().cloned() {
+            draining.spawn(async move {
+                let (answer, answered) = oneshot::channel();
                 // A worker that is gone has nothing in flight.
-                let _ = answered.await;
-            }
-        };
-        tokio::time::timeout(grace, all).await.is_ok()
+                if commands.send(Command::Drain(answer)).await.is_ok() {
+                    let _ = answered.await;
+                }
+            });
+        }
+        tokio::time::timeout(grace, draining.join_all()).await.is_ok()
     }
 }
 
@@ -199,8 +199,10 @@ pub async fn start(
     let workers = start_workers(options.workers.max(1))?;
     let mut maker =
         Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), admin, handle };
-    let Next { live, per_worker, .. } = maker.make(&config, None).await?;
-    workers.serve(per_worker).await;
+    let mut next = maker.make(&config, None).await?;
+    workers.serve(std::mem::take(&mut next.per_worker)).await;
+    next.tell();
+    let live = next.live;
     let live = Arc::new(ArcSwap::from_pointee(live));
     let state = Arc::new(pages::State {
         metrics: metrics.clone(),
@@ -261,9 +263,11 @@ impl Running {
             admin: self.admin,
             handle: &linked.handle,
         };
-        let Next { live, per_worker, changes } = maker.make(&config, Some(&before)).await?;
+        let mut next = maker.make(&config, Some(&before)).await?;
         config.warnings.iter().for_each(|warning| warn!("{warning}"));
-        self.workers.serve(per_worker).await;
+        self.workers.serve(std::mem::take(&mut next.per_worker)).await;
+        next.tell();
+        let Next { live, changes, .. } = next;
         let live = Arc::new(live);
         self.live.store(live.clone());
         before.retire(&live, &linked.metrics, &mut linked.scopes);
@@ -281,13 +285,15 @@ impl Running {
                 let _ = thread.join();
             }
         }
-        let snapshot = self.linked.lock().await.world.discovery.snapshot.clone();
-        if let Some(snapshot) = snapshot {
-            // Should it not work, it has said so.
-            let _ = tokio::task::spawn_blocking(move || snapshot.flush()).await;
-        }
         // Blocks this task, when nothing else is left to do.
         telemetry::access_log::flush_all(LOG_FLUSH);
+        // A reload that hangs must not hold the end.
+        let linked = tokio::time::timeout(SNAPSHOT_FLUSH, self.linked.lock()).await;
+        if let Ok(Some(snapshot)) = linked.map(|linked| linked.world.discovery.snapshot.clone()) {
+            // Should it not work, it has said so; a disk that hangs is left alone.
+            let flushing = tokio::task::spawn_blocking(move || snapshot.flush());
+            let _ = tokio::time::timeout(SNAPSHOT_FLUSH, flushing).await;
+        }
         // The admin server closes last; who asked for the end gets an answer.
         let admin = self.admin_task.lock().take();
         if let Some((close, serving)) = admin {

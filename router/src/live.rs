@@ -5,7 +5,7 @@
 //! by `linker`. Not for: reading configs, or telling the workers.
 
 use crate::client::TlsFiles;
-use crate::config::{AccessLogParams, Config, RouterParams, ServerParams, TlsSetting};
+use crate::config::{AccessLogParams, Config, DtabSource, RouterParams, ServerParams, TlsSetting};
 use crate::linker::StartError;
 use crate::naming::{Naming, World};
 use crate::router::Router;
@@ -84,6 +84,21 @@ pub struct Next {
     pub per_worker: Vec<Vec<Listening>>,
     /// What is different.
     pub changes: Changes,
+    /// For each router that is kept, where its entries stand in the new file.
+    sources: Vec<(Arc<Router>, DtabSource)>,
+}
+
+impl Next {
+    /// What others see of it, now that it is in force: nothing of a config that was refused may show.
+    pub fn tell(&self) {
+        for (router, source) in &self.sources {
+            router.dtab_source.store(Arc::new(source.clone()));
+        }
+        self.live.listeners.values().for_each(|listener| listener.server.tell());
+        for log in self.live.routers.iter().filter_map(|router| router.access_log.as_ref()) {
+            log.enforce();
+        }
+    }
 }
 
 impl Maker<'_> {
@@ -103,6 +118,7 @@ impl Maker<'_> {
             },
             per_worker: (0..self.workers.max(1)).map(|_| Vec::new()).collect(),
             changes: Changes::default(),
+            sources: Vec::new(),
         };
         let mut own = Vec::new();
         for params in &config.routers {
@@ -135,13 +151,16 @@ impl Maker<'_> {
         before: Option<&Live>,
     ) -> Result<Arc<Router>, StartError> {
         // What the servers are like is in force with every new request; it is no reason for cold caches.
-        let shown = format!("{:?}", RouterParams { servers: Vec::new(), ..params.clone() });
+        // Neither is where its entries stand in the file.
+        let same = RouterParams { servers: Vec::new(), dtab_source: DtabSource::default(), ..params.clone() };
+        let shown = format!("{same:?}");
         let kept = before
             .filter(|live| live.params.get(&params.label) == Some(&shown))
             .and_then(|live| live.routers.iter().find(|router| router.params.label == params.label));
         next.live.params.insert(params.label.clone(), shown);
         if let Some(kept) = kept {
             next.changes.kept += 1;
+            next.sources.push((kept.clone(), params.dtab_source.clone()));
             return Ok(kept.clone());
         }
         next.changes.made += 1;
@@ -202,7 +221,10 @@ impl Maker<'_> {
             Some(known) => (known.id, known.bound, Vec::new()),
             None => {
                 let failed = |error| StartError::Listen { address, what, error };
-                let (bound, sockets) = server::listen(server, self.workers.max(1)).map_err(failed)?;
+                // Only another listener's address may change while its port stays.
+                let same_port = |(other, _): &Wanted| address.port() != 0 && other.port() == address.port();
+                let ours = before.is_some_and(|live| live.listeners.keys().any(same_port));
+                let (bound, sockets) = server::listen(server, self.workers.max(1), ours).map_err(failed)?;
                 next.live.next_id += 1;
                 next.changes.opened += 1;
                 (next.live.next_id, bound, sockets)
@@ -233,9 +255,13 @@ impl Live {
     /// Lets go of what `next` does without, after the workers have turned to it.
     pub fn retire(&self, next: &Live, metrics: &Metrics, scopes: &mut HashMap<String, Arc<Scopes>>) {
         for router in &self.routers {
-            if !next.routers.iter().any(|kept| Arc::ptr_eq(kept, router)) {
-                router.retire();
+            if next.routers.iter().any(|kept| Arc::ptr_eq(kept, router)) {
+                continue;
             }
+            if let Some(heir) = next.routers.iter().find(|heir| heir.params.label == router.params.label) {
+                heir.inherit(router);
+            }
+            router.retire();
         }
         let root = metrics.root().scope("rt");
         for (wanted, listener) in &self.listeners {
@@ -247,6 +273,7 @@ impl Live {
             let label = &router.params.label;
             if !next.routers.iter().any(|other| other.params.label == *label) {
                 scopes.remove(label);
+                metrics::gauge!("tls_validation_disabled", "router" => label.clone()).set(0.0);
                 root.scope(label).prune();
             }
         }

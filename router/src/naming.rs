@@ -34,9 +34,12 @@ pub struct Naming {
     pub bare: Arc<dyn Interpreter>,
     /// The file-system namers, for the admin pages.
     pub fs: Vec<Arc<FsNamer>>,
+    /// The namers without transformers, each with its parameters as text: those that are the same are kept.
+    built: Vec<(String, Built)>,
 }
 
 /// A namer, with what the admin pages need of it.
+#[derive(Clone)]
 struct Built {
     namer: Arc<dyn Namer>,
     fs: Option<Arc<FsNamer>>,
@@ -72,14 +75,22 @@ impl World {
         if let Some(before) = before.filter(|before| before.params == shown) {
             return Ok(before.clone());
         }
-        let built: Vec<Built> = params.iter().map(|params| self.namer(&params.kind)).collect::<Result<_, _>>()?;
-        let plain = built.iter().map(|built| built.namer.clone()).collect();
+        let mut known: Vec<(String, Built)> = before.map_or_else(Vec::new, |before| before.built.clone());
+        let mut built = Vec::new();
+        for params in params {
+            let text = format!("{:?}", params.kind);
+            let same = known.iter().position(|(known, _)| *known == text);
+            let namer = same.map_or_else(|| self.namer(&params.kind), |at| Ok(known.swap_remove(at).1))?;
+            built.push((text, namer));
+        }
+        let plain = built.iter().map(|(_, built)| built.namer.clone()).collect();
         let in_preference = transformers::namers(params, plain, &self.system, &self.dns, &self.handle).await?;
         Ok(Arc::new(Naming {
             params: shown,
             shared: self.local(in_preference),
             bare: self.local(Vec::new()),
-            fs: built.into_iter().filter_map(|built| built.fs).collect(),
+            fs: built.iter().filter_map(|(_, built)| built.fs.clone()).collect(),
+            built,
         }))
     }
 

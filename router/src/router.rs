@@ -2,11 +2,11 @@
 
 use crate::client::{Clients, TlsFiles};
 use crate::clock;
-use crate::config::RouterParams;
+use crate::config::{DtabSource, RouterParams};
 use crate::error::{Kind, RouteError};
 use crate::overrides;
 use crate::respond::ErrorLimits;
-use crate::route::cache::Cache;
+use crate::route::cache::{Cache, Entry as _};
 use crate::route::{Dst, PathService, PathServiceParts};
 use crate::scopes::Scopes;
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use telemetry::{AccessLog, GaugeGuard};
@@ -42,6 +43,8 @@ pub struct Router {
     pub error_limits: ErrorLimits,
     /// Where finished requests are logged.
     pub access_log: Option<AccessLog>,
+    /// Where the entries of its dtab stand in the file that is in force.
+    pub dtab_source: ArcSwap<DtabSource>,
     paths: Cache<Dst, PathService>,
     scopes: Arc<Scopes>,
     listeners: ArcSwap<Vec<SocketAddr>>,
@@ -86,6 +89,7 @@ impl Router {
             },
             clients: Arc::new(clients),
             access_log: None,
+            dtab_source: ArcSwap::from_pointee(params.dtab_source.clone()),
             params,
             interpreter,
             scopes,
@@ -128,10 +132,20 @@ impl Router {
         self.listeners.store(Arc::new(listeners));
     }
 
+    /// Makes what `old` has for names without overrides and that serves somebody: a reload replaces it by this one, and what
+    /// is known of those names must not be let go of, whatever discovery says at that moment.
+    pub fn inherit(&self, old: &Router) {
+        for (dst, service) in old.paths.all() {
+            if dst.is_base() && service.worth() > 0 {
+                self.service(&dst, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            }
+        }
+    }
+
     /// Lets go of everything that is cached: a reload has replaced this router. Requests in flight hold what they need.
     pub fn retire(&self) {
-        self.paths.clear();
-        self.clients.clear();
+        self.paths.retire();
+        self.clients.retire();
     }
 
     /// Notes where the admin server listens.
@@ -212,21 +226,39 @@ impl Router {
     }
 }
 
+/// How long it is known whether an address is one of this host.
+const LOCAL_FOR_NS: u64 = 1_000_000_000;
+
 /// True when a listener on the wildcard address takes what is sent to `addr`: an address of this host.
 fn covers(listener: IpAddr, addr: IpAddr) -> bool {
     listener.is_unspecified() && (addr.is_loopback() || is_local(addr))
 }
 
-/// Whether `addr` belongs to this host: only then can a socket be bound to it. Asked once per worker and address.
+/// Whether `addr` belongs to this host: only then can a socket be bound to it. Asked once a second per worker and address:
+/// addresses move between hosts. What cannot be found out counts as local, and is asked again.
 fn is_local(addr: IpAddr) -> bool {
     thread_local! {
-        static KNOWN: RefCell<HashMap<IpAddr, bool>> = RefCell::default();
+        static KNOWN: RefCell<HashMap<IpAddr, (bool, u64)>> = RefCell::default();
     }
+    let now = clock::now();
     KNOWN.with_borrow_mut(|known| {
         if known.len() > 1024 {
             known.clear();
         }
-        *known.entry(addr).or_insert_with(|| UdpSocket::bind((addr, 0)).is_ok())
+        match known.get(&addr) {
+            Some((local, at)) if now.saturating_sub(*at) < LOCAL_FOR_NS => *local,
+            _ => match UdpSocket::bind((addr, 0)) {
+                Ok(_) => {
+                    known.insert(addr, (true, now));
+                    true
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    known.insert(addr, (false, now));
+                    false
+                }
+                Err(_) => true,
+            },
+        }
     })
 }
 

@@ -190,7 +190,8 @@ async fn paced(
     if let Err(error) = &said {
         return Err(HandshakeError { reason: "io", text: error.to_string() });
     }
-    if first == [RECORD_OF_HANDSHAKE] {
+    let is_handshake = first == [RECORD_OF_HANDSHAKE];
+    if is_handshake {
         let now = clock::now();
         let Some(at) = pace.reserve(now) else {
             let text = "too many handshakes for this listener's worker".to_owned();
@@ -209,7 +210,9 @@ async fn paced(
         polled
     })
     .await;
-    pace.measured(cost);
+    if is_handshake && outcome.is_ok() {
+        pace.measured(cost);
+    }
     outcome
 }
 

@@ -69,6 +69,7 @@ pub struct Server {
     /// What requests may say about their route, and who is trusted.
     pub gate: Gate,
     counts: Arc<Counts>,
+    scope: Scope,
 }
 
 /// What is counted against the limits of a server; a reload hands it on.
@@ -159,16 +160,20 @@ impl Server {
             let read = move || running.upgrade().map_or(0, |counts| counts.requests.load(Ordering::Relaxed)) as f64;
             counts.gauge.get_or_init(|| scope.gauge("request_concurrency", read));
         }
-        let mut gauges = note_overrides(&params, &label, &scope);
-        let (most, of_source) = (params.max_connections as f64, params.max_connections_per_source as f64);
-        gauges.push(scope.gauge("connections_limit", move || most));
-        gauges.push(scope.gauge("connections_per_source_limit", move || of_source));
-        *counts.gauges.lock() = gauges;
         let gate = Gate::new(&params, router, &label);
         if tls.is_some() {
             stats.tls.get_or_init(|| TlsStats::new(&scope));
         }
-        Server { params, label, stats, tls, gate, counts }
+        Server { params, label, stats, tls, gate, counts, scope }
+    }
+
+    /// Shows its settings, in place of those of the server that it replaces.
+    pub fn tell(&self) {
+        let mut gauges = note_overrides(&self.params, &self.label, &self.scope);
+        let (most, of_source) = (self.params.max_connections as f64, self.params.max_connections_per_source as f64);
+        gauges.push(self.scope.gauge("connections_limit", move || most));
+        gauges.push(self.scope.gauge("connections_per_source_limit", move || of_source));
+        *self.counts.gauges.lock() = gauges;
     }
 
     /// A permit for one more request; None when `maxConcurrentRequests` is reached.
@@ -253,9 +258,14 @@ impl ServerStats {
 ///
 /// Errors when the address cannot be had; nothing stays open then. The first socket is bound without `SO_REUSEPORT`
 /// being shared with foreign processes unless `socketOptions.reusePort` asks for it: a port that is taken is an error.
-pub fn listen(params: &ServerParams, workers: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+/// `ours` says that a listener of this process has the port as well, on another address, and is about to leave it.
+pub fn listen(
+    params: &ServerParams,
+    workers: usize,
+    ours: bool,
+) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     let mut address = SocketAddr::new(params.ip, params.port);
-    if !params.socket.reuse_port {
+    if !params.socket.reuse_port && !ours {
         address = probe(params, address)?;
     }
     let mut sockets = Vec::with_capacity(workers);

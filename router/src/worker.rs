@@ -127,6 +127,12 @@ impl WorkerServer {
         memo.insert(key.to_vec(), (Arc::downgrade(&entry.service), entry.consume, entry.identifier));
     }
 
+    /// Another one is in force: connections that wait for a request hold this one, and need not hold its memos.
+    fn forget(&self) {
+        self.memo.take();
+        self.override_memo.take();
+    }
+
     fn forget_closed(&self) {
         for memo in [&self.memo, &self.override_memo] {
             memo.borrow_mut().retain(|_, (service, ..)| service.strong_count() > 0);
@@ -164,7 +170,8 @@ pub struct Listening {
 /// A listener that accepts.
 struct Accepting {
     home: Rc<Home>,
-    stop: oneshot::Sender<()>,
+    /// Dropping it stops the accepting.
+    _stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -241,7 +248,7 @@ impl Worker {
                 override_memo: RefCell::default(),
             });
             match (accepting.get(&id), socket.map(TcpListener::from_std)) {
-                (Some(known), _) => *known.home.current.borrow_mut() = served,
+                (Some(known), _) => known.home.current.replace(served).forget(),
                 (None, Some(Ok(listener))) => _ = accepting.insert(id, self.accept(id, listener, served)),
                 (None, Some(Err(error))) => error!(listener = %label, %error, "a socket cannot be served"),
                 (None, None) => error!(listener = %label, "a listener without a socket"),
@@ -253,14 +260,16 @@ impl Worker {
         let home = Rc::new(Home { current: RefCell::new(served), timers: self.timers.clone(), group: id });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::task::spawn_local(accept(listener, home.clone(), stopped));
-        Accepting { home, stop, task }
+        Accepting { home, _stop: stop, task }
     }
 
     /// Stops accepting, then waits for the connections. What waits in the accept queue is taken first.
     async fn drain(&self) {
         let accepting: Vec<Accepting> = self.accepting.borrow_mut().drain().map(|(_, accepting)| accepting).collect();
-        for Accepting { stop, task, .. } in accepting {
-            drop(stop);
+        // All are told before any is waited for.
+        let tasks: Vec<_> = accepting.into_iter().map(|accepting| accepting.task).collect();
+        self.timers.drain();
+        for task in tasks {
             // A task that panicked accepts no more either.
             let _ = task.await;
         }
@@ -295,13 +304,14 @@ async fn accept(listener: TcpListener, home: Rc<Home>, mut stopped: oneshot::Rec
     let mut told = None;
     loop {
         let accepted = tokio::select! {
+            // First: without descriptors accepting is ready with an error each time.
             biased;
-            accepted = listener.accept() => accepted,
             _ = &mut stopped => {
                 take_queued(listener, &home);
                 // Those too: no request after the next one.
                 return home.timers.end(home.group);
             }
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) => start(&home, socket, peer),

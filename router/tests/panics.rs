@@ -53,7 +53,7 @@ fn m2_a_panic_ends_only_its_request() {
     let scopes = Scopes::new(scope.clone());
     let routes =
         Arc::new(Router::new(params.clone(), Arc::new(Brittle), TlsFiles::new(), scopes, runtime.handle().clone()));
-    let (addr, mut sockets) = server::listen(&params.servers[0], 1).expect("a port");
+    let (addr, mut sockets) = server::listen(&params.servers[0], 1, false).expect("a port");
     let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None, None));
     let (commands, receiver) = mpsc::channel(1);
     let thread = std::thread::spawn(move || worker::run(receiver));

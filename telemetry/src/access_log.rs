@@ -66,6 +66,8 @@ struct Counters {
 pub struct AccessLog {
     format: LogFormat,
     file: Arc<Handle>,
+    /// For a writer that had others before; see [`AccessLog::enforce`].
+    options: Option<AccessLogOptions>,
 }
 
 struct Handle {
@@ -81,7 +83,8 @@ static WRITERS: Mutex<Vec<Weak<Handle>>> = Mutex::new(Vec::new());
 
 impl AccessLog {
     /// A log in the file at `path`, which is made if it is missing. When the process writes to that file already, by
-    /// whatever path, lines go to the same writer and `options` apply to it from now on; what is in the file stays then.
+    /// whatever path, lines go to the same writer and `options` apply to it from [`AccessLog::enforce`] on; what is in the
+    /// file stays then.
     ///
     /// # Errors
     /// Those of opening the file; `TimedOut` when it does not open at all.
@@ -90,13 +93,19 @@ impl AccessLog {
         writers.retain(|writer| writer.strong_count() > 0);
         let known = writers.iter().filter_map(Weak::upgrade).find(|known| same_file(&known.path, path));
         if let Some(file) = known {
-            *file.shared.options.lock() = Some(options);
-            file.wake();
-            return Ok(AccessLog { format, file });
+            return Ok(AccessLog { format, file, options: Some(options) });
         }
         let file = Arc::new(Handle::start(path, options)?);
         writers.push(Arc::downgrade(&file));
-        Ok(AccessLog { format, file })
+        Ok(AccessLog { format, file, options: None })
+    }
+
+    /// Puts its options in force in a writer that was there before.
+    pub fn enforce(&self) {
+        if let Some(options) = self.options {
+            *self.file.shared.options.lock() = Some(options);
+            self.file.wake();
+        }
     }
 
     /// Adds a line for `record`, or counts it as dropped. Never blocks.

@@ -88,7 +88,7 @@ impl Site {
             control.handle().clone(),
         );
         let router = Arc::new(router);
-        let (addr, mut sockets) = server::listen(&params.servers[0], 1).expect("a listener");
+        let (addr, mut sockets) = server::listen(&params.servers[0], 1, false).expect("a listener");
         let server = Arc::new(Server::new(params.servers[0].clone(), addr, &params, &scope, None, None));
         router.set_listeners(vec![addr]);
         router.set_reserved(vec![addr]);

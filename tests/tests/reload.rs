@@ -1,6 +1,6 @@
 //! P9.3: a changed config is in force without a dropped connection; an invalid one changes nothing and says so.
 
-use e2e::{Authority, Backend, Client, FS_CONFIG, Https, Switchyard, eventually};
+use e2e::{Authority, Backend, Client, FS_CONFIG, Https, Switchyard, eventually, get, holds_for};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -221,5 +221,64 @@ fn p9_3_a_router_that_did_not_change_keeps_its_caches() {
     eventually("the second router is gone", SOON, || Client::try_connect(router.addr(1)).err());
     eventually("and its metrics", SOON, || {
         (!router.page("/admin/metrics.json").text().contains("rt/more")).then_some(())
+    });
+}
+
+fn reloaded(router: &Switchyard, before: f64) {
+    eventually("the reload is done", SOON, || {
+        (router.series("config_reloads_total{result=\"ok\"}").unwrap_or(0.0) > before).then_some(())
+    });
+}
+
+/// Where things stand in the file is no reason to let go of connections.
+#[test]
+fn p9_3_an_edit_of_comments_keeps_connections_and_health() {
+    let web = Backend::text("web");
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[web.addr()]);
+    assert_eq!(get(router.addr(0), "web").status, 200);
+    router.set_config(&format!("# One line more.\n\n{FS_CONFIG}"));
+    reloaded(&router, 0.0);
+    for _ in 0..10 {
+        assert_eq!(get(router.addr(0), "web").status, 200);
+    }
+    assert!(web.connections() <= 2, "{} connections, one per worker at most", web.connections());
+    let lost = get(router.addr(0), "nobody");
+    let line = 2 + FS_CONFIG.lines().position(|line| line.contains("/svc")).expect("an entry") + 1;
+    assert!(lost.text().contains(&format!("linkerd.yaml:{line})")), "the new line is told: {}", lost.text());
+}
+
+/// What is known of names outlives a reload, whatever discovery says at that moment.
+#[test]
+fn p1_a_reload_while_discovery_is_away_keeps_what_was_known() {
+    let web = Backend::text("web");
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[web.addr()]);
+    assert_eq!(get(router.addr(0), "web").status, 200);
+    router.disco().edit("web", "this is no address\n");
+    assert_eq!(get(router.addr(0), "web").status, 200, "last known good");
+    let more =
+        FS_CONFIG.replacen("namers:", "namers:\n- { kind: io.l5d.rewrite, prefix: /r, pattern: /a, name: /b }", 1);
+    assert_ne!(more, FS_CONFIG);
+    router.set_config(&more.replacen("dtab: |", "dtab: |\n    /other => /svc ;", 1));
+    reloaded(&router, 0.0);
+    // Longer than a watch lingers that nobody reads.
+    holds_for("the name is served", Duration::from_millis(6500), || true);
+    assert_eq!(get(router.addr(0), "web").text(), "web");
+}
+
+#[test]
+fn p9_3_a_listener_opens_up_on_its_port() {
+    let web = Backend::text("web");
+    let router = Switchyard::start(FS_CONFIG);
+    router.disco().set("web", &[web.addr()]);
+    router.set_config(&FS_CONFIG.replacen("{ port: @P0@ }", "{ port: @P0@, ip: 0.0.0.0 }", 1));
+    reloaded(&router, 0.0);
+    assert_eq!(router.series("config_last_reload_successful"), Some(1.0), "{}", router.log());
+    eventually("it serves", SOON, || (e2e::try_get(router.addr(0), "web").ok()?.status == 200).then_some(()));
+    let label = format!("rt/http/server/0.0.0.0/{}/requests", router.port(0));
+    eventually("by the new listener", SOON, || {
+        let _ = e2e::try_get(router.addr(0), "web");
+        router.metric(&label).filter(|requests| *requests >= 1.0)
     });
 }

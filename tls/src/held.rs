@@ -51,6 +51,13 @@ struct Seen {
     pending: Option<(Fingerprint, Instant)>,
 }
 
+impl<T> Drop for Held<T> {
+    /// What nobody uses fails nobody.
+    fn drop(&mut self) {
+        metrics::gauge!("tls_reload_failing", "file" => self.name.clone()).set(0.0);
+    }
+}
+
 impl<T: State> Held<T> {
     /// Reads the files and builds the first value. Blocks.
     pub(crate) fn new(

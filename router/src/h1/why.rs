@@ -223,7 +223,7 @@ impl Telling<'_> {
         if let Some(at) = find(&self.dst.local) {
             return format!(", override entry {}", at + 1);
         }
-        let source = &self.router.params.dtab_source;
+        let source = self.router.dtab_source.load();
         match find(&self.router.params.dtab).and_then(|at| source.lines.get(at)) {
             Some(line) => format!(", {}:{line}", cut(&source.file, MAX_PART)),
             None => String::new(),

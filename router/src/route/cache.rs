@@ -5,7 +5,7 @@
 //! after 30 s, so that a flood of names does not keep its watches (requirements P11.5).
 
 use crate::clock;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ pub struct Cache<K, V> {
     evicts: Arc<Counter>,
     expires: Arc<Counter>,
     oneshots: Arc<Counter>,
-    _gauges: [GaugeGuard; 2],
+    gauges: Mutex<Vec<GaugeGuard>>,
 }
 
 impl<K, V> Cache<K, V>
@@ -72,10 +72,10 @@ where
             evicts: scope.counter("evicts"),
             expires: scope.counter("expires"),
             oneshots: scope.counter("oneshots"),
-            _gauges: [
+            gauges: Mutex::new(vec![
                 scope.gauge("size", move || counted.read().entries.len() as f64),
                 scope.gauge("limit", move || capacity as f64),
-            ],
+            ]),
         }
     }
 
@@ -158,8 +158,9 @@ where
         }
     }
 
-    /// Throws out everything.
-    pub fn clear(&self) {
+    /// Throws out everything, for good: it shows in no metric any more.
+    pub fn retire(&self) {
+        self.gauges.lock().clear();
         let mut kept = self.kept.write();
         kept.owned.clear();
         for (_, entry) in kept.entries.drain() {

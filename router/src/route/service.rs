@@ -152,8 +152,8 @@ impl Entry for PathService {
     }
 
     fn evicted(&self) {
+        // Its task ends with it: requests may still wait for what it is bound to.
         self.closed.store(true, Ordering::Relaxed);
-        self.task.abort();
     }
 }
 

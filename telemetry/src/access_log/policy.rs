@@ -103,7 +103,7 @@ pub(super) fn is_rotated(name: &str, other: &str) -> bool {
         let digits = middle.strip_prefix('-').map(|rest| rest.split('-').collect::<Vec<_>>());
         digits.is_some_and(|parts| {
             parts.len() <= 3
-                && matches!(parts[0].len(), 4 | 8)
+                && parts[0].len() == 8
                 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
         })
     })
