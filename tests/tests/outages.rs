@@ -194,6 +194,15 @@ fn p2_1_traffic_goes_on_while_folder_and_dns_are_away() {
 }
 
 /// DNS leaves every question without an answer: no failure, just silence.
+/// Ends the load also when an assertion fails.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
     let server = NameServer::start();
@@ -215,6 +224,7 @@ fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
                 assert_eq!(response.status, 200, "{}", response.text());
             }
         });
+        let _over = StopOnDrop(&over);
         server.silent(true);
         // DNS itself gives up a query after some ten seconds: the watch does not wait for that.
         eventually("the silence is noticed again and again", LATER, || {
