@@ -159,7 +159,8 @@ fn under_load(addr: SocketAddr, told: impl FnOnce()) -> usize {
         for _ in 0..8 {
             scope.spawn(|| {
                 let mut client = Client::connect(addr);
-                while !stop.load(Ordering::SeqCst) {
+                let begun = std::time::Instant::now();
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
                     let status = client.get("web", "/").status;
                     assert!(matches!(status, 200 | 503), "{status}");
                     failed.fetch_add(usize::from(status == 503), Ordering::SeqCst);

@@ -47,7 +47,8 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
             let (addr, stop, failed, served) = (router.addr(0), stop.clone(), failed.clone(), served.clone());
             std::thread::spawn(move || {
                 let mut client = Client::connect(addr);
-                while !stop.load(Ordering::SeqCst) {
+                let begun = std::time::Instant::now();
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
                         other => {

@@ -279,7 +279,8 @@ fn f22_certificates_rotate_under_load_without_an_error() {
             let (addr, stop, failed, served) = (outgoing.addr(0), stop.clone(), failed.clone(), served.clone());
             std::thread::spawn(move || {
                 let mut client = Client::connect(addr);
-                while !stop.load(Ordering::SeqCst) {
+                let begun = std::time::Instant::now();
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
                         other => {
