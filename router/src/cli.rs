@@ -163,15 +163,24 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
         Err(error) => return fail(format!("cannot start: {error}")),
     };
     let shutdown = Shutdown::new(run.grace.unwrap_or(config.admin.shutdown_grace));
+    let signals = match runtime.block_on(follow_signals(&shutdown)) {
+        Ok(signals) => signals,
+        Err(error) => return fail(format!("cannot follow signals: {error}")),
+    };
     let handle = runtime.handle().clone();
     let outcome = runtime.block_on(async {
-        let running = Arc::new(linker::start(config, &options(run), &shutdown, &handle).await?);
+        let options = options(run);
+        let running = tokio::select! {
+            started = linker::start(config, &options, &shutdown, &handle) => Arc::new(started?),
+            // Asked to end before there was anything to end.
+            _ = shutdown.begun() => return Ok(ExitCode::SUCCESS),
+        };
         // What came by stdin cannot be read again.
         let reloading = (name != "-").then(|| {
             let reloader = Reloader::new(name, !run.no_config_watch);
             tokio::spawn(reloader.run(running.clone(), text))
         });
-        Ok::<_, linker::StartError>(until_end(running, &shutdown, reloading).await)
+        Ok::<_, linker::StartError>(until_end(running, &shutdown, signals, reloading).await)
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
@@ -180,20 +189,31 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
     }
 }
 
+/// Those that end the process, and the others.
+type Signals = [tokio::task::JoinHandle<()>; 2];
+
+/// Catches signals from now on.
+async fn follow_signals(shutdown: &Shutdown) -> std::io::Result<Signals> {
+    let (end, others) = (shutdown.clone().on_signals()?, crate::signals::follow()?);
+    Ok([tokio::spawn(end), tokio::spawn(others)])
+}
+
 type Reloading = tokio::task::JoinHandle<std::io::Result<()>>;
 
 /// Serves until asked to end; the exit code.
-async fn until_end(running: Arc<Running>, shutdown: &Shutdown, reloading: Option<Reloading>) -> ExitCode {
-    let signals = tokio::spawn(shutdown.clone().on_signals());
-    let others = tokio::spawn(crate::signals::follow());
+async fn until_end(
+    running: Arc<Running>,
+    shutdown: &Shutdown,
+    signals: Signals,
+    reloading: Option<Reloading>,
+) -> ExitCode {
     let grace = shutdown.begun().await;
-    signals.abort();
     if let Some(reloading) = reloading {
         reloading.abort();
         // However it ended: a reload that was under way is over now.
         let _ = reloading.await;
     }
-    others.abort();
+    signals.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
     if !running.stop(grace).await {
         tracing::warn!("connections were still open after the grace period and are cut");
@@ -210,11 +230,15 @@ fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
         Err(error) => return fail(format!("cannot start: {error}")),
     };
     let shutdown = Shutdown::new(run.grace.unwrap_or(Duration::from_secs(2)));
+    let signals = match runtime.block_on(follow_signals(&shutdown)) {
+        Ok(signals) => signals,
+        Err(error) => return fail(format!("cannot follow signals: {error}")),
+    };
     let handle = runtime.handle().clone();
     let outcome = runtime.block_on(async {
         let (demo, running) = demo::start(port_offset, &options(run), &shutdown, &handle).await?;
         println!("{}", demo.instructions());
-        let code = until_end(Arc::new(running), &shutdown, None).await;
+        let code = until_end(Arc::new(running), &shutdown, signals, None).await;
         drop(demo);
         Ok::<_, demo::DemoError>(code)
     });

@@ -45,16 +45,18 @@ impl Shutdown {
         }
     }
 
-    /// Asks on SIGTERM and SIGINT; runs until then.
-    pub async fn on_signals(self) -> std::io::Result<()> {
+    /// Asks on SIGTERM and SIGINT: they are caught from now on, and the future runs until then. Errors when the system does
+    /// not let it listen. Called before anything serves: a process that is ready ends as asked.
+    pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        self.begin(None);
-        Ok(())
+        Ok(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            self.begin(None);
+        })
     }
 }
 

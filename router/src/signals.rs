@@ -5,15 +5,17 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Follows the signals until it is dropped. Errors when the system does not let it listen.
-pub async fn follow() -> std::io::Result<()> {
+/// Follows the signals from now on, as long as the future runs. Errors when the system does not let it listen.
+pub fn follow() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let (mut hangup, mut user) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
-    loop {
-        let name = tokio::select! {
-            _ = hangup.recv() => "SIGHUP",
-            _ = user.recv() => "SIGUSR1",
-        };
-        tracing::info!(signal = name, "opening the access logs anew");
-        telemetry::access_log::reopen_all();
-    }
+    Ok(async move {
+        loop {
+            let name = tokio::select! {
+                _ = hangup.recv() => "SIGHUP",
+                _ = user.recv() => "SIGUSR1",
+            };
+            tracing::info!(signal = name, "opening the access logs anew");
+            telemetry::access_log::reopen_all();
+        }
+    })
 }

@@ -1,10 +1,12 @@
-//! P11.1 and P11.5: every bound of names that `docs/bounds.md` lists holds at the value that the config gives it, is shown
+//! P11.1 and P11.5: every bound of names and of waiters that `docs/bounds.md` lists holds at the value that the config gives it, is shown
 //! by the metrics named there, and costs nobody who was served before.
 //!
-//! Bounds of connections, waiters and messages are driven in `connection_limits`, `pools` and `hostile`.
+//! Bounds of connections and messages are driven in `connection_limits`, `pools` and `hostile`.
 
-use e2e::{Backend, Client, FS_CONFIG, NameServer, Switchyard, eventually, get};
+use e2e::{Backend, Client, FS_CONFIG, NameServer, Reply, Switchyard, eventually, get};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Below the time that a watch without readers is kept otherwise.
@@ -210,4 +212,36 @@ fn p11_1_the_overrides_of_a_source_stay_at_their_share() {
     let misses = path("misses");
     assert_eq!(ask_all(&switchyard, &names), [200; 5]);
     assert_eq!(path("misses"), misses, "the names of the router's own dtab are all still there");
+}
+
+#[test]
+fn p11_1_those_who_wait_for_a_connection_stay_at_their_limit() {
+    const WAITING: usize = 3;
+    let gate = Arc::new(AtomicBool::new(false));
+    let opened = gate.clone();
+    let web = Backend::with(move |_| {
+        eventually("the gate opens", LATER, || opened.load(Ordering::SeqCst).then_some(()));
+        Reply::text("web")
+    });
+    let keys = format!("client: {{ hostConnectionPool: {{ maxSize: 1, maxWaiters: {WAITING} }} }}");
+    let switchyard = Switchyard::start_with(&with("", &keys), &["--workers", "1"]);
+    switchyard.disco().set("web", &[web.addr()]);
+    let ask = || get(switchyard.addr(0), "web").status;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(ask);
+        eventually("the connection is in use", SOON, || (web.count() == 1).then_some(()));
+        let waiting: Vec<_> = (0..WAITING).map(|_| scope.spawn(ask)).collect();
+        switchyard.await_metric("rt/http/client/#/io.l5d.fs/web/pool_waiters", WAITING as f64);
+        for _ in 0..5 {
+            assert_eq!(ask(), 502, "refused at once");
+        }
+        let refused = switchyard.metric("rt/http/client/#/io.l5d.fs/web/pool_num_too_many_waiters");
+        assert_eq!(refused, Some(5.0));
+        assert_eq!(switchyard.metric("rt/http/client/#/io.l5d.fs/web/pool_waiters"), Some(WAITING as f64));
+        gate.store(true, Ordering::SeqCst);
+        for asking in waiting.into_iter().chain([first]) {
+            assert_eq!(asking.join().expect("an answer"), 200);
+        }
+    });
+    assert_eq!(web.connections(), 1);
 }

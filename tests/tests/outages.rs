@@ -193,6 +193,15 @@ fn p2_1_traffic_goes_on_while_folder_and_dns_are_away() {
     holds_for("requests are answered", SOON, || get(dns.addr(0), "web.test").text() == "web");
 }
 
+/// Ends the load also when the story fails: a scope waits for its threads.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// DNS leaves every question without an answer: no failure, just silence.
 /// Ends the load also when an assertion fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
@@ -217,6 +226,7 @@ fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
     assert_eq!((total("watch_silences_total"), total("watch_restarts_total")), (0.0, 0.0));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stop = StopOnDrop(&over);
         let serving = scope.spawn(|| {
             let mut client = Client::connect(router.addr(0));
             let begun = std::time::Instant::now();
@@ -235,7 +245,7 @@ fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
         server.set("web.test", &[elsewhere]);
         server.silent(false);
         follows(&router, "web.test", "two", LATER);
-        over.store(true, Ordering::SeqCst);
+        drop(stop);
         serving.join().expect("no request fails");
     });
     assert!(two.count() > 0);

@@ -196,3 +196,15 @@ fn the_answer_to_the_shutdown_request_arrives() {
         assert!(switchyard.wait_exit(SOON).success());
     }
 }
+
+/// Whoever starts and stops processes quickly does not kill requests: what is ready ends as asked.
+#[test]
+fn a_process_that_has_just_become_ready_ends_as_asked() {
+    for round in 0..25 {
+        let listens = |admin| Client::try_connect(admin).is_ok();
+        let switchyard = Switchyard::start_when(FS_CONFIG, (&[], &[]), listens);
+        switchyard.signal_term();
+        let status = switchyard.wait_exit(Duration::from_secs(5));
+        assert!(status.success(), "round {round}: {status:?}");
+    }
+}
