@@ -193,8 +193,7 @@ mod tests {
 
     #[test]
     fn only_rotated_files_are_known_as_such() {
-        for good in ["access-2026.log", "access-20260302.log", "access-20260302-09.log", "access-20260302-090807-1.log"]
-        {
+        for good in ["access-20260302.log", "access-20260302-09.log", "access-20260302-090807-1.log"] {
             assert!(is_rotated("access.log", good), "{good}");
         }
         for bad in [
@@ -203,6 +202,9 @@ mod tests {
             "access-.log",
             "access-20260302.log.gz",
             "access-2.log",
+            // By its port, say; and a policy that never rolls makes none of these.
+            "access-4140.log",
+            "access-2026.log",
             "access-20260302-.log",
             "access-20260302-1-2-3.log",
             "other-20260302.log",

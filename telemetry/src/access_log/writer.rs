@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes that wait for a file that cannot be written, at most.
 const PENDING_BYTES: usize = 1024 * 1024;
+/// After a line the writer lets others come for so long.
+const GATHER: Duration = Duration::from_millis(10);
 /// Lines are written together up to this size.
 const BATCH_BYTES: usize = 64 * 1024;
 /// How long until something that failed is tried again.
@@ -79,7 +81,13 @@ impl Writer {
                 Some(at) => queue.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match message {
-                Ok(message) => self.take_all(message, queue),
+                Ok(message) => {
+                    // Meanwhile lines gather without waking this thread, which costs more than writing them.
+                    if matches!(message, Message::Line(_)) {
+                        std::thread::sleep(GATHER);
+                    }
+                    self.take_all(message, queue);
+                }
                 Err(RecvTimeoutError::Timeout) => self.write(),
                 Err(RecvTimeoutError::Disconnected) => return self.write(),
             }
