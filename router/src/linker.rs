@@ -162,7 +162,7 @@ impl Workers {
     /// Drains all workers; true when all finished within `grace`.
     async fn drain(&self, grace: Duration) -> bool {
         let mut draining = tokio::task::JoinSet::new();
-        for commands in self.commands.iter().cloned() {
+        for commands in self.commands.clone() {
             draining.spawn(async move {
                 let (answer, answered) = oneshot::channel();
                 // A worker that is gone has nothing in flight.

@@ -33,7 +33,7 @@ pub use disco::Disco;
 pub use dns::NameServer;
 pub use https::{Https, Offer};
 pub use process::{FS_CONFIG, Switchyard, free_ports};
-pub use wait::{eventually, holds_for};
+pub use wait::{StopOnDrop, eventually, holds_for};
 
 /// Header lines in the order of the wire, names as they were sent.
 pub type Headers = Vec<(String, String)>;

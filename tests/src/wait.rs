@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -52,5 +53,14 @@ pub fn holds_for(what: &str, limit: Duration, mut f: impl FnMut() -> bool) {
             panic!("no longer after {:?}: {what}\n{}", started.elapsed(), logs());
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Raises its flag when it is dropped. Ends the threads of a scope also when the story fails: the scope waits for them.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

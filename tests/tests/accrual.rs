@@ -1,7 +1,7 @@
 //! F16: as an operator, I choose when an address that answers failures is left alone, and for how long: it is taken out, one
 //! request finds out whether it works again, and when nothing else is left requests still go there.
 
-use e2e::{Backend, Client, FS_CONFIG, Received, Reply, Switchyard, eventually};
+use e2e::{Backend, Client, FS_CONFIG, Received, Reply, StopOnDrop, Switchyard, eventually};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -147,12 +147,6 @@ impl Moody {
 
 /// Eight clients that ask without a pause until `told` returns. The number of 503 that they got.
 fn under_load(addr: SocketAddr, told: impl FnOnce()) -> usize {
-    struct StopOnDrop<'a>(&'a AtomicBool);
-    impl Drop for StopOnDrop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
     let (stop, failed) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);

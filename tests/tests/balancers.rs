@@ -2,7 +2,7 @@
 //!
 //! Three replicas, one of which is slow or fails; then replicas that come and go in the middle of the traffic.
 
-use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, eventually};
+use e2e::{Backend, Client, FS_CONFIG, Reply, StopOnDrop, Switchyard, eventually};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -129,15 +129,6 @@ impl Load<'_> {
         eventually("requests are answered", Duration::from_secs(10), || {
             (self.answered.load(Ordering::SeqCst) >= target).then_some(())
         });
-    }
-}
-
-/// Ends the load also when an assertion fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

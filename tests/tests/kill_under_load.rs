@@ -2,7 +2,7 @@
 //! back on its address it gets its share again. When its process is killed, only what was on its wire can fail, and of
 //! that nothing that may be sent again.
 
-use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, eventually};
+use e2e::{Backend, Client, FS_CONFIG, Reply, StopOnDrop, Switchyard, eventually};
 use std::io::BufRead;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -157,13 +157,4 @@ fn of_a_killed_process_only_what_was_on_its_wire_fails() {
     assert!(failures.iter().all(|failure| failure.starts_with("502")), "{failures:?}");
     let requeues = switchyard.metric("rt/http/client/#/io.l5d.fs/web/retries/requeues");
     assert!(requeues >= Some(1.0), "{requeues:?}");
-}
-
-/// Ends the load also when an assertion fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -1,7 +1,7 @@
 //! As an operator, I lose files, folders, DNS and the router itself, in any order, and my traffic does not notice
 //! (requirements P1 and P2, attacks M4, N4, N5, N6).
 
-use e2e::{Backend, Client, Disco, NameServer, Reply, Switchyard, eventually, get, holds_for, try_get};
+use e2e::{Backend, Client, Disco, NameServer, Reply, StopOnDrop, Switchyard, eventually, get, holds_for, try_get};
 use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
@@ -193,25 +193,7 @@ fn p2_1_traffic_goes_on_while_folder_and_dns_are_away() {
     holds_for("requests are answered", SOON, || get(dns.addr(0), "web.test").text() == "web");
 }
 
-/// Ends the load also when the story fails: a scope waits for its threads.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// DNS leaves every question without an answer: no failure, just silence.
-/// Ends the load also when an assertion fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 #[test]
 fn p1_2_a_watch_that_falls_silent_is_torn_down_and_listed_again() {
     let server = NameServer::start();

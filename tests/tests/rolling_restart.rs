@@ -1,7 +1,7 @@
 //! As an operator, I restart the backends of a service one by one under load, or lose one, and no client sees it
 //! (requirement P15.3).
 
-use e2e::{Backend, Client, FS_CONFIG, Received, Reply, Switchyard, eventually};
+use e2e::{Backend, Client, FS_CONFIG, Received, Reply, StopOnDrop, Switchyard, eventually};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -69,15 +69,6 @@ impl<'a> Load<'a> {
             drop(stop);
         });
         self.failures.into_inner().expect("no client panicked")
-    }
-}
-
-/// Ends the load also when an assertion fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
