@@ -1,0 +1,3 @@
+//! `namerctl`: changes the dtabs of a namerd, and shows what a change does.
+
+fn main() {}

@@ -1,0 +1,34 @@
+//! The interfaces: protocols by which callers read names and dtabs, and by HTTP also write them.
+//!
+//! An interface gets connections that are accepted already, TLS included (`serve` does that for all of them), and answers
+//! from [`crate::names::Names`]. Not for: listening, certificates.
+
+use dtab::BoxFuture;
+use namers::remote::peers::Io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The first DNS name, URI or common name of its certificate, when one was shown and checked.
+    pub identity: Option<String>,
+}
+
+/// True from the moment at which the process wants to end: connections finish what is under way, and close.
+pub type Closing = watch::Receiver<bool>;
+
+/// A protocol.
+pub trait Interface: Send + Sync + 'static {
+    /// The kind in configs, e.g. `io.l5d.mesh`.
+    fn kind(&self) -> &'static str;
+
+    /// ALPN names that this protocol has on TLS listeners, best first; empty for none.
+    fn alpn(&self) -> Vec<Vec<u8>>;
+
+    /// Serves one connection to its end. Returns early when `closing` becomes true; dropped when the grace is over.
+    fn serve(self: Arc<Self>, io: Box<dyn Io>, peer: Peer, closing: Closing) -> BoxFuture<'static, ()>;
+}
