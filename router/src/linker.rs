@@ -4,22 +4,20 @@
 //! workers stop accepting and finish, admin closes. A reload builds the next [`Live`] beside the one in force and then
 //! turns all workers to it.
 
-pub mod transformers;
-
 use crate::config::{Config, TelemeterParams};
 use crate::live::{Changes, Live, Maker, Next};
-use crate::naming::World;
 use crate::pages;
 use crate::restart::Fixed;
 use crate::scopes::Scopes;
 use crate::secure;
 use crate::server;
-use crate::shutdown::Shutdown;
-use crate::tokens;
 use crate::worker::{self, Command, Listening};
 use admin::{HostCheck, LivePages, PathMatcher, Security};
 use arc_swap::ArcSwap;
 use namers::Discovery;
+use setup::naming::{NamingError, World};
+use setup::shutdown::Shutdown;
+use setup::tokens;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,22 +57,9 @@ pub enum StartError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// A namer cannot be made.
-    #[error("namer {prefix}: {reason}")]
-    Namer {
-        /// Its prefix.
-        prefix: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A transformer cannot be made.
-    #[error("transformer {prefix}: {reason}")]
-    Transformer {
-        /// The prefix of its ids.
-        prefix: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// Names cannot be had.
+    #[error(transparent)]
+    Naming(#[from] NamingError),
     /// Certificates or keys cannot be used; a check of the config would have said so.
     #[error("TLS of {what}: {error}")]
     Tls {

@@ -5,13 +5,13 @@ mod watches;
 
 use crate::linker::Workers;
 use crate::live::Live;
-use crate::logging;
-use crate::shutdown::{Shutdown, parse_duration};
 use admin::{Pages, Request, Response};
 use arc_swap::ArcSwap;
 use http::StatusCode;
 use namers::Discovery;
 use serde_json::json;
+use setup::logging;
+use setup::shutdown::{Shutdown, parse_duration};
 use std::sync::Arc;
 use std::time::Duration;
 use telemetry::{JsonQuery, Metrics, PROMETHEUS_CONTENT_TYPE};

@@ -3,8 +3,9 @@
 //!
 //! Called by the linker, and by the conformance tests. Not for: what a transformer does (crate `namers`).
 
-use super::StartError;
-use crate::config::{NamerParams, TransformerKind, TransformerParams};
+use super::NamingError;
+use crate::config::params::NamerParams;
+use crate::config::transformer::{TransformerKind, TransformerParams};
 use dtab::{Interpreter, Namer, State};
 use namers::{
     AddressEffect, AddressTransformer, DnsResolver, Host, HostIps, LocalInterpreter, Replacement, SystemNamer,
@@ -19,12 +20,13 @@ use tokio::runtime::Handle;
 const RESOLVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The transformers of one list, in its order.
-pub async fn built(params: &[TransformerParams], dns: &DnsResolver) -> Result<Vec<Transformer>, StartError> {
+pub async fn built(params: &[TransformerParams], dns: &DnsResolver) -> Result<Vec<Transformer>, NamingError> {
     let mut built = Vec::new();
     for params in params {
         let transformer = transformer(params, dns).await;
-        built
-            .push(transformer.map_err(|reason| StartError::Transformer { prefix: params.prefix.to_string(), reason })?);
+        built.push(
+            transformer.map_err(|reason| NamingError::Transformer { prefix: params.prefix.to_string(), reason })?,
+        );
     }
     Ok(built)
 }
@@ -100,7 +102,7 @@ pub(crate) async fn namers(
     system: &SystemNamer,
     dns: &DnsResolver,
     handle: &Handle,
-) -> Result<Vec<Arc<dyn Namer>>, StartError> {
+) -> Result<Vec<Arc<dyn Namer>>, NamingError> {
     let interpreter = |namers: Vec<Arc<dyn Namer>>| -> Arc<dyn Interpreter> {
         Arc::new(LocalInterpreter::new(namers, None, system.clone(), handle.clone()))
     };

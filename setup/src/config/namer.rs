@@ -14,7 +14,7 @@ use dtab::Path;
 use std::path::PathBuf;
 
 /// The namers in file order. With a `stateDir` a missing directory is a warning: what is on disk serves until it is there.
-pub(super) fn namers(top: &mut Reader<'_>, has_state: bool) -> Vec<NamerParams> {
+pub fn namers(top: &mut Reader<'_>, has_state: bool) -> Vec<NamerParams> {
     top.list("namers").into_iter().filter_map(|item| namer(top, item, has_state)).collect()
 }
 

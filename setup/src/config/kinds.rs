@@ -3,28 +3,31 @@
 //!
 //! For: the readers of those objects, which learn the kind here and stop when it is not built. Not for: options.
 
+use super::moved::Place;
 use super::problem::quote;
 use super::reader::{Bad, Context, Reader};
 use super::scalar::{boolean, string};
 
 /// The kinds of one object.
-pub(super) struct Kinds {
+pub struct Kinds {
     /// The key that holds the kind.
-    pub(super) key: &'static str,
+    pub key: &'static str,
     /// With article, for messages.
-    pub(super) noun: &'static str,
-    pub(super) built: &'static [&'static str],
-    pub(super) later: &'static [&'static str],
+    pub noun: &'static str,
+    /// Those of this release.
+    pub built: &'static [&'static str],
+    /// Those of Linkerd 1 that are still to come.
+    pub later: &'static [&'static str],
     /// Those of `later` that Linkerd demands `experimental: true` for (config reference §16).
-    pub(super) experimental: &'static [&'static str],
+    pub experimental: &'static [&'static str],
     /// Old names with what to write instead.
-    pub(super) old: &'static [(&'static str, &'static str)],
+    pub old: &'static [(&'static str, &'static str)],
 }
 
 const NONE: Kinds = Kinds { key: "kind", noun: "", built: &[], later: &[], experimental: &[], old: &[] };
 
 /// Protocols of routers (config reference §5).
-pub(super) const PROTOCOLS: Kinds = Kinds {
+pub const PROTOCOLS: Kinds = Kinds {
     key: "protocol",
     noun: "a protocol",
     built: &["http"],
@@ -34,7 +37,7 @@ pub(super) const PROTOCOLS: Kinds = Kinds {
 };
 
 /// Namers (config reference §11).
-pub(super) const NAMERS: Kinds = Kinds {
+pub const NAMERS: Kinds = Kinds {
     noun: "a namer",
     built: &["io.l5d.fs", "io.l5d.rewrite"],
     later: &[
@@ -55,7 +58,7 @@ pub(super) const NAMERS: Kinds = Kinds {
 };
 
 /// Interpreters (config reference §9).
-pub(super) const INTERPRETERS: Kinds = Kinds {
+pub const INTERPRETERS: Kinds = Kinds {
     noun: "an interpreter",
     built: &["default"],
     later: &[
@@ -73,7 +76,7 @@ pub(super) const INTERPRETERS: Kinds = Kinds {
 };
 
 /// Transformers (config reference §10).
-pub(super) const TRANSFORMERS: Kinds = Kinds {
+pub const TRANSFORMERS: Kinds = Kinds {
     noun: "a transformer",
     built: &[
         "io.l5d.port",
@@ -88,17 +91,17 @@ pub(super) const TRANSFORMERS: Kinds = Kinds {
 };
 
 /// Announcers (config reference §13).
-pub(super) const ANNOUNCERS: Kinds = Kinds { noun: "an announcer", later: &["io.l5d.serversets"], ..NONE };
+pub const ANNOUNCERS: Kinds = Kinds { noun: "an announcer", later: &["io.l5d.serversets"], ..NONE };
 
 /// Request authorizers (config reference §14.4).
-pub(super) const AUTHORIZERS: Kinds = Kinds { noun: "a request authorizer", later: &["io.l5d.k8s.istio"], ..NONE };
+pub const AUTHORIZERS: Kinds = Kinds { noun: "a request authorizer", later: &["io.l5d.k8s.istio"], ..NONE };
 
 /// Trace propagators (config reference §14.3).
-pub(super) const PROPAGATORS: Kinds =
+pub const PROPAGATORS: Kinds =
     Kinds { noun: "a trace propagator", built: &["io.l5d.default"], later: &["io.l5d.zipkin"], ..NONE };
 
 /// Identifiers of http routers (config reference §6.1).
-pub(super) const IDENTIFIERS: Kinds = Kinds {
+pub const IDENTIFIERS: Kinds = Kinds {
     noun: "an identifier",
     built: &["io.l5d.header.token", "io.l5d.header", "io.l5d.methodAndHost", "io.l5d.path", "io.l5d.static"],
     later: &["io.l5d.ingress", "io.l5d.k8s.istio", "io.l5d.k8s.istio-ingress"],
@@ -115,14 +118,14 @@ pub(super) const IDENTIFIERS: Kinds = Kinds {
 };
 
 /// Labelers of `addForwardedHeader` (config reference §5.1).
-pub(super) const LABELERS: Kinds = Kinds {
+pub const LABELERS: Kinds = Kinds {
     noun: "a labeler",
     built: &["ip", "ip:port", "requestRandom", "connectionRandom", "router", "static"],
     ..NONE
 };
 
 /// Telemeters (config reference §14.1).
-pub(super) const TELEMETERS: Kinds = Kinds {
+pub const TELEMETERS: Kinds = Kinds {
     noun: "a telemeter",
     built: &["io.l5d.prometheus"],
     later: &["io.l5d.recentRequests", "io.l5d.zipkin", "io.l5d.tracelog", "io.l5d.influxdb", "io.l5d.statsd"],
@@ -135,28 +138,27 @@ pub(super) const TELEMETERS: Kinds = Kinds {
 };
 
 /// Load balancers (config reference §8.3).
-pub(super) const BALANCERS: Kinds =
+pub const BALANCERS: Kinds =
     Kinds { noun: "a load balancer", built: &["p2c", "ewma", "aperture", "heap", "roundRobin"], ..NONE };
 
 /// Failure accrual policies (config reference §8.4).
-pub(super) const ACCRUALS: Kinds = Kinds {
+pub const ACCRUALS: Kinds = Kinds {
     noun: "a failure accrual policy",
     built: &["io.l5d.consecutiveFailures", "io.l5d.successRate", "io.l5d.successRateWindowed", "none"],
     ..NONE
 };
 
 /// Back-offs (config reference §7.4).
-pub(super) const BACKOFFS: Kinds = Kinds { noun: "a backoff", built: &["constant", "jittered"], ..NONE };
+pub const BACKOFFS: Kinds = Kinds { noun: "a backoff", built: &["constant", "jittered"], ..NONE };
 
 /// `client` and `service` (config reference §4.3, §8.1).
-pub(super) const SECTIONS: Kinds =
-    Kinds { noun: "a kind of section", built: &["io.l5d.global", "io.l5d.static"], ..NONE };
+pub const SECTIONS: Kinds = Kinds { noun: "a kind of section", built: &["io.l5d.global", "io.l5d.static"], ..NONE };
 
 const FOR_H2: &str = "it is for h2 routers; http routers have the same under `io.l5d.http.`";
 const GRPC: &str = "it is for h2 routers, which Switchyard does not have yet";
 
 /// Response classifiers of http routers (config reference §7.1, §7.2, §19.2).
-pub(super) const CLASSIFIERS: Kinds = Kinds {
+pub const CLASSIFIERS: Kinds = Kinds {
     noun: "a response classifier",
     built: &[
         "io.l5d.http.nonRetryable5XX",
@@ -186,7 +188,7 @@ pub(super) const CLASSIFIERS: Kinds = Kinds {
 
 /// What the kind of an object is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub enum Found {
     /// Built in this release.
     Built(&'static str),
     /// Reported, and so is nothing below it.
@@ -197,7 +199,7 @@ pub(super) enum Found {
 
 impl Kinds {
     /// Reads the kind of the object of `reader`. Anything but a built one has been reported on return.
-    pub(super) fn of(&self, reader: &mut Reader<'_>) -> Found {
+    pub fn of(&self, reader: &mut Reader<'_>) -> Found {
         if let Some(probe) = reader.context.probe {
             return probe.kind(self, &mut reader.item.path).map_or(Found::Refused, Found::Built);
         }
@@ -241,6 +243,15 @@ impl Kinds {
         match self.built {
             [] => format!("nothing: this release has no such thing as {}", self.noun),
             built => format!("one of: {}", built.join(", ")),
+        }
+    }
+}
+
+/// A list of plug-ins none of which is built: each element is reported by its kind.
+pub fn none_of(reader: &mut Reader<'_>, key: &'static str, kinds: &Kinds) {
+    for item in reader.list(key) {
+        if let Some(mut inner) = Reader::open(reader.context, item, Place::Other) {
+            kinds.of(&mut inner);
         }
     }
 }

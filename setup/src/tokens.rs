@@ -13,7 +13,7 @@ const MIN_LENGTH: usize = 16;
 const MAX_BYTES: u64 = 4096;
 
 /// The token in a file, without white space around it. Errors say what is wrong with the file.
-pub(crate) fn read(path: &Path) -> Result<String, String> {
+pub fn read(path: &Path) -> Result<String, String> {
     let wrong = |what: &str| format!("{}: {what}", path.display());
     let length = std::fs::metadata(path).map_err(|error| wrong(&error.to_string()))?.len();
     if length > MAX_BYTES {
@@ -30,7 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
 
 /// Compares with the file as it is at that moment, so that a token changes without a restart. A file that cannot be used
 /// lets nobody in.
-pub(crate) fn check(path: PathBuf) -> TokenCheck {
+pub fn check(path: PathBuf) -> TokenCheck {
     Arc::new(move |authorization| match read(&path) {
         Ok(token) => authorization.strip_prefix(b"Bearer ").is_some_and(|shown| same(shown, token.as_bytes())),
         Err(text) => {

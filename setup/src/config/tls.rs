@@ -6,8 +6,7 @@
 use super::moved::Place;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, string};
-use super::settings::{PeerTls, TlsSetting};
-use dtab::Pattern;
+use dtab::{Captures, Pattern};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,8 +15,35 @@ use tls::{CertificateInfo, ClientAuthParams, ClientTlsParams, Part, ServerTlsPar
 /// Warnings about expiry for one `tls` object, at most; a bundle of authorities may hold many old ones.
 const MAX_WARNINGS: usize = 5;
 
+/// `tls` of a section of `client` (config reference §8.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsSetting {
+    /// `enabled: false`: plain text, whatever earlier sections say.
+    Off,
+    /// The name may hold `{variables}` of the section's prefix.
+    On(PeerTls),
+}
+
+/// TLS towards the endpoints of a client (config reference §8.5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerTls {
+    /// Files, protocols, trust.
+    pub params: Arc<tls::ClientTlsParams>,
+    /// `commonName`: what the servers must prove to be. None only with `disableValidation`.
+    pub common_name: Option<String>,
+}
+
+impl TlsSetting {
+    /// The parameters for a name with these captures; None for plain text.
+    pub fn resolve(&self, captures: &Captures) -> Option<PeerTls> {
+        let TlsSetting::On(PeerTls { params, common_name }) = self else { return None };
+        let common_name = common_name.as_ref().map(|name| captures.substitute(name));
+        Some(PeerTls { params: params.clone(), common_name })
+    }
+}
+
 /// `tls` of a listener of a router.
-pub(super) fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
+pub fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
     let mut reader = parent.sub("tls", Place::ServerTls)?;
     let require_sni_match = reader.get("requireSniMatch", boolean).unwrap_or(false);
     let params = listener_tls(reader)?;
@@ -25,7 +51,7 @@ pub(super) fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
 }
 
 /// `tls` of the administrative server.
-pub(super) fn admin_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
+pub fn admin_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
     parent.sub("tls", Place::ServerTls).and_then(listener_tls)
 }
 
@@ -61,7 +87,7 @@ fn listener_tls(mut reader: Reader<'_>) -> Option<ServerTlsParams> {
 }
 
 /// `tls` of a client section, whose `commonName` may use the variables of `prefix`.
-pub(super) fn client_tls(parent: &mut Reader<'_>, prefix: Option<&Pattern>) -> Option<TlsSetting> {
+pub fn client_tls(parent: &mut Reader<'_>, prefix: Option<&Pattern>) -> Option<TlsSetting> {
     let mut reader = parent.sub("tls", Place::ClientTls)?;
     let enabled = reader.get("enabled", boolean).unwrap_or(true);
     let disable_validation = reader.get("disableValidation", boolean).unwrap_or(false);

@@ -11,60 +11,69 @@ use super::tree::{Key, Node, Value};
 use std::cell::{Cell, RefCell};
 
 /// Keys whose values are secrets: neither shown in a report nor in `/config.json`.
-pub(super) const SECRETS: [&str; 5] = ["token", "auth", "authInfo", "password", "secret"];
+pub const SECRETS: [&str; 5] = ["token", "auth", "authInfo", "password", "secret"];
 
 /// Characters of a source line that are shown.
 const SHOWN: u32 = 140;
 
 /// Why a value is not accepted.
-pub(super) struct Bad {
-    pub(super) message: String,
-    pub(super) expected: Option<String>,
-    pub(super) nearest: Option<String>,
+pub struct Bad {
+    /// What is wrong.
+    pub message: String,
+    /// What was expected.
+    pub expected: Option<String>,
+    /// The valid word nearest to what was written.
+    pub nearest: Option<String>,
     /// A place within the value.
-    pub(super) at: Option<Pos>,
+    pub at: Option<Pos>,
 }
 
 impl Bad {
-    pub(super) fn new(message: impl Into<String>) -> Bad {
+    /// Wrong for this reason.
+    pub fn new(message: impl Into<String>) -> Bad {
         Bad { message: message.into(), expected: None, nearest: None, at: None }
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Bad {
+    /// With what was expected.
+    pub fn expected(mut self, expected: impl Into<String>) -> Bad {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn nearest(mut self, nearest: Option<String>) -> Bad {
+    /// With the valid word nearest to what was written.
+    pub fn nearest(mut self, nearest: Option<String>) -> Bad {
         self.nearest = nearest;
         self
     }
 }
 
 /// What is common to one load.
-pub(super) struct Context<'a> {
-    pub(super) file: &'a str,
-    pub(super) source: &'a Source<'a>,
+pub struct Context<'a> {
+    /// Its name, for problems.
+    pub file: &'a str,
+    /// Its text.
+    pub source: &'a Source<'a>,
     problems: RefCell<Vec<Problem>>,
     more: Cell<usize>,
     warnings: RefCell<Vec<String>>,
     /// What is learnt of the readers, when that is what they run for.
-    pub(super) probe: Option<&'a Probe>,
+    pub probe: Option<&'a Probe>,
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(file: &'a str, source: &'a Source<'a>) -> Context<'a> {
+    /// No problems yet.
+    pub fn new(file: &'a str, source: &'a Source<'a>) -> Context<'a> {
         let (problems, warnings) = (RefCell::default(), RefCell::default());
         Context { file, source, problems, more: Cell::new(0), warnings, probe: None }
     }
 
     /// A context in which the readers tell `probe` which keys they know.
-    pub(super) fn probing(source: &'a Source<'a>, probe: &'a Probe) -> Context<'a> {
+    pub fn probing(source: &'a Source<'a>, probe: &'a Probe) -> Context<'a> {
         Context { probe: Some(probe), ..Context::new("", source) }
     }
 
     /// Notes a problem.
-    pub(super) fn bad(&self, pos: Pos, key_path: &str, bad: Bad) {
+    pub fn bad(&self, pos: Pos, key_path: &str, bad: Bad) {
         if let Some(probe) = self.probe {
             // Of a list, what its elements must be; of all else the reader has told it.
             if key_path.ends_with("[]") {
@@ -95,7 +104,7 @@ impl<'a> Context<'a> {
     }
 
     /// Notes something that works but is probably not meant.
-    pub(super) fn warn(&self, item: &Item<'_>, message: impl AsRef<str>) {
+    pub fn warn(&self, item: &Item<'_>, message: impl AsRef<str>) {
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MAX_PROBLEMS {
             let (path, pos) = (&item.path, item.pos);
@@ -110,17 +119,17 @@ impl<'a> Context<'a> {
     }
 
     /// The candidate nearest to a word; not looked for once problems are only counted.
-    pub(super) fn nearest(&self, word: &str, candidates: impl IntoIterator<Item = &'static str>) -> Option<String> {
+    pub fn nearest(&self, word: &str, candidates: impl IntoIterator<Item = &'static str>) -> Option<String> {
         if self.is_full() { None } else { nearest(word, candidates) }
     }
 
     /// Whether no problem was noted so far.
-    pub(super) fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.problems.borrow().is_empty()
     }
 
     /// The warnings, or the problems if there are any.
-    pub(super) fn end(self) -> Result<Vec<String>, Problems> {
+    pub fn end(self) -> Result<Vec<String>, Problems> {
         match self.is_clean() {
             true => Ok(self.warnings.into_inner()),
             false => Err(Problems::new(self.problems.take(), self.more.get())),
@@ -130,14 +139,18 @@ impl<'a> Context<'a> {
 
 /// A value and where it is.
 #[derive(Clone)]
-pub(super) struct Item<'a> {
-    pub(super) node: &'a Node,
-    pub(super) pos: Pos,
-    pub(super) path: String,
+pub struct Item<'a> {
+    /// The value.
+    pub node: &'a Node,
+    /// Where it stands.
+    pub pos: Pos,
+    /// How it is reached from the top, e.g. `routers[0].servers[1].port`.
+    pub path: String,
 }
 
 impl<'a> Item<'a> {
-    pub(super) fn root(node: &'a Node) -> Item<'a> {
+    /// The whole file.
+    pub fn root(node: &'a Node) -> Item<'a> {
         Item { node, pos: if node.pos.is_known() { node.pos } else { Pos::START }, path: String::new() }
     }
 
@@ -149,12 +162,13 @@ impl<'a> Item<'a> {
         self.child(node, key_path(&self.path, key))
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    /// True for null, and for a key without value.
+    pub fn is_null(&self) -> bool {
         matches!(self.node.value, Value::Null)
     }
 
     /// What kind of value this is, for messages.
-    pub(super) fn shape(&self) -> &'static str {
+    pub fn shape(&self) -> &'static str {
         match &self.node.value {
             Value::Null => "nothing",
             Value::Scalar { .. } => "a single value",
@@ -165,7 +179,7 @@ impl<'a> Item<'a> {
     }
 
     /// The elements of a list; a problem when it is none.
-    pub(super) fn elements(&self, context: &Context<'_>) -> Vec<Item<'a>> {
+    pub fn elements(&self, context: &Context<'_>) -> Vec<Item<'a>> {
         match &self.node.value {
             Value::Null => Vec::new(),
             Value::Probe => {
@@ -186,15 +200,17 @@ impl<'a> Item<'a> {
 }
 
 /// The key path of a key in the map at `path`.
-pub(super) fn key_path(path: &str, key: &str) -> String {
+pub fn key_path(path: &str, key: &str) -> String {
     let key: String = key.chars().take(80).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
 /// Reads the keys of one map. [`Reader::finish`] reports those nobody asked for.
-pub(super) struct Reader<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) item: Item<'a>,
+pub struct Reader<'a> {
+    /// Where problems go.
+    pub context: &'a Context<'a>,
+    /// The object.
+    pub item: Item<'a>,
     entries: &'a [(Key, Node)],
     place: Place,
     known: Vec<&'static str>,
@@ -203,7 +219,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader of a map; a problem and nothing when it is none.
-    pub(super) fn open(context: &'a Context<'a>, item: Item<'a>, place: Place) -> Option<Reader<'a>> {
+    pub fn open(context: &'a Context<'a>, item: Item<'a>, place: Place) -> Option<Reader<'a>> {
         match &item.node.value {
             Value::Map(entries) => {
                 Some(Reader { context, entries, place, item, known: Vec::new(), absent: Vec::new() })
@@ -222,7 +238,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of a key; none when absent or null.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
+    pub fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
@@ -236,18 +252,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The place of a key, or of the map when it is not there.
-    pub(super) fn pos(&self, key: &str) -> Pos {
+    pub fn pos(&self, key: &str) -> Pos {
         self.find(key).map_or(self.item.pos, |(key, _)| key.pos)
     }
 
     /// The value of an optional key as read by `read`.
-    pub(super) fn get<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
+    pub fn get<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
         let item = self.take(key)?;
         self.read(&item, read)
     }
 
     /// The value of a required key.
-    pub(super) fn need<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
+    pub fn need<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Result<T, Bad>) -> Option<T> {
         match self.take(key) {
             Some(item) => {
                 self.context.probe.inspect(|probe| probe.required(&item.path));
@@ -261,7 +277,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports that a required key is not there.
-    pub(super) fn missing(&self, key: &str) {
+    pub fn missing(&self, key: &str) {
         let path = key_path(&self.item.path, key);
         self.context.bad(self.pos(key), &path, Bad::new(format!("required key `{key}` is missing")));
     }
@@ -281,18 +297,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A reader of the map under an optional key.
-    pub(super) fn sub(&mut self, key: &'static str, place: Place) -> Option<Reader<'a>> {
+    pub fn sub(&mut self, key: &'static str, place: Place) -> Option<Reader<'a>> {
         let item = self.take(key)?;
         Reader::open(self.context, item, place)
     }
 
     /// The elements of the list under an optional key.
-    pub(super) fn list(&mut self, key: &'static str) -> Vec<Item<'a>> {
+    pub fn list(&mut self, key: &'static str) -> Vec<Item<'a>> {
         self.take(key).map_or_else(Vec::new, |item| item.elements(self.context))
     }
 
     /// A key that Linkerd 1 has and this release has not: a problem unless null or an empty list.
-    pub(super) fn not_yet(&mut self, key: &'static str) {
+    pub fn not_yet(&mut self, key: &'static str) {
         let empty = |item: &Item<'_>| matches!(&item.node.value, Value::List(list) if list.is_empty());
         if let Some(probe) = self.context.probe {
             probe.refused(&key_path(&self.item.path, key));
@@ -304,17 +320,17 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a key is there and not null. Not for finding out what is known: ask for the key as well.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.find(key).is_some_and(|(_, node)| !matches!(node.value, Value::Null))
     }
 
     /// Reports a problem at a key.
-    pub(super) fn refuse(&self, key: &str, message: String) {
+    pub fn refuse(&self, key: &str, message: String) {
         self.context.bad(self.pos(key), &key_path(&self.item.path, key), Bad::new(message));
     }
 
     /// Reports every key that was not asked for.
-    pub(super) fn finish(self) {
+    pub fn finish(self) {
         for (key, node) in self.entries {
             let text = key.text.as_str();
             if self.known.contains(&text) || self.absent.contains(&text) {
@@ -339,7 +355,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reports every key that stands twice in a map, anywhere in the tree.
-pub(super) fn duplicates(context: &Context<'_>, item: &Item<'_>) {
+pub fn duplicates(context: &Context<'_>, item: &Item<'_>) {
     match &item.node.value {
         Value::List(_) => item.elements(context).iter().for_each(|inner| duplicates(context, inner)),
         Value::Map(entries) => {

@@ -33,46 +33,46 @@ pub struct Known {
 
 /// Collects while the readers run.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
+pub struct Probe {
     known: RefCell<Known>,
     /// Objects with a kind that were read: path and kind.
     visited: RefCell<BTreeSet<String>>,
 }
 
-/// Runs the readers until every kind of every object was read.
-pub fn known() -> Known {
+/// Runs the readers below `top` until every kind of every object was read.
+pub fn known(top: for<'a> fn(Context<'a>, Item<'a>)) -> Known {
     let probe = Probe::default();
     let root = Node { pos: Pos::START, value: Value::Probe };
     let source = Source::new("");
     let mut before = usize::MAX;
     while before != probe.visited.borrow().len() {
         before = probe.visited.borrow().len();
-        super::probe_top(Context::probing(&source, &probe), Item::root(&root));
+        top(Context::probing(&source, &probe), Item::root(&root));
     }
     probe.known.into_inner()
 }
 
 impl Probe {
     /// Notes a key and what it accepts.
-    pub(super) fn key(&self, path: &str, expected: Option<&str>) {
+    pub fn key(&self, path: &str, expected: Option<&str>) {
         let mut known = self.known.borrow_mut();
         let key = known.keys.entry(path.to_owned()).or_default();
         key.expected = expected.map(str::to_owned).or(key.expected.take());
     }
 
     /// Notes that a key must be there.
-    pub(super) fn required(&self, path: &str) {
+    pub fn required(&self, path: &str) {
         self.known.borrow_mut().keys.entry(path.to_owned()).or_default().required = true;
     }
 
     /// Notes a key that is refused.
-    pub(super) fn refused(&self, path: &str) {
+    pub fn refused(&self, path: &str) {
         self.known.borrow_mut().keys.entry(path.to_owned()).or_default().refused = true;
     }
 
     /// The kind to read the object at `path` as, which is added to the path: the first one of which not everything below
     /// was read. None when there is none that is built.
-    pub(super) fn kind(&self, kinds: &Kinds, path: &mut String) -> Option<&'static str> {
+    pub fn kind(&self, kinds: &Kinds, path: &mut String) -> Option<&'static str> {
         let mut known = self.known.borrow_mut();
         known.kinds.insert(path.clone(), (kinds.built.to_vec(), kinds.later.to_vec()));
         let mut visited = self.visited.borrow_mut();
@@ -91,28 +91,4 @@ impl Probe {
 fn is_open(known: &Known, visited: &BTreeSet<String>, path: &str) -> bool {
     let below = known.kinds.iter().filter(|(at, _)| at.starts_with(path));
     below.into_iter().any(|(at, (built, _))| built.iter().any(|kind| !visited.contains(&format!("{at}({kind})"))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_every_object_is_read() {
-        let known = known();
-        let key = |path: &str| known.keys.get(path).cloned().unwrap_or_default();
-        assert_eq!(key("routers[](http).servers[].port").expected.as_deref(), Some("a whole number from 0 to 65535"));
-        assert!(key("namers[](io.l5d.rewrite).pattern").required);
-        let deep = "routers[](http).client(io.l5d.static).configs[].failureAccrual(io.l5d.successRate).backoff(jittered).maxMs";
-        assert!(key(deep).required, "{:?}", known.keys.keys());
-        assert!(key("routers[](http).servers[].announce").refused);
-        assert!(known.kinds["namers[]"].1.contains(&"io.l5d.consul"));
-    }
-
-    #[test]
-    fn what_is_known_is_accepted_by_name() {
-        for path in known().keys.keys() {
-            assert!(!path.contains("..") && !path.starts_with('.'), "{path}");
-        }
-    }
 }

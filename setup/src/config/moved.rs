@@ -5,15 +5,24 @@
 
 /// The object a key stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
+    /// The top of the file.
     Top,
+    /// `admin`.
     Admin,
+    /// An entry of `routers`.
     Router,
+    /// An entry of `servers`.
     Server,
+    /// `client`, or an entry of its `configs`.
     Client,
+    /// `service`, or an entry of its `configs`.
     Service,
+    /// `tls` of a listener.
     ServerTls,
+    /// `tls` towards a peer.
     ClientTls,
+    /// Any other object.
     Other,
 }
 
@@ -117,7 +126,7 @@ const MOVED: &[(Place, &str, &str)] = &[
 ];
 
 /// What to write instead of a key that is not valid here.
-pub(super) fn moved(place: Place, key: &str) -> Option<&'static str> {
+pub fn moved(place: Place, key: &str) -> Option<&'static str> {
     if key == "<<" {
         return Some(ANYWHERE);
     }

@@ -3,17 +3,17 @@
 //! For: `load`. Not for: serving.
 
 use super::moved::Place;
-use super::objects::socket;
 use super::params::{AdminParams, SecurityParams};
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, count, full_regex, ip, millis, port, string};
+use super::socket::socket;
 use super::tls::admin_tls;
 use crate::tokens;
 use regex::Regex;
 use std::path::PathBuf;
 
 /// The administrative server; all defaults when the key is absent.
-pub(super) fn admin(top: &mut Reader<'_>) -> AdminParams {
+pub fn admin(top: &mut Reader<'_>) -> AdminParams {
     let default = AdminParams::default();
     let Some(mut reader) = top.sub("admin", Place::Admin) else { return default };
     let admin = AdminParams {

@@ -5,15 +5,19 @@
 
 /// A place in the text; line and column start at 1, line 0 means unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Pos {
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub struct Pos {
+    /// From 1; 0 for unknown.
+    pub line: u32,
+    /// In characters, from 1.
+    pub column: u32,
 }
 
 impl Pos {
-    pub(super) const START: Pos = Pos { line: 1, column: 1 };
+    /// The first character.
+    pub const START: Pos = Pos { line: 1, column: 1 };
 
-    pub(super) fn is_known(self) -> bool {
+    /// False where the parser does not say.
+    pub fn is_known(self) -> bool {
         self.line > 0
     }
 }
@@ -24,7 +28,7 @@ const STRIDE: usize = 64;
 const LOOK_BACK: usize = 200;
 
 /// The text with an index of its lines.
-pub(super) struct Source<'t> {
+pub struct Source<'t> {
     text: &'t str,
     /// Character index and byte offset of the start of each line.
     lines: Vec<(usize, usize)>,
@@ -33,7 +37,8 @@ pub(super) struct Source<'t> {
 }
 
 impl<'t> Source<'t> {
-    pub(super) fn new(text: &'t str) -> Source<'t> {
+    /// With the index of its lines.
+    pub fn new(text: &'t str) -> Source<'t> {
         let mut lines = vec![(0, 0)];
         let mut strides = Vec::new();
         let mut chars = text.char_indices().peekable();
@@ -52,7 +57,7 @@ impl<'t> Source<'t> {
     }
 
     /// Byte offset of a place; none when the text has no such place.
-    pub(super) fn offset(&self, pos: Pos) -> Option<usize> {
+    pub fn offset(&self, pos: Pos) -> Option<usize> {
         let line = (pos.line as usize).checked_sub(1)?;
         let (first, _) = *self.lines.get(line)?;
         let index = first + (pos.column as usize).checked_sub(1)?;
@@ -62,12 +67,12 @@ impl<'t> Source<'t> {
     }
 
     /// The text from a place to the end; empty for an unknown place.
-    pub(super) fn from(&self, pos: Pos) -> &'t str {
+    pub fn from(&self, pos: Pos) -> &'t str {
         self.offset(pos).and_then(|at| self.text.get(at..)).unwrap_or("")
     }
 
     /// The place of a byte offset.
-    pub(super) fn pos(&self, offset: usize) -> Pos {
+    pub fn pos(&self, offset: usize) -> Pos {
         let line = self.lines.partition_point(|(_, start)| *start <= offset).saturating_sub(1);
         let first = self.lines.get(line).map_or(0, |(first, _)| *first);
         let stride = self.strides.partition_point(|start| *start <= offset).saturating_sub(1);
@@ -78,7 +83,7 @@ impl<'t> Source<'t> {
     }
 
     /// A line without its end, `line` counted from 1.
-    pub(super) fn line(&self, line: u32) -> &'t str {
+    pub fn line(&self, line: u32) -> &'t str {
         let Some(index) = (line as usize).checked_sub(1) else { return "" };
         let Some((_, start)) = self.lines.get(index) else { return "" };
         let end = self.lines.get(index + 1).map_or(self.text.len(), |(_, next)| *next);
@@ -86,7 +91,7 @@ impl<'t> Source<'t> {
     }
 
     /// A line cut to `width` characters around a column, and the column within it.
-    pub(super) fn excerpt(&self, pos: Pos, width: u32) -> (String, u32) {
+    pub fn excerpt(&self, pos: Pos, width: u32) -> (String, u32) {
         let long = self.line(pos.line).chars().nth(width as usize).is_some();
         let first = if long { pos.column.saturating_sub(width / 2).max(1) } else { 1 };
         let from = self.from(Pos { line: pos.line, column: first });
@@ -97,7 +102,7 @@ impl<'t> Source<'t> {
 
     /// The place of the bracket or dash that opens the list or map whose first element is at `first`; `first` itself
     /// when there is none.
-    pub(super) fn opening(&self, first: Pos, openers: &[char]) -> Pos {
+    pub fn opening(&self, first: Pos, openers: &[char]) -> Pos {
         let Some(at) = self.offset(first) else { return first };
         let before = self.text.get(..at).unwrap_or("");
         let mut back = before.char_indices().rev().take(LOOK_BACK).skip_while(|(_, c)| c.is_ascii_whitespace());
@@ -113,6 +118,6 @@ fn is_break(c: char) -> bool {
 }
 
 /// Texts are at most 8 MiB, so nothing is lost.
-pub(super) fn narrow(count: usize) -> u32 {
+pub fn narrow(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,12 @@
 //! The namers and interpreters of a config, built once and kept by a reload that does not change them.
 //!
-//! Called by `linker`. Not for: what a namer does (crate `namers`).
+//! Called by the linker of the router and by namerd. Not for: what a namer does (crate `namers`).
 
-use crate::config::{DiscoveryParams, NamerKind, NamerParams, RouterParams};
-use crate::linker::{StartError, transformers};
+pub mod transformers;
+
+use crate::config::discovery::DiscoveryParams;
+use crate::config::params::{NamerKind, NamerParams};
+use crate::config::transformer::TransformerParams;
 use dtab::{Interpreter, Namer};
 use namers::{
     Discovery, DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, Snapshot, SnapshotOptions, SystemNamer,
@@ -12,6 +15,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tls::Tls;
 use tokio::runtime::Handle;
+
+/// Why names cannot be had. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum NamingError {
+    /// A namer cannot be made.
+    #[error("namer {prefix}: {reason}")]
+    Namer {
+        /// Its prefix.
+        prefix: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A transformer cannot be made.
+    #[error("transformer {prefix}: {reason}")]
+    Transformer {
+        /// The prefix of its ids.
+        prefix: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
 
 /// What all configs of a process share: the resolver, the built-in names, and the files of TLS.
 pub struct World {
@@ -32,6 +56,8 @@ pub struct Naming {
     pub shared: Arc<dyn Interpreter>,
     /// An interpreter without configured namers.
     pub bare: Arc<dyn Interpreter>,
+    /// The namers in preference order, each behind its transformers.
+    pub namers: Vec<Arc<dyn Namer>>,
     /// The file-system namers, for the admin pages.
     pub fs: Vec<Arc<FsNamer>>,
     /// The namers without transformers, each with its parameters as text: those that are the same are kept.
@@ -70,7 +96,7 @@ impl World {
         &self,
         params: &[NamerParams],
         before: Option<&Arc<Naming>>,
-    ) -> Result<Arc<Naming>, StartError> {
+    ) -> Result<Arc<Naming>, NamingError> {
         let shown = format!("{params:?}");
         if let Some(before) = before.filter(|before| before.params == shown) {
             return Ok(before.clone());
@@ -87,39 +113,45 @@ impl World {
         let in_preference = transformers::namers(params, plain, &self.system, &self.dns, &self.handle).await?;
         Ok(Arc::new(Naming {
             params: shown,
-            shared: self.local(in_preference),
+            shared: self.local(in_preference.clone()),
+            namers: in_preference,
             bare: self.local(Vec::new()),
             fs: built.iter().filter_map(|(_, built)| built.fs.clone()).collect(),
             built,
         }))
     }
 
-    /// The interpreter of a router: all namers, behind the router's transformers.
-    pub async fn interpreter(
+    /// `interpreter`, behind these transformers, which look their own names up in `naming`.
+    pub async fn behind(
         &self,
-        params: &RouterParams,
+        interpreter: Arc<dyn Interpreter>,
+        transformers: &[TransformerParams],
         naming: &Naming,
-    ) -> Result<Arc<dyn Interpreter>, StartError> {
-        let list = transformers::built(&params.transformers, &self.dns).await?;
-        let shared = &naming.shared;
-        Ok(transformers::around_interpreter(shared.clone(), list, shared, &self.handle))
+    ) -> Result<Arc<dyn Interpreter>, NamingError> {
+        let list = transformers::built(transformers, &self.dns).await?;
+        Ok(transformers::around_interpreter(interpreter, list, &naming.shared, &self.handle))
+    }
+
+    /// What `/$` names stand for.
+    pub fn system(&self) -> &SystemNamer {
+        &self.system
     }
 
     fn local(&self, namers: Vec<Arc<dyn Namer>>) -> Arc<dyn Interpreter> {
         Arc::new(LocalInterpreter::new(namers, None, self.system.clone(), self.handle.clone()))
     }
 
-    fn namer(&self, params: &NamerKind) -> Result<Built, StartError> {
+    fn namer(&self, params: &NamerKind) -> Result<Built, NamingError> {
         match params {
             NamerKind::Fs { prefix, root_dir } => {
                 let fs = FsNamer::within(&self.discovery, prefix.clone(), root_dir.clone(), self.dns.clone())
-                    .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
+                    .map_err(|error| NamingError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
                 let fs = Arc::new(fs);
                 Ok(Built { namer: fs.clone(), fs: Some(fs) })
             }
             NamerKind::Rewrite { prefix, pattern, name } => {
                 let rewrite = RewriteNamer::new(prefix.clone(), pattern.text(), name)
-                    .map_err(|error| StartError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
+                    .map_err(|error| NamingError::Namer { prefix: prefix.to_string(), reason: error.to_string() })?;
                 Ok(Built { namer: Arc::new(rewrite), fs: None })
             }
         }

@@ -23,12 +23,12 @@ fn scalar<'a>(item: &Item<'a>, expected: &str) -> Result<(&'a str, bool), Bad> {
 }
 
 /// Any scalar, in its source text.
-pub(super) fn string(item: &Item<'_>) -> Result<String, Bad> {
+pub fn string(item: &Item<'_>) -> Result<String, Bad> {
     Ok(scalar(item, "a text")?.0.to_owned())
 }
 
 /// The YAML 1.1 booleans without the one-letter ones, unquoted.
-pub(super) fn boolean(item: &Item<'_>) -> Result<bool, Bad> {
+pub fn boolean(item: &Item<'_>) -> Result<bool, Bad> {
     let (text, quoted) = scalar(item, "true or false")?;
     let bad = |what: &str| Bad::new(format!("{} is {what}", quote(text))).expected("true or false");
     match (plain_bool(text), quoted) {
@@ -39,7 +39,7 @@ pub(super) fn boolean(item: &Item<'_>) -> Result<bool, Bad> {
 }
 
 /// A plain scalar as a boolean, if it is one.
-pub(super) fn plain_bool(text: &str) -> Option<bool> {
+pub fn plain_bool(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
         "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
@@ -48,7 +48,7 @@ pub(super) fn plain_bool(text: &str) -> Option<bool> {
 }
 
 /// A plain scalar as an integer, if it is one: decimal, `_` between digits, leading zeros without meaning.
-pub(super) fn plain_int(text: &str) -> Option<i64> {
+pub fn plain_int(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'_') {
         return None;
@@ -57,7 +57,7 @@ pub(super) fn plain_int(text: &str) -> Option<i64> {
 }
 
 /// An integer from `min` to `max`; a quoted number is refused.
-pub(super) fn int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
+pub fn int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
     move |item| {
         let (text, quoted) = scalar(item, &range(min, max))?;
         match (plain_int(text), quoted) {
@@ -72,7 +72,7 @@ pub(super) fn int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> 
 }
 
 /// As [`int`], for the keys that also accept quoted numbers and cut fractions off.
-pub(super) fn loose_int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
+pub fn loose_int(min: i64, max: i64) -> impl Fn(&Item<'_>) -> Result<i64, Bad> {
     move |item| {
         let (text, _) = scalar(item, &range(min, max))?;
         let cut = || text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).map(|value| value as i64);
@@ -99,32 +99,32 @@ fn range(min: i64, max: i64) -> String {
 }
 
 /// A whole number of at least `min` that fits a Java `int`.
-pub(super) fn size(min: u32) -> impl Fn(&Item<'_>) -> Result<usize, Bad> {
+pub fn size(min: u32) -> impl Fn(&Item<'_>) -> Result<usize, Bad> {
     move |item| int(i64::from(min), MAX_INT)(item).map(|value| usize::try_from(value).unwrap_or(usize::MAX))
 }
 
 /// As [`size`], 32 bits wide.
-pub(super) fn count(min: u32) -> impl Fn(&Item<'_>) -> Result<u32, Bad> {
+pub fn count(min: u32) -> impl Fn(&Item<'_>) -> Result<u32, Bad> {
     move |item| int(i64::from(min), MAX_INT)(item).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 /// Milliseconds of at least `min`.
-pub(super) fn millis(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
+pub fn millis(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
     move |item| int(i64::from(min), MAX_INT)(item).map(from_millis)
 }
 
 /// Milliseconds, where zero or less switches the limit off; off is given as zero.
-pub(super) fn millis_or_off(item: &Item<'_>) -> Result<Duration, Bad> {
+pub fn millis_or_off(item: &Item<'_>) -> Result<Duration, Bad> {
     int(i64::from(i32::MIN), MAX_INT)(item).map(from_millis)
 }
 
 /// Milliseconds of at least `min`, of the keys that accept quoted numbers.
-pub(super) fn loose_millis(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
+pub fn loose_millis(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
     move |item| loose_int(i64::from(min), MAX_INT)(item).map(from_millis)
 }
 
 /// Seconds of at least `min`.
-pub(super) fn seconds(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
+pub fn seconds(min: u32) -> impl Fn(&Item<'_>) -> Result<Duration, Bad> {
     move |item| int(i64::from(min), MAX_INT)(item).map(|value| Duration::from_secs(value.unsigned_abs()))
 }
 
@@ -133,7 +133,7 @@ fn from_millis(value: i64) -> Duration {
 }
 
 /// A number from `min` to `max`; fractions and quotes are both allowed.
-pub(super) fn double(min: f64, max: f64) -> impl Fn(&Item<'_>) -> Result<f64, Bad> {
+pub fn double(min: f64, max: f64) -> impl Fn(&Item<'_>) -> Result<f64, Bad> {
     move |item| {
         let expected = format!("a number from {min} to {max}");
         let (text, _) = scalar(item, &expected)?;
@@ -147,19 +147,19 @@ pub(super) fn double(min: f64, max: f64) -> impl Fn(&Item<'_>) -> Result<f64, Ba
 }
 
 /// A port: an unquoted number.
-pub(super) fn port(item: &Item<'_>) -> Result<u16, Bad> {
+pub fn port(item: &Item<'_>) -> Result<u16, Bad> {
     int(0, i64::from(u16::MAX))(item).map(|value| u16::try_from(value).unwrap_or(0))
 }
 
 /// A literal address; host names are refused.
-pub(super) fn ip(item: &Item<'_>) -> Result<IpAddr, Bad> {
+pub fn ip(item: &Item<'_>) -> Result<IpAddr, Bad> {
     let (text, _) = scalar(item, "an IP address")?;
     let bad = |_| Bad::new(format!("{} is not a literal IP address", quote(text)));
     text.parse().map_err(|error| bad(error).expected("an IPv4 or IPv6 address such as 127.0.0.1, not a host name"))
 }
 
 /// A path such as `/svc`.
-pub(super) fn path(item: &Item<'_>) -> Result<Path, Bad> {
+pub fn path(item: &Item<'_>) -> Result<Path, Bad> {
     let (text, _) = scalar(item, "a path")?;
     Path::parse(text).map_err(|error| {
         let hint =
@@ -169,14 +169,14 @@ pub(super) fn path(item: &Item<'_>) -> Result<Path, Bad> {
 }
 
 /// A prefix pattern (config reference §8.2).
-pub(super) fn pattern(item: &Item<'_>) -> Result<Pattern, Bad> {
+pub fn pattern(item: &Item<'_>) -> Result<Pattern, Bad> {
     let (text, _) = scalar(item, "a prefix pattern")?;
     let bad = |error: dtab::PatternError| Bad::new(error.to_string());
     Pattern::parse(text).map_err(|error| bad(error).expected("a prefix pattern such as /svc/* or /svc/{name}"))
 }
 
 /// A regular expression that must match a whole text.
-pub(super) fn full_regex(item: &Item<'_>) -> Result<Regex, Bad> {
+pub fn full_regex(item: &Item<'_>) -> Result<Regex, Bad> {
     let (text, _) = scalar(item, "a regular expression")?;
     let bad = |error: regex::Error| {
         let error = error.to_string();
@@ -188,7 +188,7 @@ pub(super) fn full_regex(item: &Item<'_>) -> Result<Regex, Bad> {
 }
 
 /// A legal name of an HTTP header, as written.
-pub(super) fn header(item: &Item<'_>) -> Result<String, Bad> {
+pub fn header(item: &Item<'_>) -> Result<String, Bad> {
     let (text, _) = scalar(item, "the name of an HTTP header")?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     match !text.is_empty() && text.len() <= 1024 && text.bytes().all(token) {
@@ -201,7 +201,7 @@ pub(super) fn header(item: &Item<'_>) -> Result<String, Bad> {
 }
 
 /// A delegation table. The place of an error is the place within the table where that can be told.
-pub(super) fn dtab(source: &Source<'_>, item: &Item<'_>) -> Result<Dtab, Bad> {
+pub fn dtab(source: &Source<'_>, item: &Item<'_>) -> Result<Dtab, Bad> {
     let (text, _) = scalar(item, "a dtab")?;
     dtab::parse_dtab(text).map_err(|error| {
         let before = text.get(..error.offset()).unwrap_or("");
@@ -215,7 +215,7 @@ pub(super) fn dtab(source: &Source<'_>, item: &Item<'_>) -> Result<Dtab, Bad> {
 }
 
 /// The line of every entry of a table, from 1; that of the key where the source does not look like the value.
-pub(super) fn dtab_lines(source: &Source<'_>, item: &Item<'_>) -> Vec<u32> {
+pub fn dtab_lines(source: &Source<'_>, item: &Item<'_>) -> Vec<u32> {
     let Ok((text, _)) = scalar(item, "a dtab") else { return Vec::new() };
     let raw = source.from(item.pos);
     let block = raw.starts_with('|');
@@ -254,4 +254,9 @@ fn within(source: &Source<'_>, start: Pos, text: &str, line: usize, column: usiz
     let indent = shown.len().checked_sub(wanted.len()).filter(|_| shown.ends_with(wanted))?;
     let chars = shown.get(..indent + column)?.chars().count();
     Some(Pos { line: in_file, column: narrow(chars + 1) })
+}
+
+/// A time limit, where zero is none.
+pub fn limit(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
 }

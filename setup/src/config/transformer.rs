@@ -42,7 +42,7 @@ pub enum TransformerKind {
 }
 
 /// The transformers under the key `transformers`, in file order.
-pub(super) fn transformers(parent: &mut Reader<'_>) -> Vec<TransformerParams> {
+pub fn transformers(parent: &mut Reader<'_>) -> Vec<TransformerParams> {
     let items = parent.list("transformers");
     if items.len() > MAX_TRANSFORMERS {
         parent.refuse("transformers", format!("{} transformers; at most {MAX_TRANSFORMERS} are allowed", items.len()));

@@ -12,9 +12,9 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 /// Maps and lists may nest this deep.
-pub(super) const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 /// Scalars, lists and maps of one file, aliases expanded.
-pub(super) const MAX_NODES: usize = 1_000_000;
+pub const MAX_NODES: usize = 1_000_000;
 /// Bytes of one key.
 const MAX_KEY: usize = 256;
 /// Open brackets; beyond it the YAML scanner becomes slow, long before `MAX_DEPTH` could be checked.
@@ -24,22 +24,29 @@ const MAX_DIRECTIVES: usize = 64;
 
 /// A value with its place.
 #[derive(Debug, Default)]
-pub(super) struct Node {
-    pub(super) pos: Pos,
-    pub(super) value: Value,
+pub struct Node {
+    /// Where it begins.
+    pub pos: Pos,
+    /// What it is.
+    pub value: Value,
 }
 
 /// What a value is.
 #[derive(Debug, Default)]
-pub(super) enum Value {
+pub enum Value {
     #[default]
+    /// Null, or nothing.
     Null,
     /// A scalar as its source text; `quoted` also for block scalars.
     Scalar {
+        /// As written.
         text: String,
+        /// In quotes, or as a block.
         quoted: bool,
     },
+    /// A list.
     List(Vec<Node>),
+    /// A map in the order of the file.
     Map(Vec<(Key, Node)>),
     /// Stands for any value while the readers are asked which keys they know (see `probe`).
     Probe,
@@ -47,19 +54,23 @@ pub(super) enum Value {
 
 /// The key of a map entry with its place.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) text: String,
-    pub(super) pos: Pos,
+pub struct Key {
+    /// As written.
+    pub text: String,
+    /// Where it begins.
+    pub pos: Pos,
 }
 
 /// Why there is no tree.
-pub(super) struct Broken {
-    pub(super) pos: Pos,
-    pub(super) message: String,
+pub struct Broken {
+    /// Where.
+    pub pos: Pos,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// Reads the first document of the text; the flag says that there are more.
-pub(super) fn parse(text: &str, source: &Source<'_>) -> Result<(Node, bool), Broken> {
+pub fn parse(text: &str, source: &Source<'_>) -> Result<(Node, bool), Broken> {
     precheck(text, source)?;
     let mut documents = serde_yaml::Deserializer::from_str(text);
     let Some(document) = documents.next() else {

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value as Json};
 const REDACTED: &str = "<redacted>";
 
 /// A node as JSON.
-pub(super) fn json(node: &Node) -> Json {
+pub fn json(node: &Node) -> Json {
     match &node.value {
         Value::Null | Value::Probe => Json::Null,
         Value::Scalar { text, quoted: true } => Json::String(text.clone()),

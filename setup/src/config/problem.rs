@@ -64,7 +64,8 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(mut list: Vec<Problem>, more: usize) -> Problems {
+    /// All of these in the order of their places, and how many more there are.
+    pub fn new(mut list: Vec<Problem>, more: usize) -> Problems {
         list.sort_by(|a, b| (a.line, a.column, &a.key_path).cmp(&(b.line, b.column, &b.key_path)));
         list.dedup();
         Problems { list, more }
@@ -91,7 +92,7 @@ impl fmt::Display for Problems {
 }
 
 /// A text from the file, fit for a message: in one line, cut, without control characters.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut shown: String = text.chars().take(80).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(80).is_some() {
         shown.push('…');
@@ -100,7 +101,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// The candidate with the smallest edit distance to `word`, if it is small for the length of the word.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let length = word.chars().count();
     if length == 0 || length > MAX_WORD {
         return None;

@@ -12,7 +12,7 @@ use super::scalar::{boolean, string};
 const PROMETHEUS_PATH: &str = "/admin/metrics/prometheus";
 
 /// The telemeters in file order.
-pub(super) fn telemetry(top: &mut Reader<'_>) -> Vec<TelemeterParams> {
+pub fn telemetry(top: &mut Reader<'_>) -> Vec<TelemeterParams> {
     top.list("telemetry").into_iter().filter_map(|item| telemeter(top, item)).collect()
 }
 
@@ -37,7 +37,7 @@ fn page(item: &Item<'_>) -> Result<String, Bad> {
 }
 
 /// Checks `usage`. Linkerd reports to its makers unless this says no; Switchyard never reports.
-pub(super) fn usage(top: &mut Reader<'_>) {
+pub fn usage(top: &mut Reader<'_>) {
     if let Some(mut reader) = top.sub("usage", Place::Other) {
         reader.get("enabled", boolean);
         reader.get("orgId", string);
