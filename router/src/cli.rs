@@ -1,12 +1,12 @@
 //! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard reference`, `switchyard demo`, and Linkerd 1's spellings.
 
 use crate::config::{self, Config};
+use crate::demo;
 use crate::linker::{self, Options, Running};
 use crate::reload::Reloader;
-use crate::{demo, descriptors};
 use clap::{Args, Parser, Subcommand};
 use setup::shutdown::Shutdown;
-use setup::{logging, panics};
+use setup::{descriptors, logging, panics};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::process::ExitCode;

@@ -1,16 +1,14 @@
 //! `/admin/watches.json`: what discovery watches, how old it is, what is wrong with it, and what is on disk (requirements
 //! P1.2, P2.2). A page of Switchyard; Linkerd 1 has `/namer_state/...` only, which shows the same per namer.
 
-use super::State;
 use admin::{Pages, Response};
-use namers::{SnapshotReport, TableReport, WatchReport};
+use namers::{Discovery, SnapshotReport, TableReport, WatchReport};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Adds the page.
-pub(super) fn add(pages: Pages, state: &Arc<State>) -> Pages {
-    let discovery = state.discovery.clone();
+pub(crate) fn add(pages: Pages, discovery: &Discovery) -> Pages {
+    let discovery = discovery.clone();
     pages.get("/admin/watches.json", "ages and problems of everything that is watched", move |_| {
         let tables: Vec<Value> = discovery.watches.report().iter().map(table).collect();
         let snapshot = discovery.snapshot.as_ref().map(|snapshot| on_disk(&snapshot.report()));
@@ -28,7 +26,7 @@ fn table(table: &TableReport) -> Value {
 }
 
 /// One watch.
-pub(super) fn watch(watch: &WatchReport) -> Value {
+pub fn watch(watch: &WatchReport) -> Value {
     json!({
         "key": watch.key,
         "state": watch.state,
