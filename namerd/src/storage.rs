@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod local;
 pub mod memory;
 mod note;
 pub mod observed;
