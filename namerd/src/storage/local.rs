@@ -112,7 +112,8 @@ impl LocalStore {
     }
 }
 
-/// Ends what uses the file, and lets another open it.
+/// Waits for the commit that is under way, closes the file, and lets another open it. For the end of the process: it may
+/// block for as long as a commit takes.
 impl Drop for LocalStore {
     fn drop(&mut self) {
         *self.shared.file.lock() = File::nowhere();

@@ -222,6 +222,24 @@ async fn a_dtab_of_five_mebibytes_is_kept() {
 }
 
 #[tokio::test]
+async fn what_was_stored_although_the_disk_failed_is_seen_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    put(&store, "ns", "/a => /b").await;
+    let mut seen = store.observe("ns");
+    let write = Write::store("ns", Condition::Any, dtab("/a => /c"), Note::default());
+    let failed = store.shared.on_disk(&mut store.shared.file.lock(), |database| {
+        tables::write(database, std::slice::from_ref(&write), &RETENTION)?;
+        Err::<(), _>(redb::Error::Io(std::io::Error::from_raw_os_error(5)))
+    });
+    assert!(matches!(failed, Err(LocalError::Io { .. })));
+    assert_eq!(seen.get().ok().flatten().map(|known| known.dtab), Some(dtab("/a => /c")));
+    assert_eq!((&store.report()["state"], &store.report()["failures"]), (&"failed".into(), &1.into()));
+    put(&store, "ns", "/a => /d").await;
+    assert_eq!((&store.report()["state"], &store.report()["lastError"]), (&"ok".into(), &().into()));
+}
+
+#[tokio::test]
 async fn the_report_says_where_and_how_much() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
