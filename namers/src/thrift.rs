@@ -7,8 +7,10 @@
 
 pub mod binary;
 pub mod call;
+pub mod client;
 pub mod convert;
 pub mod delegation;
+mod link;
 pub mod messages;
 pub mod mux;
 
