@@ -315,7 +315,8 @@ impl Pace {
 }
 
 struct Tree {
-    dtab: String,
+    /// Shared by all names of a router; its text is made anew for each call.
+    dtab: Dtab,
     path: Path,
 }
 
@@ -325,7 +326,7 @@ impl Asks<Bound, NameTree<BoundName>> for Tree {
     }
 
     fn call<'a>(&'a self, shared: &'a Shared, link: &'a Link, stamp: Stamp) -> BoxFuture<'a, Result<Bound, Ended>> {
-        let request = BindReq { dtab: self.dtab.clone(), name: shared.name(stamp, self.path.clone()) };
+        let request = BindReq { dtab: self.dtab.to_string(), name: shared.name(stamp, self.path.clone()) };
         Box::pin(async move { shared.ask(link, self.method(), &request).await })
     }
 
@@ -360,7 +361,7 @@ impl RemoteNames for ThriftNames {
         path: Path,
         out: Watched<NameTree<BoundName>>,
     ) -> BoxFuture<'static, Result<(), SourceError>> {
-        let (shared, asks) = (self.shared.clone(), Tree { dtab: dtab.to_string(), path });
+        let (shared, asks) = (self.shared.clone(), Tree { dtab, path });
         Box::pin(async move { Err(shared.follow(asks, out).await) })
     }
 

@@ -64,7 +64,7 @@ impl Fake {
 async fn converse(mut socket: TcpStream, script: Script, calls: Arc<AtomicUsize>, discarded: Arc<AtomicUsize>) {
     let (mut frames, mut assembler) = (Frames::new(1 << 20), Assembler::new(1 << 20));
     loop {
-        while let Some(frame) = frames.next().expect("a frame") {
+        while let Some(frame) = frames.frame().expect("a frame") {
             let message = assembler.accept(&frame).expect("a message").expect("no fragment");
             let reply = match message {
                 Message::Rerr(tag, text) => Message::Rerr(tag, text),

@@ -17,8 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Calls that wait on one link, at most, discarded ones included.
 const MAX_CALLS: usize = 200_000;
-/// Bytes that wait to be sent, at most: a namerd that does not read is as good as none.
-const MAX_UNSENT: usize = 64 * 1024 * 1024;
+/// While so many bytes wait to be sent, further calls wait as well.
+const FULL: usize = 1024 * 1024;
+/// Bytes that wait to be sent, at most: a namerd that asks and does not read is as good as none.
+const MAX_UNSENT: usize = 16 * 1024 * 1024;
 /// What is left to be said when the link ends may take so long.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -51,6 +53,8 @@ pub(super) struct Link {
     state: Mutex<State>,
     /// There is something to send.
     unsent: Notify,
+    /// What there was is being sent.
+    room: Notify,
     /// A ping was answered.
     pong: Notify,
     opened: Instant,
@@ -97,8 +101,8 @@ impl Link {
         let shaken = timeout(pings.timeout, driven.shake_hands()).await;
         shaken.map_err(|_| format!("no answer to the handshake within {:?}", pings.timeout))??;
         let state = Mutex::new(State { next: mux::FIRST_TAG, ..State::default() });
-        let (unsent, pong, opened) = (Notify::new(), Notify::new(), Instant::now());
-        Ok((Link { state, unsent, pong, opened, ended: AtomicBool::new(false) }, driven))
+        let (unsent, room, pong, opened) = (Notify::new(), Notify::new(), Notify::new(), Instant::now());
+        Ok((Link { state, unsent, room, pong, opened, ended: AtomicBool::new(false) }, driven))
     }
 
     /// False once no call will be answered any more.
@@ -113,6 +117,16 @@ impl Link {
 
     /// Sends a thrift call and waits for its reply, as long as it takes. Dropping the future discards the call.
     pub(super) async fn call(&self, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        loop {
+            let room = self.room.notified();
+            {
+                let state = self.state.lock();
+                if state.out.len() < FULL || state.ended.is_some() {
+                    break;
+                }
+            }
+            room.await;
+        }
         let (reply, answered) = oneshot::channel();
         let asking = self.begin(body, reply)?;
         let answer = answered.await.unwrap_or_else(|_| Err(CallError::Lost("the connection has ended".into())));
@@ -179,6 +193,7 @@ impl Link {
             state.ended = Some(reason.clone());
             std::mem::take(&mut state.calls)
         };
+        self.room.notify_waiters();
         for reply in calls.into_values().filter_map(|waiting| waiting.reply) {
             let _ = reply.send(Err(CallError::Lost(reason.clone())));
         }
@@ -187,7 +202,7 @@ impl Link {
     async fn reading(&self, read: &mut (impl AsyncRead + Unpin), frames: &mut Frames) -> String {
         let mut assembler = Assembler::new(MAX_MESSAGE);
         loop {
-            match frames.next() {
+            match frames.frame() {
                 Err(error) => return format!("namerd speaks no mux: {error}"),
                 Ok(Some(frame)) => match assembler.accept(&frame) {
                     Err(error) => return format!("namerd speaks no mux: {error}"),
@@ -222,7 +237,12 @@ impl Link {
             }
             Message::Rerr(tag, text) => self.finish(tag, Err(CallError::Refused(text))),
             Message::Rdiscarded(tag) => self.finish(tag, Err(CallError::Refused("namerd dropped the call".into()))),
-            Message::Tping(tag) => self.say(&Message::Rping(tag)),
+            Message::Tping(tag) => {
+                self.say(&Message::Rping(tag));
+                if self.state.lock().out.len() > MAX_UNSENT {
+                    return Err("namerd does not read the answers to its pings".into());
+                }
+            }
             Message::Rping(_) => self.pong.notify_one(),
             Message::Tdrain(tag) => {
                 self.say(&Message::Rdrain(tag));
@@ -241,9 +261,7 @@ impl Link {
                 self.unsent.notified().await;
                 continue;
             }
-            if out.len() > MAX_UNSENT {
-                return format!("namerd does not read: {} bytes wait", out.len());
-            }
+            self.room.notify_waiters();
             let written = async {
                 write.write_all(&out).await?;
                 write.flush().await
@@ -304,7 +322,7 @@ impl Driven {
         self.io.write_all(&message.frame()).await.map_err(broken)?;
         self.io.flush().await.map_err(broken)?;
         loop {
-            if let Some(frame) = self.frames.next().map_err(|error| error.to_string())? {
+            if let Some(frame) = self.frames.frame().map_err(|error| error.to_string())? {
                 let message = Assembler::new(0).accept(&frame).map_err(|error| error.to_string())?;
                 return message.ok_or_else(|| "a fragment is no part of a handshake".to_owned());
             }

@@ -12,7 +12,7 @@ struct Namerd {
 impl Namerd {
     async fn hears(&mut self) -> Message {
         loop {
-            if let Some(frame) = self.frames.next().expect("a frame") {
+            if let Some(frame) = self.frames.frame().expect("a frame") {
                 return Assembler::new(MAX_MESSAGE).accept(&frame).expect("a message").expect("no fragment");
             }
             assert!(self.io.read_buf(self.frames.buffer()).await.expect("bytes") > 0, "the link has ended");

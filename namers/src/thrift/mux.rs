@@ -196,7 +196,7 @@ impl Frames {
     }
 
     /// The next frame without its length; None when more bytes are needed.
-    pub fn next(&mut self) -> Result<Option<BytesMut>, WireError> {
+    pub fn frame(&mut self) -> Result<Option<BytesMut>, WireError> {
         let Some(length) = self.received.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if length > self.limit {
@@ -274,7 +274,7 @@ mod tests {
     fn read(frame: &[u8]) -> Result<Option<Message>, WireError> {
         let mut frames = Frames::new(LIMIT);
         frames.buffer().extend_from_slice(frame);
-        let frame = frames.next()?.expect("a whole frame");
+        let frame = frames.frame()?.expect("a whole frame");
         Assembler::new(LIMIT).accept(&frame)
     }
 
@@ -341,7 +341,7 @@ mod tests {
         let mut count = 0;
         for byte in all {
             frames.buffer().extend_from_slice(&[byte]);
-            count += usize::from(frames.next().expect("no error").is_some());
+            count += usize::from(frames.frame().expect("no error").is_some());
         }
         assert_eq!(count, 2);
     }
@@ -374,7 +374,7 @@ mod tests {
             for chunk in &chunks {
                 let _ = assembler.accept(chunk);
                 frames.buffer().extend_from_slice(chunk);
-                while let Ok(Some(frame)) = frames.next() {
+                while let Ok(Some(frame)) = frames.frame() {
                     let _ = assembler.accept(&frame);
                 }
             }
