@@ -26,6 +26,7 @@ mod snapshot;
 mod snapshot_file;
 mod supervise;
 mod system;
+pub mod thrift;
 mod transform;
 mod transformed;
 mod update;
