@@ -37,6 +37,8 @@ const MAX_HEADERS: u32 = 16 * 1024;
 const MAX_RESET: usize = 1024;
 /// What waits in the library to be written, by stream.
 const SEND_BUFFER: usize = 64 * 1024;
+/// What small frames of data that nobody has read yet may cost, 256 a frame: one of each stream.
+const SMALL_FRAMES: usize = MAX_STREAMS as usize * 256;
 /// The client's first words may take so long.
 const GREETING: Duration = Duration::from_secs(10);
 /// Clients are asked so often whether they are still there, and may take as long to answer.
@@ -94,7 +96,8 @@ fn builder() -> h2::server::Builder {
         .max_concurrent_reset_streams(MAX_RESET)
         .max_pending_accept_reset_streams(MAX_RESET)
         .max_local_error_reset_streams(Some(MAX_RESET))
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES);
     builder
 }
 

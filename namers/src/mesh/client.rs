@@ -200,3 +200,7 @@ impl RemoteNames for MeshClient {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -86,7 +86,7 @@ const DTABS: Telling<Option<VersionedDtab>> = Telling {
 };
 
 /// The state of addresses as one of theirs: failures are no failures of the stream.
-fn addr(state: &State<Addr>) -> Addr {
+pub(super) fn addr(state: &State<Addr>) -> Addr {
     match state {
         State::Pending => Addr::Pending,
         State::Ok(addr) => addr.clone(),
