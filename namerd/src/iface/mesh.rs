@@ -25,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use upgrade::Greeted;
 
 /// Streams of one connection: a Linkerd 1 router has one per name and one per address set, and does not wait for room.
 const MAX_STREAMS: u32 = 20_000;
@@ -79,8 +80,8 @@ impl Interface for MeshInterface {
 /// A connection from the first byte to the last.
 async fn converse(names: Names, io: Box<dyn Io>, closing: Closing) -> Result<(), String> {
     let late = |_| format!("no HTTP/2 preface within {GREETING:?}");
-    let (io, begun) = timeout(GREETING, upgrade::greet(io)).await.map_err(late)??;
-    let (filter, verdict) = Filter::new(io, begun);
+    let Greeted { io, begun, request } = timeout(GREETING, upgrade::greet(io)).await.map_err(late)??;
+    let (filter, verdict) = Filter::new(io, &begun, request);
     let handshake = builder().handshake::<_, Bytes>(filter);
     let connection = timeout(GREETING, handshake).await.map_err(late)?.map_err(|error| error.to_string())?;
     drive(connection, Calls::new(names, closing.clone()), verdict, closing).await

@@ -96,7 +96,11 @@ fn every_node_of_a_delegation_has_a_path_and_a_dentry() {
 
 #[test]
 fn a_transformation_is_a_delegation_for_those_who_do_not_know_it() {
-    let after = DelegateTree { path: "/%/p/i".into(), dentry: None, node: Delegation::Leaf(name("/%/p/i", "/"), Addr::Pending) };
+    let after = DelegateTree {
+        path: "/%/p/i".into(),
+        dentry: None,
+        node: Delegation::Leaf(name("/%/p/i", "/"), Addr::Pending),
+    };
     let node = Delegation::Transformation {
         name: "SubnetLocalTransformer",
         bound: name("/i", "/x"),
@@ -157,7 +161,10 @@ fn a_stored_dtab_has_its_version_as_it_is() {
 fn what_canonical_senders_leave_out_is_zero() {
     // endpoints { address: 10.0.0.1, port: 80 }
     let bytes = [0x22, 0x0a, 0x0a, 0x08, 0x12, 4, 10, 0, 0, 1, 0x18, 80];
-    assert_eq!(read_addr(Bytes::copy_from_slice(&bytes)), Ok(Addr::bound(["10.0.0.1:80".parse().expect("an address")])));
+    assert_eq!(
+        read_addr(Bytes::copy_from_slice(&bytes)),
+        Ok(Addr::bound(["10.0.0.1:80".parse().expect("an address")]))
+    );
     // union { trees { tree { neg } } }, a field that nobody knows
     let bytes = [0x0a, 8, 0x2a, 6, 0x0a, 4, 0x12, 2, 0x0a, 0, 0x7a, 1, 0];
     let union = NameTree::Union(vec![Weighted { weight: 0.0, tree: NameTree::Neg }]);
@@ -179,7 +186,9 @@ fn what_cannot_be_is_refused_with_a_reason() {
         let error = read_tree(bytes.clone().into()).expect_err("no tree");
         assert!(error.0.contains(reason), "{bytes:x?}: {error}");
     }
-    for endpoint in [&[0x08, 1, 0x12, 4, 1, 2, 3, 4][..], &[0x08, 2, 0x12, 0], &[0x12, 4, 1, 2, 3, 4, 0x18, 0x80, 0x80, 4]] {
+    for endpoint in
+        [&[0x08, 1, 0x12, 4, 1, 2, 3, 4][..], &[0x08, 2, 0x12, 0], &[0x12, 4, 1, 2, 3, 4, 0x18, 0x80, 0x80, 4]]
+    {
         let bytes = [&[0x22, endpoint.len() as u8 + 2, 0x0a, endpoint.len() as u8][..], endpoint].concat();
         assert!(read_addr(bytes.into()).is_err(), "{endpoint:x?}");
     }
@@ -204,8 +213,11 @@ fn bound_names() -> impl Strategy<Value = BoundName> {
     (paths(), paths()).prop_map(|(id, residual)| BoundName { id, residual })
 }
 
-fn trees<T: Clone + std::fmt::Debug + 'static>(leaf: impl Strategy<Value = T> + 'static) -> impl Strategy<Value = NameTree<T>> {
-    let end = prop_oneof![Just(NameTree::Neg), Just(NameTree::Fail), Just(NameTree::Empty), leaf.prop_map(NameTree::Leaf)];
+fn trees<T: Clone + std::fmt::Debug + 'static>(
+    leaf: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = NameTree<T>> {
+    let end =
+        prop_oneof![Just(NameTree::Neg), Just(NameTree::Fail), Just(NameTree::Empty), leaf.prop_map(NameTree::Leaf)];
     end.prop_recursive(5, 40, 4, |tree| {
         let branch = (0.0..10.0_f64, tree.clone()).prop_map(|(weight, tree)| Weighted { weight, tree });
         prop_oneof![

@@ -9,8 +9,12 @@ use super::names;
 use dtab::{Addr, BoundName, DelegateTree, Delegation, Dentry, Element, NameTree, Path, Prefix};
 
 /// What transformations are called in Linkerd; another name is shown as the last one.
-const TRANSFORMATIONS: [&str; 4] =
-    ["DelegatingNameTreeTransformer$", "SubnetLocalTransformer", "MetadataFiltertingNameTreeTransformer", "Transformer"];
+const TRANSFORMATIONS: [&str; 4] = [
+    "DelegatingNameTreeTransformer$",
+    "SubnetLocalTransformer",
+    "MetadataFiltertingNameTreeTransformer",
+    "Transformer",
+];
 
 /// `transformations` says whether the reader knows them.
 pub(crate) fn tree(tree: &DelegateTree, transformations: bool) -> wire::BoundDelegateTree {

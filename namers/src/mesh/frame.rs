@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn what_is_compressed_or_too_long_is_refused_by_its_head() {
-        for (head, text) in [([1, 0, 0, 0, 0], "compressed"), ([0, 0, 0, 0, 4], "more than 3"), ([0, 255, 255, 255, 255], "4294967295")] {
+        for (head, text) in
+            [([1, 0, 0, 0, 0], "compressed"), ([0, 0, 0, 0, 4], "more than 3"), ([0, 255, 255, 255, 255], "4294967295")]
+        {
             let mut frames = Frames::new(3, Budget::new(100));
             frames.push(&head).unwrap();
             assert!(frames.message().unwrap_err().0.contains(text));

@@ -307,7 +307,8 @@ async fn delegation(
 ) -> Result<Bytes, Status> {
     let tree = names.explain(Some(&namespace), &dtab, &path).await.map_err(internal)?;
     let frame = calls::write_delegation(&tree, transformations, MAX_DELEGATION);
-    let large = || Status::new(code::RESOURCE_EXHAUSTED, format!("the delegation has more than {MAX_DELEGATION} bytes"));
+    let large =
+        || Status::new(code::RESOURCE_EXHAUSTED, format!("the delegation has more than {MAX_DELEGATION} bytes"));
     frame.ok_or_else(large)
 }
 

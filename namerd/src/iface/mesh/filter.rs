@@ -61,11 +61,12 @@ pub(super) struct Filter<T> {
 }
 
 impl<T> Filter<T> {
-    /// A filter over `io`, and where it says that the client must go.
-    pub(super) fn new(io: T, begun: Bytes) -> (Filter<T>, watch::Receiver<Option<Reason>>) {
+    /// A filter over `io`, of which `begun` has been read already, and where it says that the client must go. `first` are
+    /// frames that are put behind the first ones of the client, its settings.
+    pub(super) fn new(io: T, begun: &[u8], first: Bytes) -> (Filter<T>, watch::Receiver<Option<Reason>>) {
         let (refused, verdict) = watch::channel(None);
-        let incoming = BytesMut::from(begun.as_ref());
-        (Filter { io, incoming, checked: BytesMut::new(), frames: Frames::new(), refused }, verdict)
+        let frames = Frames { first, ..Frames::new() };
+        (Filter { io, incoming: begun.into(), checked: BytesMut::new(), frames, refused }, verdict)
     }
 }
 
@@ -133,6 +134,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Filter<T> {
 struct Frames {
     /// Bytes that pass unseen: of the preface, then of payloads.
     pass: usize,
+    /// What goes behind the first frame.
+    first: Bytes,
+    /// The first frame has begun.
+    greeted: bool,
     /// A block of headers that has begun.
     block: Option<Block>,
     decoder: Decoder,
@@ -159,7 +164,15 @@ struct Head {
 
 impl Frames {
     fn new() -> Frames {
-        Frames { pass: PREFACE.len(), block: None, decoder: Decoder::default(), purse: PURSE, counted: Instant::now() }
+        Frames {
+            pass: PREFACE.len(),
+            first: Bytes::new(),
+            greeted: false,
+            block: None,
+            decoder: Decoder::default(),
+            purse: PURSE,
+            counted: Instant::now(),
+        }
     }
 
     /// Moves what may pass from `incoming` to `checked`; leaves the beginning of what is not complete.
@@ -168,6 +181,9 @@ impl Frames {
             let passing = self.pass.min(incoming.len());
             checked.put_slice(&incoming.split_to(passing));
             self.pass -= passing;
+            if self.greeted && self.pass == 0 {
+                checked.put_slice(&std::mem::take(&mut self.first));
+            }
             let Some(head) = incoming.first_chunk::<HEAD>().filter(|_| self.pass == 0) else { return Ok(()) };
             if checked.len() > MAX_CHECKED {
                 return Ok(());
@@ -177,6 +193,7 @@ impl Frames {
                 return Err(Reason::FRAME_SIZE_ERROR);
             }
             let whole = HEAD + head.length;
+            self.greeted = true;
             if self.block.is_some() && head.kind != CONTINUATION {
                 return Err(Reason::PROTOCOL_ERROR);
             }
@@ -225,11 +242,7 @@ impl Frames {
         }
         let ends_stream = if block.ends_stream { END_STREAM } else { 0 };
         let priority = if block.priority.is_some() { PRIORITY } else { 0 };
-        checked.put_uint(payload.len() as u64, 3);
-        checked.put_u8(HEADERS);
-        checked.put_u8(END_HEADERS | ends_stream | priority);
-        checked.put_slice(&block.stream);
-        checked.put_slice(&payload);
+        put(HEADERS, END_HEADERS | ends_stream | priority, block.stream, &payload, checked);
         Ok(())
     }
 
@@ -241,6 +254,29 @@ impl Frames {
         }
         if self.purse < 0.0 { Err(Reason::ENHANCE_YOUR_CALM) } else { Ok(()) }
     }
+}
+
+/// The frames of a request on stream 1 whose headers are less than what a client may send as a list.
+pub(super) fn request(headers: &[(&[u8], &[u8])], body: &[u8]) -> Bytes {
+    let (mut block, mut frames) = (BytesMut::new(), BytesMut::new());
+    headers.iter().filter(|header| **header != (b":authority", b"")).for_each(|(name, value)| {
+        hpack::encode(name, value, &mut block);
+    });
+    let stream = 1_u32.to_be_bytes();
+    let ends_stream = if body.is_empty() { END_STREAM } else { 0 };
+    put(HEADERS, END_HEADERS | ends_stream, stream, &block, &mut frames);
+    if !body.is_empty() {
+        put(DATA, END_STREAM, stream, body, &mut frames);
+    }
+    frames.freeze()
+}
+
+fn put(kind: u8, flags: u8, stream: [u8; 4], payload: &[u8], frames: &mut BytesMut) {
+    frames.put_uint(payload.len() as u64, 3);
+    frames.put_u8(kind);
+    frames.put_u8(flags);
+    frames.put_slice(&stream);
+    frames.put_slice(payload);
 }
 
 /// The beginning of a block, without padding.
@@ -269,7 +305,7 @@ impl Head {
     fn cost(&self) -> f64 {
         match self.kind {
             HEADERS | RST_STREAM => 1.0,
-                WINDOW_UPDATE => WINDOW_COST,
+            WINDOW_UPDATE => WINDOW_COST,
             DATA if self.length > 0 || self.flags & END_STREAM != 0 => 0.0,
             _ => IDLE_COST,
         }

@@ -48,7 +48,8 @@ fn linkerd() -> Vec<u8> {
 
 fn expected() -> Vec<u8> {
     let mut block = BytesMut::new();
-    let headers = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), ("content-type", "application/grpc+proto")];
+    let headers =
+        [(":method", "POST"), (":scheme", "http"), (":path", "/x"), ("content-type", "application/grpc+proto")];
     headers.iter().for_each(|(name, value)| hpack::encode(name.as_bytes(), value.as_bytes(), &mut block));
     block.to_vec()
 }
@@ -141,7 +142,8 @@ fn a_bomb_waits_in_short_pieces() {
     let mut seed = BytesMut::new();
     hpack::encode(b"a", &[b'x'; 3900], &mut seed);
     seed[0] = 0x40;
-    let bytes = [frame(HEADERS, END_HEADERS, 1, &seed), frame(HEADERS, END_HEADERS, 3, &[0xbe; 4]).repeat(1000)].concat();
+    let bytes =
+        [frame(HEADERS, END_HEADERS, 1, &seed), frame(HEADERS, END_HEADERS, 3, &[0xbe; 4]).repeat(1000)].concat();
     let (mut frames, mut checked) = (Frames::new(), BytesMut::new());
     frames.pass(&mut BytesMut::from(PREFACE), &mut BytesMut::new()).expect("a preface");
     frames.pass(&mut BytesMut::from(&bytes[..]), &mut checked).expect("frames");
@@ -152,7 +154,7 @@ fn a_bomb_waits_in_short_pieces() {
 #[tokio::test]
 async fn an_independent_encoder_is_understood() {
     let (client, server) = duplex(50_000);
-    let (filter, verdict) = Filter::new(server, Bytes::new());
+    let (filter, verdict) = Filter::new(server, b"", Bytes::new());
     let serving = tokio::spawn(async move {
         let mut connection = h2::server::handshake(filter).await.expect("a client");
         while let Some(stream) = connection.accept().await {
@@ -189,8 +191,7 @@ async fn an_independent_encoder_is_understood() {
 /// Without the filter the library resets the stream of a Linkerd 1 router: why there is a filter.
 #[tokio::test]
 async fn the_library_alone_refuses_what_the_filter_lets_through() {
-    let bytes =
-        [PREFACE, &frame(4, 0, 0, &[]), &frame(HEADERS, END_HEADERS | END_STREAM, 1, &linkerd())].concat();
+    let bytes = [PREFACE, &frame(4, 0, 0, &[]), &frame(HEADERS, END_HEADERS | END_STREAM, 1, &linkerd())].concat();
     let (mut plain, server) = duplex(50_000);
     plain.write_all(&bytes).await.expect("room");
     let refused = tokio::spawn(async move {
@@ -211,7 +212,7 @@ async fn the_library_alone_refuses_what_the_filter_lets_through() {
 
     let (mut through, server) = duplex(50_000);
     through.write_all(&bytes).await.expect("room");
-    let (filter, _verdict) = Filter::new(server, Bytes::new());
+    let (filter, _verdict) = Filter::new(server, b"", Bytes::new());
     let mut connection = h2::server::handshake(filter).await.expect("a client");
     let (request, _) = connection.accept().await.expect("a stream").expect("a request");
     assert_eq!((request.uri().path(), request.uri().authority()), ("/x", None));

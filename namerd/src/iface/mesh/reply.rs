@@ -36,11 +36,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    pub(super) fn begin(
-        respond: &mut SendResponse<Bytes>,
-        status: StatusCode,
-        budget: Budget,
-    ) -> Result<Reply, Gone> {
+    pub(super) fn begin(respond: &mut SendResponse<Bytes>, status: StatusCode, budget: Budget) -> Result<Reply, Gone> {
         let head = Response::builder().status(status).header("content-type", CONTENT_TYPE).body(());
         let stream = respond.send_response(head.map_err(|_| Gone)?, false)?;
         Ok(Reply { stream, budget })

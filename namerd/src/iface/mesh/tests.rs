@@ -95,7 +95,11 @@ async fn every_mistake_has_its_status() {
         (paths::GET_REPLICAS, large, 12, "a message of 2097152 bytes, more than 1048576"),
     ] {
         let response = call(&requests, "POST", path, body).await;
-        assert_eq!((response.status().as_u16(), &response.headers()["content-type"]), (200, &"application/grpc+proto".parse().expect("a value")), "{path}");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["content-type"]),
+            (200, &"application/grpc+proto".parse().expect("a value")),
+            "{path}"
+        );
         assert_eq!(next(&mut response.into_body()).await, Err(Status::new(code, message)), "{path}");
     }
     for (method, path, code, message) in [
@@ -219,7 +223,8 @@ async fn a_thousand_streams_of_one_connection_are_served_and_released() {
     let mut streams = Vec::new();
     for i in 0..1000 {
         world.namer.says(&i.to_string(), Addr::Neg);
-        streams.push(call(&requests, "POST", paths::STREAM_REPLICAS, calls::write_id(&path(&format!("/#/t/{i}")))).await);
+        streams
+            .push(call(&requests, "POST", paths::STREAM_REPLICAS, calls::write_id(&path(&format!("/#/t/{i}")))).await);
     }
     let mut bodies: Vec<_> = streams.into_iter().map(Response::into_body).collect();
     for body in &mut bodies {
@@ -273,6 +278,33 @@ async fn one_who_does_not_speak_http2_is_told_so() {
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 505 "), "{head}");
     assert!(head.contains(&format!("content-length: {}", body.len())) && body.contains("needs HTTP/2"), "{answer}");
+}
+
+/// `Upgrade: h2c`: the request becomes stream 1, whatever comes behind it at once.
+#[tokio::test]
+async fn a_connection_is_upgraded() {
+    let world = World::new().await;
+    let body = calls::write_text("/a/b".into());
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: \r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\
+         content-length: {}\r\n\r\n",
+        paths::READ_PATH,
+        body.len()
+    );
+    let settings = linkerd::frame(4, 0, 0, &[]);
+    for at_once in [true, false] {
+        let mut socket = linkerd::plain(&world).await;
+        socket.write(&[head.as_bytes(), &body].concat()).await;
+        if !at_once {
+            socket.switched().await;
+        }
+        socket.write(&[filter::PREFACE, &settings].concat()).await;
+        if at_once {
+            socket.switched().await;
+        }
+        let data = socket.until(|frame| frame.kind == 0 && frame.stream == 1).await;
+        assert_eq!(data.payload, calls::write_path(&path("/a/b")));
+    }
 }
 
 #[test]

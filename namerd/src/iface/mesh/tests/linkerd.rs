@@ -35,9 +35,14 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
+/// A connection on which nothing is said yet.
+pub(super) async fn plain(world: &World) -> Socket {
+    Socket(TcpStream::connect(world.address).await.expect("a connection"))
+}
+
 /// A connection whose preface and settings are sent.
 pub(super) async fn connect(world: &World) -> Socket {
-    let mut socket = Socket(TcpStream::connect(world.address).await.expect("a connection"));
+    let mut socket = plain(world).await;
     // MAX_CONCURRENT_STREAMS and INITIAL_WINDOW_SIZE.
     let settings = [0, 3, 0x7f, 0xff, 0xff, 0xff, 0, 4, 0, 0xa0, 0, 0];
     socket.write(&[PREFACE, &frame(SETTINGS, 0, 0, &settings)].concat()).await;
@@ -47,6 +52,15 @@ pub(super) async fn connect(world: &World) -> Socket {
 impl Socket {
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.expect("room");
+    }
+
+    /// Reads the head of a response that agrees to HTTP/2.
+    pub(super) async fn switched(&mut self) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(within("a head", self.0.read_u8()).await.expect("a byte"));
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     }
 
     pub(super) async fn next(&mut self) -> Frame {

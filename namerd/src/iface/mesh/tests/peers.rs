@@ -93,3 +93,24 @@ async fn grpcio_follows_what_is_served() {
     let said = super::within("the end", lines.next_line()).await.expect("text");
     assert_eq!(said.as_deref(), Some("well"));
 }
+
+/// `Upgrade: h2c`, of which curl makes use for HTTP/2 in plaintext.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_upgrades_a_plain_connection() {
+    if !works("curl", &["--http2", "--version"]).await {
+        return;
+    }
+    let (world, _held) = ready().await;
+    let mut command = Command::new("curl");
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = folder.path().join("body");
+    std::fs::write(&body, namers::mesh::calls::write_text("/a/b".into())).expect("a file");
+    let format =
+        ["-sS", "--http2", "--max-time", "10", "-w", "%{http_version} %{http_code} %{content_type}", "-o", "-"];
+    command.args(format).args(["-H", "content-type: application/grpc+proto", "--data-binary"]);
+    command.arg(format!("@{}", body.display()));
+    command.arg(format!("http://{}{}", world.address, namers::mesh::paths::READ_PATH));
+    let answer = namers::mesh::calls::write_path(&super::path("/a/b"));
+    let wanted = format!("{}2 200 application/grpc+proto", String::from_utf8_lossy(&answer));
+    assert_eq!(output(command).await, wanted);
+}
