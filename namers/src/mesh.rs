@@ -46,6 +46,21 @@ pub mod paths {
     pub const READ_PATH: &str = "/io.linkerd.mesh.Codec/ReadPath";
     /// From a path to text.
     pub const SHOW_PATH: &str = "/io.linkerd.mesh.Codec/ShowPath";
+    /// All of them.
+    pub const ALL: [&str; 12] = [
+        GET_BOUND_TREE,
+        STREAM_BOUND_TREE,
+        GET_REPLICAS,
+        STREAM_REPLICAS,
+        GET_DTAB,
+        STREAM_DTAB,
+        GET_DELEGATE_TREE,
+        STREAM_DELEGATE_TREE,
+        READ_DTAB,
+        SHOW_DTAB,
+        READ_PATH,
+        SHOW_PATH,
+    ];
 }
 
 /// Why bytes are not the message that they should be.

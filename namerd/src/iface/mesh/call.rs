@@ -240,15 +240,7 @@ fn refusal(method: &Method, path: &str) -> Option<Status> {
     if method != Method::POST {
         return Some(Status::new(code::UNKNOWN, format!("unsupported method: {method}")));
     }
-    let known = match path {
-        paths::GET_BOUND_TREE | paths::STREAM_BOUND_TREE => true,
-        paths::GET_REPLICAS | paths::STREAM_REPLICAS => true,
-        paths::GET_DTAB | paths::STREAM_DTAB => true,
-        paths::GET_DELEGATE_TREE | paths::STREAM_DELEGATE_TREE => true,
-        paths::READ_DTAB | paths::SHOW_DTAB | paths::READ_PATH | paths::SHOW_PATH => true,
-        _ => false,
-    };
-    (!known).then(|| Status::new(code::UNIMPLEMENTED, path))
+    (!paths::ALL.contains(&path)).then(|| Status::new(code::UNIMPLEMENTED, path))
 }
 
 /// False for the client of Linkerd 1, which fails on transformations; it alone does not say who it is.

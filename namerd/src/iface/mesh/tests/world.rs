@@ -192,6 +192,7 @@ impl World {
         let listening = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, address)) = listener.accept().await {
+                socket.set_nodelay(true).expect("a socket");
                 let serve = interface.clone().serve(Box::new(socket), Peer { address, identity: None }, closed.clone());
                 counts.0.fetch_add(1, Ordering::Relaxed);
                 counts.1.fetch_add(1, Ordering::Relaxed);
