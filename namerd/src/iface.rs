@@ -3,6 +3,7 @@
 //! An interface gets connections that are accepted already, TLS included (`serve` does that for all of them), and answers
 //! from [`crate::names::Names`]. Not for: listening, certificates.
 
+pub mod mesh;
 pub mod thrift;
 
 use dtab::BoxFuture;

@@ -20,6 +20,7 @@ mod gate;
 mod host;
 mod local;
 mod local_ips;
+pub mod mesh;
 pub mod remote;
 mod rewrite;
 mod snapshot;

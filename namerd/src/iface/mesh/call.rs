@@ -1,0 +1,359 @@
+//! One call: its request, what it asks for, its statuses (namerd reference §3.3).
+//!
+//! Called by the interface, once for each stream. Not for: frames of HTTP/2, bytes of messages.
+
+use super::reply::{Gone, MAX_UNDER_WAY, Reply};
+use crate::iface::Closing;
+use crate::names::Names;
+use crate::storage::VersionedDtab;
+use bytes::Bytes;
+use dtab::{Activity, Addr, BoundName, Dtab, NameTree, Path, State};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use namers::mesh::calls::{self, Bind, Delegate};
+use namers::mesh::frame::{Budget, Frames};
+use namers::mesh::status::{Status, code};
+use namers::mesh::{WireError, paths};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A request may have so many bytes.
+const MAX_REQUEST: usize = 1024 * 1024;
+/// Unfinished requests of one connection together.
+const MAX_GATHERED: usize = 8 * 1024 * 1024;
+/// A request may take so long to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call of one answer waits so long for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// GetReplicas waits so long for addresses, and then says that they are pending.
+const REPLICAS_TIMEOUT: Duration = Duration::from_secs(2);
+/// A delegation tree may have so many bytes.
+const MAX_DELEGATION: usize = 4 * 1024 * 1024;
+
+/// What the calls of one connection share.
+#[derive(Clone)]
+pub(super) struct Calls {
+    names: Names,
+    closing: Closing,
+    requests: Budget,
+    replies: Budget,
+}
+
+/// What is done about the present state of what a client follows.
+enum Turn {
+    /// Nothing.
+    Wait,
+    /// It is told.
+    Send,
+    /// The stream ends.
+    End(Status),
+}
+
+/// How the states of something are told.
+struct Telling<T> {
+    turn: fn(&State<T>) -> Turn,
+    write: fn(&State<T>) -> Bytes,
+}
+
+const TREES: Telling<NameTree<BoundName>> = Telling {
+    turn: |state| match state {
+        State::Pending => Turn::Wait,
+        State::Ok(_) => Turn::Send,
+        State::Failed(reason) => Turn::End(internal(reason)),
+    },
+    write: |state| match state {
+        State::Ok(tree) => calls::write_tree(tree),
+        State::Pending | State::Failed(_) => Bytes::new(),
+    },
+};
+
+const ADDRS: Telling<Addr> = Telling { turn: |_| Turn::Send, write: |state| calls::write_addr(&addr(state)) };
+
+const DTABS: Telling<Option<VersionedDtab>> = Telling {
+    turn: |state| match state {
+        State::Pending => Turn::Wait,
+        State::Ok(Some(_)) => Turn::Send,
+        State::Ok(None) => Turn::End(no_root()),
+        State::Failed(reason) => Turn::End(internal(reason)),
+    },
+    write: |state| match state {
+        State::Ok(Some(stored)) => calls::write_versioned(&stored.version.0, &stored.dtab),
+        State::Ok(None) | State::Pending | State::Failed(_) => Bytes::new(),
+    },
+};
+
+/// The state of addresses as one of theirs: failures are no failures of the stream.
+pub(super) fn addr(state: &State<Addr>) -> Addr {
+    match state {
+        State::Pending => Addr::Pending,
+        State::Ok(addr) => addr.clone(),
+        State::Failed(reason) => Addr::failed(reason.clone()),
+    }
+}
+
+fn internal(reason: impl AsRef<str>) -> Status {
+    Status::new(code::INTERNAL, reason.as_ref())
+}
+
+fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::new(code::INVALID_ARGUMENT, error.to_string())
+}
+
+fn no_root() -> Status {
+    Status::new(code::NOT_FOUND, "Root not found")
+}
+
+fn no_name() -> Status {
+    Status::new(code::NOT_FOUND, "No name given")
+}
+
+fn namespace(root: Option<Path>) -> Result<String, Status> {
+    let root = root.ok_or_else(|| invalid("No namespace specified"))?;
+    match root.text(0) {
+        Some(name) if root.len() == 1 => Ok(name.to_owned()),
+        _ => Err(invalid(format!("Invalid root: `{root}` must have exactly one segment"))),
+    }
+}
+
+/// What a client asks for: an answer, or something to follow.
+enum Asked {
+    Once(Answer),
+    Trees(Activity<NameTree<BoundName>>),
+    Addrs(Activity<Addr>),
+    Dtabs(Activity<Option<VersionedDtab>>),
+}
+
+type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
+
+impl Calls {
+    pub(super) fn new(names: Names, closing: Closing) -> Calls {
+        Calls { names, closing, requests: Budget::new(MAX_GATHERED), replies: Budget::new(MAX_UNDER_WAY) }
+    }
+
+    /// Serves one stream to its end.
+    pub(super) async fn serve(self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // Whoever has left is owed nothing more.
+        let _: Result<(), Gone> = self.answer(request, &mut respond).await;
+    }
+
+    async fn answer(self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Gone> {
+        let path: Arc<str> = request.uri().path().into();
+        if let Some(status) = refusal(request.method(), &path) {
+            return Reply::begin(respond, StatusCode::BAD_REQUEST, self.replies)?.end(&status);
+        }
+        let plain = reads_all(request.headers());
+        let message = self.read(request.into_body()).await?;
+        let asked = message.and_then(|message| self.ask(&path, message, plain));
+        let mut reply = Reply::begin(respond, StatusCode::OK, self.replies)?;
+        match asked {
+            Err(status) => reply.end(&status),
+            Ok(Asked::Trees(live)) => follow(reply, live, TREES, self.closing).await,
+            Ok(Asked::Addrs(live)) => follow(reply, live, ADDRS, self.closing).await,
+            Ok(Asked::Dtabs(live)) => follow(reply, live, DTABS, self.closing).await,
+            Ok(Asked::Once(answer)) => match reply.unless_gone(answer).await? {
+                Err(status) => reply.end(&status),
+                Ok(frame) => {
+                    reply.message(|| frame.clone()).await?;
+                    reply.end(&Status::new(code::OK, ""))
+                }
+            },
+        }
+    }
+
+    /// The one message of a request, once the client has sent all.
+    async fn read(&self, mut body: RecvStream) -> Result<Result<Bytes, Status>, Gone> {
+        let mut frames = Frames::new(MAX_REQUEST, self.requests.clone());
+        let gather = async {
+            let mut message = None;
+            while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
+                let data = data?;
+                body.flow_control().release_capacity(data.len())?;
+                if let Err(status) = take(&mut frames, &data, &mut message) {
+                    return Ok(Err(status));
+                }
+            }
+            match message {
+                Some(message) if frames.is_empty() => Ok(Ok(message)),
+                _ => Ok(Err(invalid("the request is not exactly one message"))),
+            }
+        };
+        let late = || Status::new(code::DEADLINE_EXCEEDED, format!("no complete request within {REQUEST_TIMEOUT:?}"));
+        timeout(REQUEST_TIMEOUT, gather).await.unwrap_or_else(|_| Ok(Err(late())))
+    }
+
+    fn ask(&self, path: &str, message: Bytes, transformations: bool) -> Result<Asked, Status> {
+        Ok(match path {
+            paths::GET_BOUND_TREE => once(tree(self.bind(message)?)),
+            paths::STREAM_BOUND_TREE => Asked::Trees(self.bind(message)?),
+            paths::GET_REPLICAS => once(replicas(self.resolve(message)?)),
+            paths::STREAM_REPLICAS => Asked::Addrs(self.resolve(message)?),
+            paths::GET_DTAB => {
+                let namespace = namespace(calls::read_root(message).map_err(invalid)?)?;
+                once(stored(self.names.clone(), namespace))
+            }
+            paths::STREAM_DTAB => {
+                let namespace = namespace(calls::read_root(message).map_err(invalid)?)?;
+                Asked::Dtabs(self.names.store().observe(&namespace))
+            }
+            paths::GET_DELEGATE_TREE | paths::STREAM_DELEGATE_TREE => {
+                let Delegate { root, tree, dtab } = Delegate::read(message).map_err(invalid)?;
+                let (namespace, path) = (namespace(root)?, explained(tree)?);
+                once(delegation(self.names.clone(), namespace, dtab, path, transformations))
+            }
+            codec => {
+                let shown = convert(codec, message).map_err(invalid);
+                once(async { shown })
+            }
+        })
+    }
+
+    fn bind(&self, message: Bytes) -> Result<Activity<NameTree<BoundName>>, Status> {
+        let Bind { root, name, dtab } = Bind::read(message).map_err(invalid)?;
+        let namespace = namespace(root)?;
+        let name = name.filter(|name| !name.is_empty()).ok_or_else(no_name)?;
+        Ok(self.names.bind(&namespace, &dtab, &name))
+    }
+
+    fn resolve(&self, message: Bytes) -> Result<Activity<Addr>, Status> {
+        Ok(match calls::read_id(message).map_err(invalid)? {
+            Some(id) => self.names.resolve(&id),
+            None => Activity::constant(State::Ok(Addr::failed("No ID provided"))),
+        })
+    }
+}
+
+fn take(frames: &mut Frames, data: &[u8], message: &mut Option<Bytes>) -> Result<(), Status> {
+    frames.push(data).map_err(|error| Status::new(code::RESOURCE_EXHAUSTED, error.0))?;
+    while let Some(next) = frames.message().map_err(|error| Status::new(code::UNIMPLEMENTED, error.0))? {
+        if message.replace(next).is_some() {
+            return Err(invalid("the request is not exactly one message"));
+        }
+    }
+    Ok(())
+}
+
+/// Why there is no such call, if there is none.
+fn refusal(method: &Method, path: &str) -> Option<Status> {
+    if method != Method::POST {
+        return Some(Status::new(code::UNKNOWN, format!("unsupported method: {method}")));
+    }
+    (!paths::ALL.contains(&path)).then(|| Status::new(code::UNIMPLEMENTED, path))
+}
+
+/// False for the client of Linkerd 1, which fails on transformations; it alone does not say who it is.
+fn reads_all(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::USER_AGENT)
+}
+
+fn once(answer: impl Future<Output = Result<Bytes, Status>> + Send + 'static) -> Asked {
+    Asked::Once(Box::pin(answer))
+}
+
+async fn tree(mut live: Activity<NameTree<BoundName>>) -> Result<Bytes, Status> {
+    match timeout(ANSWER_TIMEOUT, live.settled()).await {
+        Ok(State::Ok(tree)) => Ok(calls::write_tree(&tree)),
+        Ok(State::Failed(reason)) => Err(internal(reason)),
+        Ok(State::Pending) | Err(_) => Err(Status::new(code::UNAVAILABLE, "the name is not bound yet")),
+    }
+}
+
+async fn replicas(mut live: Activity<Addr>) -> Result<Bytes, Status> {
+    let known = async {
+        while matches!(live.get(), State::Pending | State::Ok(Addr::Pending)) {
+            live.changed().await;
+        }
+    };
+    // What is pending after that is told as such.
+    let _ = timeout(REPLICAS_TIMEOUT, known).await;
+    Ok(live.with(|state| calls::write_addr(&addr(state))))
+}
+
+async fn stored(names: Names, namespace: String) -> Result<Bytes, Status> {
+    match timeout(ANSWER_TIMEOUT, names.store().read(&namespace)).await {
+        Ok(Ok(Some(stored))) => Ok(calls::write_versioned(&stored.version.0, &stored.dtab)),
+        Ok(Ok(None)) => Err(no_root()),
+        Ok(Err(error)) => Err(internal(error.to_string())),
+        Err(_) => Err(Status::new(code::UNAVAILABLE, "the store does not answer")),
+    }
+}
+
+/// The one path of a tree that is to be explained.
+fn explained(tree: Option<NameTree<Path>>) -> Result<Path, Status> {
+    match tree {
+        None => Err(no_name()),
+        Some(NameTree::Leaf(path)) if path.is_empty() => Err(no_name()),
+        Some(NameTree::Leaf(path)) => Ok(path),
+        Some(_) => Err(Status::new(code::UNIMPLEMENTED, "Delegation too complex: ask for one path")),
+    }
+}
+
+async fn delegation(
+    names: Names,
+    namespace: String,
+    dtab: Dtab,
+    path: Path,
+    transformations: bool,
+) -> Result<Bytes, Status> {
+    let tree = names.explain(Some(&namespace), &dtab, &path).await.map_err(internal)?;
+    let frame = calls::write_delegation(&tree, transformations, MAX_DELEGATION);
+    let large =
+        || Status::new(code::RESOURCE_EXHAUSTED, format!("the delegation has more than {MAX_DELEGATION} bytes"));
+    frame.ok_or_else(large)
+}
+
+/// The answer of Codec.
+fn convert(path: &str, message: Bytes) -> Result<Bytes, WireError> {
+    let parsed = |error: dtab::ParseError| WireError(error.to_string());
+    Ok(match path {
+        paths::READ_DTAB => calls::write_dtab(&Dtab::parse(&calls::read_text(message)?).map_err(parsed)?),
+        paths::SHOW_DTAB => calls::write_text(calls::read_dtab(message)?.to_string()),
+        paths::READ_PATH => calls::write_path(&Path::parse(&calls::read_text(message)?).map_err(parsed)?),
+        _ => calls::write_text(calls::read_path(message)?.to_string()),
+    })
+}
+
+/// Tells `live` until the client leaves, the value fails, or the process closes. The newest state counts: what came while
+/// the client was slow is not told.
+async fn follow<T: Clone>(
+    mut reply: Reply,
+    mut live: Activity<T>,
+    telling: Telling<T>,
+    mut closing: Closing,
+) -> Result<(), Gone> {
+    let closed = || Status::new(code::UNAVAILABLE, "namerd is closing");
+    loop {
+        match (telling.turn)(&live.get()) {
+            Turn::End(status) => return reply.end(&status),
+            Turn::Wait => {}
+            Turn::Send => {
+                let room = tokio::select! {
+                    room = reply.room() => room,
+                    _ = closing.wait_for(|closing| *closing) => return reply.end(&closed()),
+                };
+                room?;
+                let mut told = true;
+                let newest = || {
+                    let state = live.get();
+                    told = matches!((telling.turn)(&state), Turn::Send);
+                    if told { (telling.write)(&state) } else { Bytes::new() }
+                };
+                reply.message(newest).await?;
+                if !told {
+                    continue;
+                }
+            }
+        }
+        let changed = async {
+            tokio::select! {
+                () = live.changed() => true,
+                _ = closing.wait_for(|closing| *closing) => false,
+            }
+        };
+        if !reply.unless_gone(changed).await? {
+            return reply.end(&closed());
+        }
+    }
+}
