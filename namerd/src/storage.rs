@@ -3,6 +3,16 @@
 //! Each kind has one file below this folder. Called by [`crate::names`] and the interfaces. Not for: parsing dtabs, rights
 //! of callers.
 
+pub mod consul;
+pub mod etcd;
+mod history;
+mod http;
+mod shared;
+#[cfg(feature = "zk")]
+pub mod zk;
+
+pub use self::http::Endpoint;
+
 use bytes::Bytes;
 use dtab::{Activity, BoxFuture, Dtab};
 use std::collections::BTreeSet;
