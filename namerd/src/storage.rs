@@ -4,14 +4,22 @@
 //! of callers.
 
 pub mod consul;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod etcd;
 mod history;
 mod http;
+pub mod memory;
+mod note;
+pub mod observed;
 mod shared;
+mod write;
 #[cfg(feature = "zk")]
 pub mod zk;
 
-pub use self::http::Endpoint;
+pub use http::Endpoint;
+pub use note::Note;
+pub use write::Retention;
 
 use bytes::Bytes;
 use dtab::{Activity, BoxFuture, Dtab};
@@ -31,15 +39,6 @@ pub struct VersionedDtab {
     pub dtab: Dtab,
     /// Of this state of it.
     pub version: Version,
-}
-
-/// Who writes, and why: for the history and the audit line.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Note {
-    /// Who says to have written it, or who the caller is known to be. Without control characters.
-    pub author: Option<String>,
-    /// Why. Without control characters.
-    pub reason: Option<String>,
 }
 
 /// One write, in the past.

@@ -6,7 +6,7 @@
 
 use super::history::{self, Logged, Record};
 use super::http::{Answer, Ask, Endpoint, HttpClient, encode, encode_path, show_all};
-use super::shared::{Backend, Condition, Seen, SharedStore, Stored};
+use super::shared::{Backend, Expected, Seen, SharedStore, Stored};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
 use dtab::BoxFuture;
@@ -244,12 +244,12 @@ impl Consul {
         Ok(names.filter(|name| !name.is_empty() && !name.ends_with('/')).map(str::to_owned).collect())
     }
 
-    async fn write_key(&self, namespace: &str, text: &[u8], condition: Condition) -> Result<u64, StoreError> {
-        let (cas, refused) = match &condition {
-            Condition::Absent => (Some(0), StoreError::Exists),
-            Condition::Any => (None, StoreError::Mismatch),
+    async fn write_key(&self, namespace: &str, text: &[u8], expected: Expected) -> Result<u64, StoreError> {
+        let (cas, refused) = match &expected {
+            Expected::Absent => (Some(0), StoreError::Exists),
+            Expected::Any => (None, StoreError::Mismatch),
             // Zero would mean that the key must not exist.
-            Condition::Is(version) => match index(version).filter(|index| *index > 0) {
+            Expected::Is(version) => match index(version).filter(|index| *index > 0) {
                 Some(index) => (Some(index), StoreError::Mismatch),
                 None => return Err(self.absent_or(namespace, StoreError::Mismatch).await),
             },
@@ -257,7 +257,7 @@ impl Consul {
         let body = Bytes::copy_from_slice(text);
         match self.change(Method::PUT, &self.key(namespace), cas, body).await? {
             true => self.made(namespace, text).await,
-            false if matches!(condition, Condition::Is(_)) => Err(self.absent_or(namespace, refused).await),
+            false if matches!(expected, Expected::Is(_)) => Err(self.absent_or(namespace, refused).await),
             false => Err(refused),
         }
     }
@@ -370,11 +370,11 @@ impl Backend for Consul {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
         Box::pin(async move {
-            let index = self.write_key(namespace, text.as_bytes(), condition).await?;
+            let index = self.write_key(namespace, text.as_bytes(), expected).await?;
             let made = version(index);
             history::note_failure(namespace, self.log(namespace, index, record.to_json(Some(&made))).await);
             Ok(made)

@@ -9,7 +9,7 @@ mod v3;
 
 use super::history::{Logged, Record};
 use super::http::{Answer, Ask, Endpoint, HttpClient, show_all};
-use super::shared::{Backend, Condition, Seen, SharedStore, Stored};
+use super::shared::{Backend, Expected, Seen, SharedStore, Stored};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
 use dtab::BoxFuture;
@@ -218,10 +218,10 @@ impl Backend for Auto {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
-        Box::pin(async move { self.api().await?.write(namespace, text, condition, record).await })
+        Box::pin(async move { self.api().await?.write(namespace, text, expected, record).await })
     }
 
     fn remove<'a>(

@@ -30,7 +30,7 @@ pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 /// No config makes the pause between two tries of a watch longer.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
 /// Names longer than this are refused.
-const MAX_NAME: usize = 250;
+const MAX_NAME: usize = 253;
 
 /// A value as the store behind has it.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub(crate) struct Stored {
 
 /// What must be true for a write to happen.
 #[derive(Debug, Clone)]
-pub(crate) enum Condition {
+pub(crate) enum Expected {
     /// The namespace is not there.
     Absent,
     /// It has this version.
@@ -89,7 +89,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>>;
 
@@ -110,7 +110,7 @@ pub(crate) fn plain_name(namespace: &str) -> Result<(), StoreError> {
     let wrong = match namespace {
         "" => "it is empty",
         "." | ".." => "it means another place in paths",
-        _ if namespace.len() > MAX_NAME => "it is longer than 250 bytes",
+        _ if namespace.len() > MAX_NAME => "it is longer than 253 bytes",
         _ if namespace.contains('/') => "it contains a slash",
         _ if namespace.chars().any(char::is_control) => "it contains a control character",
         _ => return Ok(()),
@@ -262,13 +262,13 @@ impl SharedStore {
         &self,
         namespace: &str,
         dtab: &Dtab,
-        condition: Condition,
+        expected: Expected,
         note: Note,
     ) -> BoxFuture<'_, Result<Version, StoreError>> {
         let (backend, name, text) = (self.backend.clone(), namespace.to_owned(), Exact(dtab).to_string());
         self.run(namespace, async move {
             let record = Record::now(note, Some(text.clone()));
-            backend.write(&name, text, condition, &record).await
+            backend.write(&name, text, expected, &record).await
         })
     }
 }
@@ -298,7 +298,7 @@ impl Store for SharedStore {
     }
 
     fn create(&self, namespace: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
-        self.write(namespace, &dtab, Condition::Absent, note)
+        self.write(namespace, &dtab, Expected::Absent, note)
     }
 
     fn update(
@@ -308,11 +308,11 @@ impl Store for SharedStore {
         expected: Version,
         note: Note,
     ) -> BoxFuture<'_, Result<Version, StoreError>> {
-        self.write(namespace, &dtab, Condition::Is(expected), note)
+        self.write(namespace, &dtab, Expected::Is(expected), note)
     }
 
     fn put(&self, namespace: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
-        self.write(namespace, &dtab, Condition::Any, note)
+        self.write(namespace, &dtab, Expected::Any, note)
     }
 
     fn delete(&self, namespace: &str, expected: Option<Version>, note: Note) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -322,6 +322,9 @@ impl Store for SharedStore {
 
     fn history(&self, namespace: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
         let (backend, name) = (self.backend.clone(), namespace.to_owned());
+        if limit == 0 {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
         self.run(namespace, async move {
             Ok(backend.history(&name, limit).await?.iter().filter_map(entry).take(limit).collect())
         })
@@ -340,6 +343,7 @@ impl Store for SharedStore {
             "lastSuccessMs": since.map(millis),
             "lastError": error,
             "details": self.backend.details(),
+            "observed": dtabs.len(),
             "list": lists.first().map(show),
             "namespaces": dtabs.iter().map(|watch| (watch.key.clone(), show(watch))).collect::<serde_json::Map<_, _>>(),
         })

@@ -7,7 +7,7 @@
 mod session;
 
 use super::history::{self, KEPT, Logged, Record};
-use super::shared::{Backend, Condition, REFRESH, Seen, SharedStore, Stored, plain_name};
+use super::shared::{Backend, Expected, REFRESH, Seen, SharedStore, Stored, plain_name};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
 use dtab::BoxFuture;
@@ -192,11 +192,11 @@ impl Zk {
         self.session.run(set).await
     }
 
-    async fn write_node(&self, namespace: &str, data: &[u8], condition: Condition) -> Result<Stat, StoreError> {
+    async fn write_node(&self, namespace: &str, data: &[u8], expected: Expected) -> Result<Stat, StoreError> {
         let path = self.path(namespace);
-        match condition {
-            Condition::Absent => self.make(&path, data).await?.ok_or(StoreError::Exists),
-            Condition::Any => {
+        match expected {
+            Expected::Absent => self.make(&path, data).await?.ok_or(StoreError::Exists),
+            Expected::Any => {
                 for _ in 0..TRIES {
                     if let Some(stat) = self.set(&path, data, None).await? {
                         return Ok(stat);
@@ -207,7 +207,7 @@ impl Zk {
                 }
                 Err(self.session.unavailable("the namespace is made and deleted all the time; try again"))
             }
-            Condition::Is(expected) => {
+            Expected::Is(expected) => {
                 let (_, stat) = self.find(namespace).await?.ok_or(StoreError::NotFound)?;
                 let known = matches(&expected, &stat).ok_or(StoreError::Mismatch)?;
                 match self.set(&path, data, Some(known)).await? {
@@ -374,7 +374,7 @@ impl Backend for Zk {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
         Box::pin(async move {
@@ -383,7 +383,7 @@ impl Backend for Zk {
                 return Err(StoreError::Forbidden(text));
             }
             let data = if text.is_empty() { EMPTY } else { &text };
-            let stat = self.write_node(namespace, data.as_bytes(), condition).await?;
+            let stat = self.write_node(namespace, data.as_bytes(), expected).await?;
             let made = version(stat.czxid, stat.version);
             let logged = self.log(namespace, stat.mzxid, record.to_json(Some(&made))).await;
             history::note_failure(namespace, logged);

@@ -4,7 +4,7 @@
 
 use super::super::history::{self, KEPT, Logged, Record};
 use super::super::http::{Answer, encode, encode_path};
-use super::super::shared::{Backend, Condition, REFRESH, Seen, Stored, plain_name};
+use super::super::shared::{Backend, Expected, REFRESH, Seen, Stored, plain_name};
 use super::super::{StoreError, Version};
 use super::{KIND, REQUEST, Server, number, version};
 use dtab::BoxFuture;
@@ -260,15 +260,15 @@ impl Backend for V2 {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
         Box::pin(async move {
             let mut form = format!("value={}", encode(&text));
-            match &condition {
-                Condition::Absent => form.push_str("&prevExist=false"),
-                Condition::Any => {}
-                Condition::Is(expected) => match number(expected).filter(|number| *number > 0) {
+            match &expected {
+                Expected::Absent => form.push_str("&prevExist=false"),
+                Expected::Any => {}
+                Expected::Is(expected) => match number(expected).filter(|number| *number > 0) {
                     Some(index) => form.push_str(&format!("&prevIndex={index}")),
                     None => return Err(self.absent_or_mismatch(namespace).await),
                 },

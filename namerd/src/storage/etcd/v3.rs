@@ -5,7 +5,7 @@
 
 use super::super::history::{self, KEPT, Logged, Record};
 use super::super::http::{Ask, Stream};
-use super::super::shared::{Backend, Condition, REFRESH, Seen, Stored};
+use super::super::shared::{Backend, Expected, REFRESH, Seen, Stored};
 use super::super::{StoreError, Version};
 use super::{KIND, REQUEST, Server, number, version};
 use base64::Engine;
@@ -336,20 +336,20 @@ impl Backend for V3 {
         &'a self,
         namespace: &'a str,
         text: String,
-        condition: Condition,
+        expected: Expected,
         record: &'a Record,
     ) -> BoxFuture<'a, Result<Version, StoreError>> {
         Box::pin(async move {
             let key = self.server.key(namespace);
             let put = json!({"request_put": {"key": STANDARD.encode(key), "value": STANDARD.encode(text)}});
-            let compare = match &condition {
-                Condition::Absent => Some(json!({"target": "VERSION", "result": "EQUAL", "version": "0"})),
-                Condition::Is(expected) => Some(has_version(expected)),
-                Condition::Any => None,
+            let compare = match &expected {
+                Expected::Absent => Some(json!({"target": "VERSION", "result": "EQUAL", "version": "0"})),
+                Expected::Is(expected) => Some(has_version(expected)),
+                Expected::Any => None,
             };
             match self.change(namespace, compare, put, record).await? {
                 Ok(revision) => Ok(version(revision)),
-                Err(_) if matches!(condition, Condition::Absent) => Err(StoreError::Exists),
+                Err(_) if matches!(expected, Expected::Absent) => Err(StoreError::Exists),
                 Err(found) => Err(refused(found)),
             }
         })
