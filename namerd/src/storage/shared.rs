@@ -336,10 +336,11 @@ impl Store for SharedStore {
         let watched = || lists.iter().chain(&dtabs);
         let since = watched().filter_map(|watch| watch.last_success).chain(health.success.map(|at| at.elapsed())).min();
         let error = health.error.as_ref().map(|(at, text)| json!({"text": text, "ageMs": millis(at.elapsed())}));
+        let answers = health.error.as_ref().is_none_or(|(at, _)| since.is_some_and(|since| since < at.elapsed()));
         json!({
             "kind": self.backend.kind(),
             "place": self.backend.place(),
-            "ok": error.is_none() && watched().all(|watch| watch.last_error.is_none()),
+            "ok": answers && watched().all(|watch| watch.last_error.is_none()),
             "lastSuccessMs": since.map(millis),
             "lastError": error,
             "details": self.backend.details(),

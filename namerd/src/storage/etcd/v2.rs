@@ -99,13 +99,14 @@ impl V2 {
     async fn find(&self, key: &str) -> Result<Found, StoreError> {
         let target = format!("/v2/keys{}?quorum=true&sorted=true", encode_path(key));
         let answer = self.ask(Method::GET, target, String::new(), REQUEST).await?;
+        let node = match self.reply(&answer)? {
+            Ok(node) => Some(node),
+            Err(KEY_NOT_FOUND) => None,
+            Err(_) => return Err(self.server.refuse(&answer)),
+        };
         let index = answer.number("x-etcd-index");
         let index = index.ok_or_else(|| self.server.unavailable("an answer has no X-Etcd-Index"))?;
-        match self.reply(&answer)? {
-            Ok(node) => Ok(Found { node: Some(node), index }),
-            Err(KEY_NOT_FOUND) => Ok(Found { node: None, index }),
-            Err(_) => Err(self.server.refuse(&answer)),
-        }
+        Ok(Found { node, index })
     }
 
     /// Waits for a change from `index` on, [`REFRESH`] at most.

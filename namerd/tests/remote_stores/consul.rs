@@ -1,0 +1,1 @@
+//! `io.l5d.consul`, with a fake Consul.
