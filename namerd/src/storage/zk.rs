@@ -24,8 +24,8 @@ use zookeeper_client::{Acl, AuthId, Client, Error, EventType, OneshotWatcher, Pe
 const TRIES: usize = 5;
 /// ZooKeeper takes packets of at most 1 MiB (`jute.maxbuffer`), and ends the connection at a larger one.
 const MAX_TEXT: usize = (1 << 20) - 1024;
-/// An empty dtab: to Linkerd 1 a znode without data is an error.
-const EMPTY: &str = ";";
+/// The text of an empty dtab: to Linkerd 1 a znode without data is an error.
+const EMPTY: &str = "\n";
 
 /// Credentials that are given at the start of a session.
 #[derive(Clone)]

@@ -5,12 +5,21 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// A port that nobody has, below those that the system gives to outgoing connections: it stays free while a server is away.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    loop {
+        let port = 10_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = u16::try_from(port).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A server process; killed on drop.
@@ -26,9 +35,11 @@ impl Server {
     /// Starts it, again with the same data after [`Server::kill`].
     pub(crate) fn start(&mut self) {
         let mut command = (self.command)();
-        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start a server"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start a server");
+        let child = self.child.insert(child);
         let end = Instant::now() + LIMIT;
         while !(self.ready)(self.port) {
+            assert_eq!(child.try_wait().expect("a server"), None, "the server has ended: {command:?}");
             assert!(Instant::now() < end, "the server is not ready within {LIMIT:?}: {command:?}");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -13,6 +13,8 @@ use zookeeper_client::{Acl, Acls, Client, CreateMode, CreateOptions, Error, Sess
 
 /// One operation may take so long, the beginning of a session included.
 const OPERATION: Duration = Duration::from_secs(5);
+/// Before a second try, when no server would begin a session: one that is slow or starts may do so then.
+const PAUSE: Duration = Duration::from_millis(200);
 /// Operations at once; others wait.
 const AT_ONCE: usize = 100;
 
@@ -101,13 +103,24 @@ impl Session {
         if let Some(client) = self.live() {
             return Ok(client);
         }
+        let client = match self.begin().await {
+            Err(Error::NoHosts | Error::Timeout | Error::ConnectionLoss) => {
+                tokio::time::sleep(PAUSE).await;
+                self.begin().await
+            }
+            begun => begun,
+        }?;
+        *self.current.lock() = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Asks every server once for a session.
+    async fn begin(&self) -> Result<Client, Error> {
         let mut connector = Client::connector().with_session_timeout(self.params.session_timeout).with_fail_eagerly();
         if let Some(auth) = &self.params.auth {
             connector = connector.with_auth(&auth.scheme, auth.auth.as_bytes());
         }
-        let client = connector.connect(&hosts(&self.params)).await?;
-        *self.current.lock() = Some(client.clone());
-        Ok(client)
+        connector.connect(&hosts(&self.params)).await
     }
 
     /// Waits until the session is interrupted or over; says which.
