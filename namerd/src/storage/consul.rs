@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_secs(55);
 const WAIT_LIMIT: Duration = Duration::from_secs(65);
 /// Pause after an answer that brought nothing new and came early: other keys change, or the agent does not wait.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The same when the agent gives no index to wait from.
+/// The same when there is no index to wait from.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Tries of a write that depends on what it has just read.
 const TRIES: usize = 5;
@@ -109,7 +109,7 @@ struct Consul {
 }
 
 /// What a read found: the value, and the index to wait from.
-type Found<T> = (T, Option<u64>);
+type Found<T> = (T, u64);
 
 impl Consul {
     fn new(params: ConsulParams) -> Consul {
@@ -181,24 +181,30 @@ impl Consul {
 
     async fn find(&self, namespace: &str, wait: Option<u64>) -> Result<Found<Option<Stored>>, StoreError> {
         let answer = self.get(&self.key(namespace), &["raw=true"], wait).await?;
-        let index = answer.number(INDEX);
+        let index = self.index(&answer)?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok((None, index));
         }
-        let index = index.ok_or_else(|| self.unavailable("an answer has no X-Consul-Index"))?;
-        Ok((Some(Stored { text: Ok(answer.body), version: version(index) }), Some(index)))
+        Ok((Some(Stored { text: Ok(answer.body), version: version(index) }), index))
     }
 
     async fn find_names(&self, wait: Option<u64>) -> Result<Found<BTreeSet<String>>, StoreError> {
         let folder = self.key("");
         let answer = self.get(&folder, &["keys=true", "separator=%2F"], wait).await?;
-        let index = answer.number(INDEX);
+        let index = self.index(&answer)?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok((BTreeSet::new(), index));
         }
         let keys: Vec<String> = self.parse(&answer)?;
         let names = keys.iter().filter_map(|key| key.strip_prefix(&folder));
         Ok((names.filter(|name| legal(name)).map(str::to_owned).collect(), index))
+    }
+
+    /// The index of an answer. One without is somebody else's, and says nothing of what is there.
+    fn index(&self, answer: &Answer) -> Result<u64, StoreError> {
+        answer
+            .number(INDEX)
+            .ok_or_else(|| self.unavailable(&format!("an answer has no X-Consul-Index ({})", answer.complaint())))
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, answer: &Answer) -> Result<T, StoreError> {
@@ -212,10 +218,9 @@ impl Consul {
         let mut last = None;
         for _ in 0..TRIES {
             match self.find(namespace, None).await {
-                Ok((Some(stored), Some(index))) if stored.text.as_deref() == Ok(text) => return Ok(index),
-                Ok((Some(_), Some(index))) => return Ok(index.saturating_sub(1)),
-                Ok((_, Some(index))) => return Ok(index),
-                Ok((_, None)) => return Err(self.unavailable("an answer has no X-Consul-Index")),
+                Ok((Some(stored), index)) if stored.text.as_deref() == Ok(text) => return Ok(index),
+                Ok((Some(_), index)) => return Ok(index.saturating_sub(1)),
+                Ok((None, index)) => return Ok(index),
                 Err(error) => last = Some(error),
             }
         }
@@ -275,7 +280,7 @@ impl Consul {
     async fn remove_key(&self, namespace: &str, expected: Option<Version>) -> Result<u64, StoreError> {
         let key = self.key(namespace);
         for _ in 0..TRIES {
-            let (Some(found), Some(at)) = self.find(namespace, None).await? else { return Err(StoreError::NotFound) };
+            let (Some(found), at) = self.find(namespace, None).await? else { return Err(StoreError::NotFound) };
             if expected.as_ref().is_some_and(|expected| *expected != found.version) {
                 return Err(StoreError::Mismatch);
             }
@@ -301,8 +306,8 @@ fn index(version: &Version) -> Option<u64> {
 }
 
 /// The index to wait from next: none when it went backwards (a restored or rebuilt cluster), or makes no sense.
-fn next(before: Option<u64>, now: Option<u64>) -> Option<u64> {
-    now.filter(|now| *now > 0 && before.is_none_or(|before| *now >= before))
+fn next(before: Option<u64>, now: u64) -> Option<u64> {
+    (now > 0 && before.is_none_or(|before| now >= before)).then_some(now)
 }
 
 /// Asks again and again, each time from the index of the last answer.

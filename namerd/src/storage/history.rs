@@ -89,3 +89,52 @@ pub(crate) fn note_failure(namespace: &str, outcome: Result<(), StoreError>) {
         tracing::warn!(namespace, "the history of a dtab lacks a write that was made: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back() {
+        let note = Note { author: Some("ana".to_owned()), reason: Some("\"why\" ü".to_owned()) };
+        let record = Record::now(note.clone(), Some("/a=>0.001*/b & /c".to_owned()));
+        let (made, revision) = (Version("\u{1}\u{2}".into()), Version("7".into()));
+        let found = |version| Logged { json: record.to_json(version).into_bytes(), revision: revision.clone() };
+        let with = entry(&found(Some(&made))).expect("an entry");
+        assert_eq!((&with.version, &with.note), (&made, &note));
+        assert_eq!(with.dtab, Dtab::parse("/a=>0.001*/b & /c").ok());
+        assert_eq!(entry(&found(None)).map(|entry| entry.version), Some(revision));
+        let delete = Record::now(Note::default(), None);
+        let logged = Logged { json: delete.to_json(Some(&made)).into_bytes(), revision: made.clone() };
+        assert_eq!(entry(&logged).map(|entry| (entry.dtab, entry.note)), Some((None, Note::default())));
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        let none: [&[u8]; 9] = [
+            b"",
+            b"null",
+            b"[]",
+            b"{}",
+            b"\xff\xfe",
+            br#"{"time":-1,"dtab":null}"#,
+            br#"{"time":18446744073709551615,"version":"!","dtab":null}"#,
+            br#"{"time":1,"dtab":"this is no dtab"}"#,
+            br#"{"time":"1","dtab":null}"#,
+        ];
+        for json in none {
+            let logged = Logged { json: json.to_vec(), revision: Version("7".into()) };
+            assert_eq!(entry(&logged), None, "{:?}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
+    fn the_oldest_names_are_surplus() {
+        let names: Vec<String> = (0..KEPT as u64 + 3).rev().map(name).collect();
+        let mut oldest: Vec<String> = names[KEPT..].to_vec();
+        oldest.reverse();
+        assert_eq!(surplus(names), oldest);
+        assert_eq!(surplus((0..KEPT as u64).map(name).collect()), Vec::<String>::new());
+        assert!(name(9) < name(10) && name(u64::MAX - 1) < name(u64::MAX));
+    }
+}

@@ -292,3 +292,7 @@ pub(crate) fn encode(text: &str) -> String {
 pub(crate) fn encode_path(path: &str) -> String {
     path.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout};
 const LIMIT: Duration = Duration::from_secs(15);
 /// A namespace is followed for so long after its last reader has gone.
 const LINGER: Duration = Duration::from_secs(60);
+/// Namespaces that are followed at once, at most: most backends need a connection for each.
+const MAX_FOLLOWED: usize = 2_000;
 /// Backends report at least every [`REFRESH`]; a watch that is silent for so long is started again.
 const SILENT_AFTER: Duration = Duration::from_secs(180);
 /// A value is read again after so long without a change.
@@ -219,7 +221,12 @@ pub(crate) struct SharedStore {
 impl SharedStore {
     /// A store over `backend`, as a part of `discovery`.
     pub(crate) fn open(backend: Arc<dyn Backend>, discovery: &Discovery) -> Arc<dyn Store> {
-        let watch = WatchOptions { linger: LINGER, silent_after: SILENT_AFTER, ..discovery.watch.clone() };
+        let watch = WatchOptions {
+            linger: LINGER,
+            max_keys: MAX_FOLLOWED,
+            silent_after: SILENT_AFTER,
+            ..discovery.watch.clone()
+        };
         let (kind, place) = (backend.kind(), backend.place().to_owned());
         let at = (kind, place.as_str());
         Arc::new(SharedStore {

@@ -141,7 +141,11 @@ async fn the_keys_of_the_config_are_sent() {
     let stranger = open(wrong, &discovery());
     let refused = stranger.put("ns", dtab("/x => /y"), Note::default()).await;
     assert!(matches!(&refused, Err(StoreError::Forbidden(why)) if !why.contains("other")), "{refused:?}");
-    let nowhere = ConsulParams { datacenter: Some("dc2".to_owned()), token: Some("planted-secret".to_owned()), ..params(fake.port, "/x") };
+    let nowhere = ConsulParams {
+        datacenter: Some("dc2".to_owned()),
+        token: Some("planted-secret".to_owned()),
+        ..params(fake.port, "/x")
+    };
     let refused = open(nowhere, &discovery()).read("ns").await;
     assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("datacenter")), "{refused:?}");
 }

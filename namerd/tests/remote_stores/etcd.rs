@@ -90,12 +90,13 @@ async fn v2_reads_and_writes_as_linkerd_1() {
     assert_eq!(read.dtab, dtab("/svc=>/#/io.l5d.fs"));
     let index = serde_json::from_str::<serde_json::Value>(&made).expect("JSON")["node"]["modifiedIndex"].to_string();
     assert_eq!(read.version, Version(index.into()), "the version is modifiedIndex as text");
-    until("the names", &mut store.list(), |state| {
-        matches!(state, State::Ok(names) if names.iter().eq(["default"]))
-    })
-    .await;
+    until("the names", &mut store.list(), |state| matches!(state, State::Ok(names) if names.iter().eq(["default"])))
+        .await;
     let mut live = store.observe("default");
-    store.update("default", dtab("/svc => 0.5 * /a & 0.001 * /b ; /x => /y"), read.version, Note::default()).await.expect("update");
+    store
+        .update("default", dtab("/svc => 0.5 * /a & 0.001 * /b ; /x => /y"), read.version, Note::default())
+        .await
+        .expect("update");
     let (_, body) = http(port, "GET", "/v2/keys/namerd/dtabs/default", "", "").expect("etcd");
     let value = serde_json::from_str::<serde_json::Value>(&body).expect("JSON")["node"]["value"].clone();
     assert_eq!(value, "/svc=>0.50*/a & 0.001*/b;/x=>/y");
@@ -211,7 +212,8 @@ async fn auto_takes_the_api_that_has_dtabs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_member_answers_when_one_is_away() {
     let Some(server) = etcd("another_member_answers_when_one_is_away", false) else { return };
-    let endpoints = vec![Endpoint::plain("127.0.0.1", crate::servers::free_port()), Endpoint::plain("localhost", server.port)];
+    let endpoints =
+        vec![Endpoint::plain("127.0.0.1", crate::servers::free_port()), Endpoint::plain("localhost", server.port)];
     let store = open(EtcdParams::new(endpoints), &help::discovery());
     store.create("ns", dtab("/a => /b"), Note::default()).await.expect("create");
     until_dtab(&mut store.observe("ns"), "/a => /b").await;

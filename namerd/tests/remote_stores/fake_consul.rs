@@ -178,7 +178,10 @@ impl FakeConsul {
             return Some(text(status, "rpc error making call: No cluster leader"));
         }
         if query.contains_key("stale") && query.contains_key("consistent") {
-            return Some(text(StatusCode::BAD_REQUEST, "Cannot specify ?stale with ?consistent, conflicting semantics."));
+            return Some(text(
+                StatusCode::BAD_REQUEST,
+                "Cannot specify ?stale with ?consistent, conflicting semantics.",
+            ));
         }
         if query.get("dc").is_some_and(|dc| dc != "dc1") {
             return Some(text(StatusCode::INTERNAL_SERVER_ERROR, "No path to datacenter"));
@@ -331,7 +334,10 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 
 fn parse(query: &str) -> Query {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(key, value)| (decode(key), decode(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
 }
 
 fn decode(text: &str) -> String {

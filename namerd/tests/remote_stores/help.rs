@@ -162,7 +162,8 @@ pub(crate) async fn disk_stands_in(gate: &Gate, open: impl Fn(&Discovery) -> Arc
     let mut live = store.observe("ns");
     until_dtab(&mut live, "/a => 0.001*/b & /c").await;
     assert!(matches!(live.get(), State::Ok(Some(found)) if found.version == version));
-    until("the list from disk", &mut store.list(), |state| matches!(state, State::Ok(names) if names.contains("ns"))).await;
+    until("the list from disk", &mut store.list(), |state| matches!(state, State::Ok(names) if names.contains("ns")))
+        .await;
     let refused = store.put("ns", dtab("/x => /y"), Note::default()).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     gate.open();
@@ -183,5 +184,8 @@ pub(crate) async fn history_is_bounded(store: &Arc<dyn Store>, slack: usize, cou
         let n = 100 + slack + 4 - age;
         assert_eq!(entry.dtab, Some(dtab(&format!("/a => /{n}"))));
     }
-    assert_eq!(history.first().map(|entry| &entry.version), store.read("ns").await.expect("read").map(|v| v.version).as_ref());
+    assert_eq!(
+        history.first().map(|entry| &entry.version),
+        store.read("ns").await.expect("read").map(|v| v.version).as_ref()
+    );
 }

@@ -8,5 +8,6 @@ mod etcd;
 mod fake_consul;
 mod gate;
 mod help;
+mod junk;
 mod servers;
 mod zk;

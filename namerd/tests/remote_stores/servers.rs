@@ -90,7 +90,12 @@ pub(crate) fn etcd(test: &str, v2: bool) -> Option<Server> {
     let command = move || {
         let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
         let mut command = Command::new(&binary);
-        command.arg("--data-dir").arg(&data).args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.arg("--data-dir").arg(&data).args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.arg("--initial-cluster").arg(format!("default={peer}")).arg(format!("--enable-v2={v2}"));
         command
@@ -131,7 +136,8 @@ pub(crate) fn zookeeper(test: &str) -> Option<Server> {
 
 fn four_letters(port: u16, word: &str) -> std::io::Result<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port))?;
-    socket.set_read_timeout(Some(LIMIT))?;
+    // A server that is just starting may take the connection and never answer.
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     socket.write_all(word.as_bytes())?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;

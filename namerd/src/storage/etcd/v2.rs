@@ -160,7 +160,7 @@ impl V2 {
         if let Err(code) = self.put(&format!("{folder}/{}", history::name(index)), form).await? {
             return Err(self.server.unavailable(&format!("etcd does not take the record: error {code}")));
         }
-        if self.writes.fetch_add(1, Ordering::Relaxed) % PRUNE_EVERY == 0 {
+        if self.writes.fetch_add(1, Ordering::Relaxed).is_multiple_of(PRUNE_EVERY) {
             let names = self.records(namespace).await?.into_iter().map(|node| node.key).collect();
             for key in history::surplus(names) {
                 let _ = self.delete(&key, "").await?;

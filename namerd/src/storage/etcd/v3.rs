@@ -34,15 +34,15 @@ fn numeric<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
     text.parse().map_err(serde::de::Error::custom)
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// In every answer of etcd; an answer without one is somebody else's, and says nothing of what is there.
+#[derive(Debug, Deserialize)]
 struct Header {
-    #[serde(default, deserialize_with = "numeric")]
+    #[serde(deserialize_with = "numeric")]
     revision: u64,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Range {
-    #[serde(default)]
     header: Header,
     #[serde(default)]
     kvs: Vec<KeyValue>,
@@ -61,7 +61,6 @@ struct KeyValue {
 
 #[derive(Debug, Deserialize)]
 struct Txn {
-    #[serde(default)]
     header: Header,
     #[serde(default)]
     succeeded: bool,
@@ -264,7 +263,7 @@ impl V3 {
             .await?;
         if !txn.succeeded {
             let found = txn.responses.into_iter().find_map(|response| response.response_range);
-            return Ok(Err(self.stored(found.unwrap_or_default())?));
+            return Ok(Err(found.map(|range| self.stored(range)).transpose()?.flatten()));
         }
         history::note_failure(namespace, self.prune(namespace).await);
         Ok(Ok(txn.header.revision))

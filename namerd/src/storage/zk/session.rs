@@ -77,7 +77,10 @@ impl Session {
             operation(self.client().await?).await
         };
         match timeout(OPERATION, work).await {
-            Ok(outcome) => outcome.map_err(|error| self.explain(&error)),
+            Ok(outcome) => outcome.map_err(|error| {
+                self.give_up(&error);
+                self.explain(&error)
+            }),
             Err(_) => Err(self.unavailable(&format!("no answer within {OPERATION:?} (session: {})", self.state()))),
         }
     }
@@ -88,6 +91,22 @@ impl Session {
                 StoreError::Forbidden(format!("{}: {error}", self.place))
             }
             _ => self.unavailable(&error.to_string()),
+        }
+    }
+
+    /// Lets a session go that cannot be used any more, also when it does not know.
+    fn give_up(&self, error: &Error) {
+        use Error::{AuthFailed, ClientClosed, RuntimeInconsistent, SessionExpired, UnexpectedError, UnmarshalError};
+        if matches!(
+            error,
+            AuthFailed
+                | ClientClosed
+                | RuntimeInconsistent
+                | SessionExpired
+                | UnexpectedError(_)
+                | UnmarshalError { .. }
+        ) {
+            *self.current.lock() = None;
         }
     }
 
