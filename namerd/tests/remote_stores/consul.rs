@@ -31,7 +31,7 @@ fn store(port: u16, prefix: &str) -> Arc<dyn Store> {
 async fn the_contract_holds() {
     let fake = FakeConsul::start().await;
     let gate = Arc::new(Gate::shut_before(fake.port).await);
-    gate.open();
+    gate.open().await;
     let prefix = Arc::new(Mutex::new(String::new()));
     let (last, shut, opened) = (prefix.clone(), gate.clone(), gate.clone());
     let port = gate.port();
@@ -46,12 +46,12 @@ async fn the_contract_holds() {
     })
     .outage(
         move || {
-            shut.shut();
-            async {}
+            let gate = shut.clone();
+            async move { gate.shut().await }
         },
         move || {
-            opened.open();
-            async {}
+            let gate = opened.clone();
+            async move { gate.open().await }
         },
     );
     contract::all(&subject).await;
@@ -214,6 +214,8 @@ async fn an_index_that_goes_backwards_begins_anew() {
     let mut live = store.observe("ns");
     until_dtab(&mut live, "/a => /b").await;
     let large = fake.index();
+    let waits = |asked: &Asked| asked.path.ends_with("/ns") && asked.query.contains(&format!("index={large}"));
+    help::eventually("the watch waits", || fake.asked().iter().any(waits)).await;
     fake.restore_snapshot("/a=>/old", "p/ns");
     until_dtab(&mut live, "/a => /old").await;
     assert!(fake.index() < large);
@@ -239,7 +241,7 @@ async fn fail_fast_does_not_try_again_at_once() {
     let gate = Gate::shut_before(fake.port).await;
     let store = open(ConsulParams { fail_fast: true, ..params(gate.port(), "/p") }, &discovery());
     assert!(store.read("ns").await.is_err());
-    gate.open();
+    gate.open().await;
     let asked = fake.asked().len();
     assert!(store.read("ns").await.is_err(), "within a second the answer is the same");
     assert_eq!(fake.asked().len(), asked);

@@ -1,7 +1,6 @@
 //! [`Gate`]: a TCP proxy on loopback that can be shut: then all connections break, and none is accepted.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -9,38 +8,47 @@ use tokio::task::JoinSet;
 
 pub(crate) struct Gate {
     port: u16,
-    open: Arc<watch::Sender<bool>>,
+    open: watch::Sender<bool>,
+    /// What is the case, soon after `open` says it.
+    is_open: watch::Receiver<bool>,
 }
 
 impl Gate {
     /// A gate before this port, shut.
     pub(crate) async fn shut_before(target: u16) -> Gate {
         let port = crate::servers::free_port();
-        let (open, is_open) = watch::channel(false);
-        tokio::spawn(keep(port, target, is_open));
-        Gate { port, open: Arc::new(open) }
+        let (open, wanted) = watch::channel(false);
+        let (done, is_open) = watch::channel(false);
+        tokio::spawn(keep(port, target, wanted, done));
+        Gate { port, open, is_open }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn open(&self) {
-        self.open.send_replace(true);
+    pub(crate) async fn open(&self) {
+        self.set(true).await;
     }
 
-    pub(crate) fn shut(&self) {
-        self.open.send_replace(false);
+    pub(crate) async fn shut(&self) {
+        self.set(false).await;
+    }
+
+    async fn set(&self, open: bool) {
+        self.open.send_replace(open);
+        self.is_open.clone().wait_for(|is_open| *is_open == open).await.expect("the gate");
     }
 }
 
-async fn keep(port: u16, target: u16, mut open: watch::Receiver<bool>) {
+async fn keep(port: u16, target: u16, mut open: watch::Receiver<bool>, done: watch::Sender<bool>) {
     while open.wait_for(|open| *open).await.is_ok() {
         let Ok(listener) = listen(port) else {
             tokio::task::yield_now().await;
             continue;
         };
         let mut connections = JoinSet::new();
+        done.send_replace(true);
         loop {
             tokio::select! {
                 accepted = listener.accept() => {
@@ -50,6 +58,9 @@ async fn keep(port: u16, target: u16, mut open: watch::Receiver<bool>) {
                 _ = open.wait_for(|open| !*open) => break,
             }
         }
+        drop(listener);
+        connections.shutdown().await;
+        done.send_replace(false);
     }
 }
 

@@ -120,11 +120,11 @@ pub(crate) async fn gaps_are_bridged(store: &Arc<dyn Store>, gate: &Gate, elsewh
     let State::Failed(reason) = gone.get() else { unreachable!("just seen") };
     assert!(reason.contains(&gate.port().to_string()), "the reason must say where: {reason}");
     until("a reason", &mut list, |state| matches!(state, State::Failed(_))).await;
-    gate.open();
+    gate.open().await;
     until_dtab(&mut gone, "/a => /b").await;
     until_dtab(&mut changed, "/a => /b").await;
 
-    gate.shut();
+    gate.shut().await;
     let why = store.read("gone").await;
     assert!(matches!(&why, Err(StoreError::Unavailable(why)) if why.contains(&gate.port().to_string())), "{why:?}");
     eventually("the report shows the outage", || {
@@ -134,7 +134,7 @@ pub(crate) async fn gaps_are_bridged(store: &Arc<dyn Store>, gate: &Gate, elsewh
     elsewhere.delete("gone", None, Note::default()).await.expect("delete");
     elsewhere.put("changed", dtab("/a => /c"), Note::default()).await.expect("put");
     until_dtab(&mut gone, "/a => /b").await;
-    gate.open();
+    gate.open().await;
     until_dtab(&mut changed, "/a => /c").await;
     until_gone(&mut gone).await;
     let left = |state: &State<_>| matches!(state, State::Ok(names) if format!("{names:?}") == r#"{"changed"}"#);
@@ -145,7 +145,7 @@ pub(crate) async fn gaps_are_bridged(store: &Arc<dyn Store>, gate: &Gate, elsewh
 /// A process that starts while the store is away serves what its predecessor knew. `open` makes a store behind the gate.
 pub(crate) async fn disk_stands_in(gate: &Gate, open: impl Fn(&Discovery) -> Arc<dyn Store>) {
     let folder = tempfile::tempdir().expect("a folder");
-    gate.open();
+    gate.open().await;
     let before = on_disk(folder.path());
     let store = open(&before);
     let version = store.create("ns", dtab("/a => 0.001*/b & /c"), Note::default()).await.expect("create");
@@ -155,7 +155,7 @@ pub(crate) async fn disk_stands_in(gate: &Gate, open: impl Fn(&Discovery) -> Arc
     until("the list", &mut list, |state| matches!(state, State::Ok(_))).await;
     let snapshot = before.snapshot.clone().expect("a snapshot");
     tokio::task::spawn_blocking(move || snapshot.flush()).await.expect("flush");
-    gate.shut();
+    gate.shut().await;
     drop((store, live, list, before));
 
     let store = open(&on_disk(folder.path()));
@@ -166,7 +166,7 @@ pub(crate) async fn disk_stands_in(gate: &Gate, open: impl Fn(&Discovery) -> Arc
         .await;
     let refused = store.put("ns", dtab("/x => /y"), Note::default()).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    gate.open();
+    gate.open().await;
     store.put("ns", dtab("/a => /new"), Note::default()).await.expect("put");
     until_dtab(&mut live, "/a => /new").await;
 }

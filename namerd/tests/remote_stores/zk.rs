@@ -129,13 +129,13 @@ async fn gaps_and_expired_sessions_are_bridged() {
 
     let mut live = behind.observe("changed");
     until_dtab(&mut live, "/a => /c").await;
-    gate.shut();
+    gate.shut().await;
     let zk = client(server.port).await;
     // Sessions end on the server's side when their time is over: those of `elsewhere` and of `zk` stay.
     help::eventually("the session has expired", || server.sessions() <= 2).await;
     zk.set_data("/gaps/changed", b"/a=>/expired", None).await.expect("set");
     until_dtab(&mut live, "/a => /c").await;
-    gate.open();
+    gate.open().await;
     until_dtab(&mut live, "/a => /expired").await;
     behind.put("changed", dtab("/a => /new"), Note::default()).await.expect("put");
     until_dtab(&mut live, "/a => /new").await;
