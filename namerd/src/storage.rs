@@ -3,14 +3,22 @@
 //! Each kind has one file below this folder. Called by [`crate::names`] and the interfaces. Not for: parsing dtabs, rights
 //! of callers.
 
+pub mod consul;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod etcd;
+mod history;
+mod http;
 pub mod local;
 pub mod memory;
 mod note;
 pub mod observed;
+mod shared;
 mod write;
+#[cfg(feature = "zk")]
+pub mod zk;
 
+pub use http::Endpoint;
 pub use note::Note;
 pub use write::Retention;
 

@@ -1,0 +1,13 @@
+//! The stores behind the network, against real servers where these are installed, and against a fake Consul.
+//!
+//! Each is put through the contract of all stores; then through what only it does. A test whose server is not installed
+//! says so and passes: `apt-get install etcd-server zookeeper`.
+
+mod consul;
+mod etcd;
+mod fake_consul;
+mod gate;
+mod help;
+mod junk;
+mod servers;
+mod zk;
