@@ -5,6 +5,7 @@
 
 pub mod mesh;
 pub mod thrift;
+pub mod http;
 
 use dtab::BoxFuture;
 use namers::remote::peers::Io;
