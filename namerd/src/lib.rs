@@ -4,6 +4,11 @@
 //! [`access`] says who may do what. Not for: wire formats that the router speaks too, which live in `namers`.
 
 pub mod access;
+pub mod cli;
+pub mod config;
 pub mod iface;
+pub mod linker;
 pub mod names;
+pub mod pages;
+pub mod serve;
 pub mod storage;

@@ -13,6 +13,7 @@ pub mod control;
 mod deny;
 mod dns;
 mod dns_query;
+mod dtab_file;
 mod folders;
 mod fs;
 mod fs_file;
@@ -39,6 +40,7 @@ pub mod wire;
 
 pub use crate::deny::{DenyList, Net};
 pub use crate::dns::{DnsOptions, DnsResolver, HostIps};
+pub use crate::dtab_file::DtabFile;
 pub use crate::fs::{FsError, FsNamer};
 pub use crate::host::{Host, parse_ipv4};
 pub use crate::local::LocalInterpreter;

@@ -24,6 +24,7 @@ mod clash;
 mod client;
 mod forwarded;
 mod identifier;
+mod interpreter;
 mod limits;
 mod objects;
 mod overrides;
@@ -45,6 +46,7 @@ use setup::config::{
 
 pub use balancer::BalancerParams;
 pub use forwarded::{ForwardedParams, Labeler};
+pub use interpreter::{InterpreterKind, InterpreterParams, NamerdParams, NamerdProtocol};
 pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
@@ -66,6 +68,9 @@ pub use setup::config::transformer::{TransformerKind, TransformerParams};
 use moved::Place;
 use reader::{Context, Item, Reader};
 
+/// The port of the administrative server (config reference §3.1).
+const ADMIN_PORT: u16 = 9990;
+
 /// Reads the text of a configuration file, YAML or JSON. `file_name` appears in problems and warnings only.
 pub fn load(file_name: &str, text: &str) -> Result<Config, Problems> {
     let read = setup::config::read(file_name, text, "routers", top)?;
@@ -85,7 +90,7 @@ fn probe_top<'a>(context: Context<'a>, item: Item<'a>) {
 fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {
     let Some(mut reader) = Reader::open(context, item, Place::Top) else { return };
     let mut claims = clash::Claims::default();
-    config.admin = admin::admin(&mut reader);
+    config.admin = admin::admin(&mut reader, ADMIN_PORT);
     claims.admin(&config.admin);
     config.routers = router::routers(&mut reader, &mut claims);
     config.discovery = discovery::discovery(&mut reader);

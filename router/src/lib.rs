@@ -3,19 +3,18 @@
 //! The binary is a thin shell around `cli`. `linker` builds everything from a config; see ARCHITECTURE.md for a map.
 
 pub mod classify;
-pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod context;
 pub mod deadline;
-pub mod demo;
 mod descriptors;
 pub mod error;
 pub mod forwarded;
 mod h1;
 pub mod headers;
 pub mod identify;
+pub mod interpreters;
 pub mod linker;
 pub mod live;
 mod meter;
@@ -32,7 +31,6 @@ pub mod router;
 pub mod scopes;
 pub mod secure;
 pub mod server;
-pub mod signals;
 pub mod stream;
 pub mod timer;
 pub mod worker;

@@ -5,6 +5,7 @@
 //! turns all workers to it.
 
 use crate::config::Config;
+use crate::interpreters::Remotes;
 use crate::live::{Changes, Live, Maker, Next};
 use crate::pages;
 use crate::restart::Fixed;
@@ -58,6 +59,17 @@ pub enum StartError {
     /// Names cannot be had.
     #[error(transparent)]
     Naming(#[from] NamingError),
+    /// The file of an interpreter cannot be followed.
+    #[error("the dtab file {}: {error}", path.display())]
+    DtabFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A namespace has no name.
+    #[error("`{0}` is not the name of a namespace")]
+    Namespace(String),
     /// Certificates or keys cannot be used; a check of the config would have said so.
     #[error("TLS of {what}: {error}")]
     Tls {
@@ -102,6 +114,7 @@ struct Linked {
     world: World,
     metrics: Metrics,
     scopes: HashMap<String, Arc<Scopes>>,
+    remotes: Remotes,
     pages: Arc<LivePages>,
     state: Arc<pages::State>,
     handle: Handle,
@@ -174,12 +187,20 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
     let metrics = setup::administration::new_metrics(handle);
-    let (world, mut scopes) = (World::new(&config.discovery, handle), HashMap::new());
+    let world = World::new(&config.discovery, handle);
+    let (mut scopes, mut remotes) = (HashMap::new(), Remotes::default());
     let admin_socket = AdminSocket::open(&config.admin, &world.tls)?;
     let admin = admin_socket.address();
     let workers = start_workers(options.workers.max(1))?;
-    let mut maker =
-        Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), admin, handle };
+    let mut maker = Maker {
+        world: &world,
+        metrics: &metrics,
+        scopes: &mut scopes,
+        remotes: &mut remotes,
+        workers: workers.commands.len(),
+        admin,
+        handle,
+    };
     let mut next = maker.make(&config, None).await?;
     workers.serve(std::mem::take(&mut next.per_worker)).await;
     next.tell();
@@ -199,7 +220,7 @@ pub async fn start(
     info!(address = %admin, "admin server listening");
     let handle = handle.clone();
     let fixed = Fixed::new(&config);
-    let linked = Mutex::new(Linked { fixed, world, metrics, scopes, pages, state, handle });
+    let linked = Mutex::new(Linked { fixed, world, metrics, scopes, remotes, pages, state, handle });
     Ok(Running { live, admin, linked, workers, admin_task: parking_lot::Mutex::new(Some((close_admin, admin_task))) })
 }
 
@@ -214,6 +235,7 @@ impl Running {
             world: &linked.world,
             metrics: &linked.metrics,
             scopes: &mut linked.scopes,
+            remotes: &mut linked.remotes,
             workers: self.workers.commands.len(),
             admin: self.admin,
             handle: &linked.handle,

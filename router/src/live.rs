@@ -6,6 +6,7 @@
 
 use crate::client::TlsFiles;
 use crate::config::{AccessLogParams, Config, DtabSource, RouterParams, ServerParams, TlsSetting};
+use crate::interpreters::Remotes;
 use crate::linker::StartError;
 use crate::router::Router;
 use crate::scopes::Scopes;
@@ -55,6 +56,8 @@ pub struct Maker<'a> {
     pub metrics: &'a Metrics,
     /// The scopes of each router by label, kept over reloads: leases of both generations must meet in one.
     pub scopes: &'a mut HashMap<String, Arc<Scopes>>,
+    /// The interpreters over a namerd.
+    pub remotes: &'a mut Remotes,
     /// Number of workers: sockets per listener.
     pub workers: usize,
     /// Where the admin server listens.
@@ -167,8 +170,10 @@ impl Maker<'_> {
         let root = self.metrics.root();
         let make_scopes = || Scopes::new(root.scope("rt").scope(&params.label));
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
-        let interpreter =
-            self.world.behind(next.live.naming.shared.clone(), &params.transformers, &next.live.naming).await?;
+        let naming = next.live.naming.clone();
+        let what = format!("router `{}`", params.label);
+        let bare = self.remotes.interpreter(&params.interpreter.kind, self.world, &naming, &what)?;
+        let interpreter = self.world.behind(bare, &params.interpreter.transformers, &naming).await?;
         let tls = self.tls_files(params)?;
         let router = Router::new(Arc::new(params.clone()), interpreter, tls, scopes, self.handle.clone());
         Ok(Arc::new(router.with_access_log(open_access_log(params)?)))

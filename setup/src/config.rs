@@ -7,6 +7,7 @@
 //! `namerd.yaml` share; the others live with their servers.
 
 pub mod admin;
+pub mod clash;
 pub mod discovery;
 pub mod json;
 pub mod kinds;
@@ -16,6 +17,7 @@ pub mod params;
 pub mod probe;
 pub mod problem;
 pub mod reader;
+pub mod reference;
 pub mod scalar;
 pub mod socket;
 pub mod source;

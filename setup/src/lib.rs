@@ -5,7 +5,9 @@
 //! other. Not for: requests, dtabs in storage, or anything that only one of them has.
 
 pub mod administration;
+pub mod command;
 pub mod config;
+pub mod delegation;
 pub mod descriptors;
 pub mod handshakes;
 pub mod listen;
@@ -13,6 +15,8 @@ pub mod logging;
 pub mod naming;
 pub mod pages;
 pub mod panics;
+pub mod secure;
 pub mod shutdown;
+pub mod signals;
 pub mod tokens;
 pub mod watches;

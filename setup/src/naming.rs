@@ -7,7 +7,7 @@ pub mod transformers;
 use crate::config::discovery::DiscoveryParams;
 use crate::config::params::{NamerKind, NamerParams};
 use crate::config::transformer::TransformerParams;
-use dtab::{Interpreter, Namer};
+use dtab::{Activity, Dtab, Interpreter, Namer};
 use namers::{
     Discovery, DnsOptions, DnsResolver, FsNamer, LocalInterpreter, RewriteNamer, Snapshot, SnapshotOptions, SystemNamer,
 };
@@ -130,6 +130,11 @@ impl World {
     ) -> Result<Arc<dyn Interpreter>, NamingError> {
         let list = transformers::built(transformers, &self.dns).await?;
         Ok(transformers::around_interpreter(interpreter, list, &naming.shared, &self.handle))
+    }
+
+    /// An interpreter over the namers of `naming`, with a dtab of its own below all others.
+    pub fn over(&self, naming: &Naming, own: Activity<Dtab>) -> Arc<dyn Interpreter> {
+        Arc::new(LocalInterpreter::new(naming.namers.clone(), Some(own), self.system.clone(), self.handle.clone()))
     }
 
     /// What `/$` names stand for.

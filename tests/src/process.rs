@@ -46,10 +46,11 @@ pub fn free_ports(n: usize) -> Vec<u16> {
     sockets.iter().map(|socket| socket.local_addr().expect("a bound socket has an address").port()).collect()
 }
 
-fn binary() -> PathBuf {
+/// A binary of the workspace.
+pub(crate) fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test knows its own path");
     let folder = test.parent().and_then(std::path::Path::parent).expect("tests run from target/<profile>/deps");
-    let path = folder.join(format!("switchyard{}", std::env::consts::EXE_SUFFIX));
+    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(path.is_file(), "{} is missing: build the workspace first", path.display());
     path
 }
@@ -111,7 +112,7 @@ impl Switchyard {
         let (config, log) = (folder.path().join("linkerd.yaml"), folder.path().join("log"));
         std::fs::write(&config, text).expect("the config can be written");
         let stderr = File::create(&log).expect("the log can be made");
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary("switchyard"));
         command.arg(&config).args(["--log-level", "DEBUG"]).args(args).envs(env.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
         Switchyard { child, folder, disco, log, admin, ports }

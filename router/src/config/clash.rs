@@ -6,47 +6,17 @@
 use super::params::AccessLogParams;
 use super::problem::quote;
 use super::reader::{Bad, Context, Item};
+use setup::config::clash::{Claim, Sockets};
 use setup::config::params::AdminParams;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, PathBuf};
-
-/// A listen address that something in the file wants.
-pub(super) struct Claim {
-    ip: IpAddr,
-    port: u16,
-    reuse_port: bool,
-    /// Who wants it, for messages.
-    holder: String,
-}
-
-impl Claim {
-    pub(super) fn new(holder: String, ip: IpAddr, port: u16, reuse_port: bool) -> Claim {
-        Claim { ip, port, reuse_port, holder }
-    }
-
-    /// Whether the two cannot listen together. A wildcard and one address may share a port when both say `reusePort`.
-    fn clashes(&self, other: &Claim) -> bool {
-        if self.port == 0 || self.port != other.port {
-            return false;
-        }
-        let overlap = covers(self.ip, other.ip) || covers(other.ip, self.ip);
-        self.ip == other.ip || (overlap && !(self.reuse_port && other.reuse_port))
-    }
-}
-
-/// Whether listening on `wide` includes `ip`.
-fn covers(wide: IpAddr, ip: IpAddr) -> bool {
-    wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4())
-}
 
 /// What was claimed so far.
 #[derive(Default)]
 pub(super) struct Claims {
     /// Label to router.
     labels: HashMap<String, String>,
-    /// By port.
-    sockets: HashMap<u16, Vec<Claim>>,
+    sockets: Sockets,
     /// Access logs by file, with the key path of the first that names it.
     logs: HashMap<PathBuf, (String, AccessLogParams)>,
 }
@@ -80,20 +50,11 @@ impl Claims {
 
     /// Claims the address of the administrative server, before all others.
     pub(super) fn admin(&mut self, admin: &AdminParams) {
-        let holder = "the administrative server".to_owned();
-        let claim = Claim::new(holder, admin.ip, admin.port, admin.socket.reuse_port);
-        self.sockets.entry(claim.port).or_default().push(claim);
+        self.sockets.admin(admin);
     }
 
     /// Claims the address of a server; `at` is its port or the object around.
     pub(super) fn socket(&mut self, context: &Context<'_>, at: &Item<'_>, claim: Claim) {
-        let others = self.sockets.entry(claim.port).or_default();
-        if let Some(first) = others.iter().find(|first| first.clashes(&claim)) {
-            let (mine, theirs) = (SocketAddr::new(claim.ip, claim.port), SocketAddr::new(first.ip, first.port));
-            let message = format!("{mine} is taken: {} listens on {theirs}", first.holder);
-            context.bad(at.pos, &at.path, Bad::new(message));
-        } else if claim.port != 0 {
-            others.push(claim);
-        }
+        self.sockets.claim(context, at, claim);
     }
 }

@@ -5,10 +5,10 @@
 
 use super::discovery::DiscoveryParams;
 use super::forwarded::ForwardedParams;
+use super::interpreter::InterpreterParams;
 use super::limits::LimitParams;
 use super::overrides::{OverrideParams, OverrideSets};
 use super::settings::{ClientSettings, Sections, ServiceSettings};
-use super::transformer::TransformerParams;
 use dtab::{Dtab, Path};
 use setup::config::params::{AdminParams, NamerParams, SocketParams, TelemeterParams};
 use std::net::IpAddr;
@@ -44,8 +44,8 @@ pub struct RouterParams {
     pub dst_prefix: Path,
     /// Base dtab. Default empty.
     pub dtab: Dtab,
-    /// Applied in this order to what its interpreter binds. Default none.
-    pub transformers: Vec<TransformerParams>,
+    /// How its names are bound.
+    pub interpreter: InterpreterParams,
     /// Where its entries stand.
     pub dtab_source: DtabSource,
     /// Tried in this order; never empty. Default: the token in `Host`.

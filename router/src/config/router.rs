@@ -4,10 +4,11 @@
 
 use super::access_log::access_log;
 use super::bodies::{buffered, compression};
-use super::clash::{Claim, Claims};
+use super::clash::Claims;
 use super::client::client;
 use super::identifier::identifiers;
-use super::kinds::{ANNOUNCERS, Found, INTERPRETERS, PROPAGATORS, PROTOCOLS, none_of};
+use super::interpreter::interpreter;
+use super::kinds::{ANNOUNCERS, Found, PROPAGATORS, PROTOCOLS, none_of};
 use super::limits::limits;
 use super::moved::Place;
 use super::overrides::sets;
@@ -17,8 +18,8 @@ use super::reader::{Bad, Item, Reader};
 use super::scalar::{boolean, dtab, dtab_lines, int, millis, path, seconds, size, string};
 use super::server::server;
 use super::service::service;
-use super::transformer::{TransformerParams, transformers};
 use ::dtab::{Dtab, Path};
+use setup::config::clash::Claim;
 use std::time::Duration;
 
 const DEFAULT_BINDING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     reader.get("experimental", string);
     let source = reader.context.source;
     let label = label(&mut reader, claims);
-    let transformers = interpreter(&mut reader);
+    let interpreter = interpreter(&mut reader);
     plug_ins(&mut reader);
     let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
     let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);
@@ -63,7 +64,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         label,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
-        transformers,
+        interpreter,
         identifiers: identifiers(&mut reader),
         client: client(&mut reader),
         service: service(&mut reader),
@@ -127,16 +128,6 @@ fn servers(reader: &mut Reader<'_>, claims: &mut Claims, label: &str) -> Vec<Ser
         }
     }
     servers
-}
-
-/// The transformers of the interpreter: the kind that is built has nothing else.
-fn interpreter(router: &mut Reader<'_>) -> Vec<TransformerParams> {
-    let Some(mut reader) = router.sub("interpreter", Place::Other) else { return Vec::new() };
-    let Found::Built(_) = INTERPRETERS.of(&mut reader) else { return Vec::new() };
-    reader.get("experimental", string);
-    let transformers = transformers(&mut reader);
-    reader.finish();
-    transformers
 }
 
 /// The keys of plug-ins.

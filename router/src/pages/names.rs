@@ -6,9 +6,10 @@ use crate::live::Live;
 use crate::router::Router;
 use admin::{Pages, Request, Response};
 use dtab::{Dtab, DtabStack, Interpreter, Namer, Path};
-use http::{Method, StatusCode};
+use http::StatusCode;
 use namers::FsNamer;
 use serde_json::{Map, Value, json};
+use setup::delegation::{explained, question};
 use std::sync::Arc;
 
 /// Adds the pages about names.
@@ -39,44 +40,6 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
     pages
 }
 
-/// The three parameters of a delegation request.
-struct Question {
-    namespace: Option<String>,
-    /// The label of a router whose own dtab comes before `dtab`; not in Linkerd 1.
-    router: Option<String>,
-    dtab: String,
-    path: String,
-}
-
-/// `GET` with parameters or `POST` with JSON (naming reference §10.1).
-fn question(request: &Request) -> Result<Question, Box<Response>> {
-    let given = |name: &str| request.param(name).map(str::to_owned);
-    match request.method {
-        Method::GET => Ok(Question {
-            namespace: given("namespace"),
-            router: given("router"),
-            dtab: given("dtab").unwrap_or_default(),
-            path: given("path").unwrap_or_default(),
-        }),
-        Method::POST if request.media_type() != "application/json" => {
-            let text = "delegation requests are application/json\n";
-            Err(Box::new(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)))
-        }
-        Method::POST => {
-            let body = String::from_utf8_lossy(&request.body).into_owned();
-            let malformed = || {
-                let text = format!("Malformed delegation request: {body}");
-                Box::new(Response::error(StatusCode::BAD_REQUEST, text))
-            };
-            let json: Value = serde_json::from_str(&body).map_err(|_| malformed())?;
-            let text = |name: &str| json[name].as_str().map(str::to_owned);
-            let (Some(dtab), Some(path)) = (text("dtab"), text("path")) else { return Err(malformed()) };
-            Ok(Question { namespace: text("namespace"), router: text("router"), dtab, path })
-        }
-        _ => Err(Box::new(Response::method_not_allowed("GET, POST"))),
-    }
-}
-
 async fn delegator(state: &State, request: &Request) -> Response {
     let question = match question(request) {
         Ok(question) => question,
@@ -100,11 +63,7 @@ async fn delegator(state: &State, request: &Request) -> Response {
         let text = format!("Name Interpreter for {label} cannot show delegations");
         return Response::error(StatusCode::NOT_IMPLEMENTED, text);
     };
-    match interpreter.explain(&dtab, &path).await {
-        Ok(tree) => Response::json(namers::wire::delegation(&tree)),
-        Err(text) if text == "Request timed out." => Response::error(StatusCode::SERVICE_UNAVAILABLE, text),
-        Err(text) => Response::error(StatusCode::INTERNAL_SERVER_ERROR, text),
-    }
+    explained(interpreter.explain(&dtab, &path).await)
 }
 
 /// The interpreter of a namespace; None when there is none or it cannot explain.

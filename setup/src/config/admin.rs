@@ -12,9 +12,9 @@ use crate::tokens;
 use regex::Regex;
 use std::path::PathBuf;
 
-/// The administrative server; all defaults when the key is absent.
-pub fn admin(top: &mut Reader<'_>) -> AdminParams {
-    let default = AdminParams::default();
+/// The administrative server; all defaults when the key is absent, `default_port` among them.
+pub fn admin(top: &mut Reader<'_>, default_port: u16) -> AdminParams {
+    let default = AdminParams { port: default_port, ..AdminParams::default() };
     let Some(mut reader) = top.sub("admin", Place::Admin) else { return default };
     let admin = AdminParams {
         ip: reader.get("ip", ip).unwrap_or(default.ip),
@@ -47,7 +47,8 @@ fn security(admin: &mut Reader<'_>) -> SecurityParams {
     security
 }
 
-fn token_file(item: &Item<'_>) -> Result<PathBuf, Bad> {
+/// A file with a token that can be read now.
+pub fn token_file(item: &Item<'_>) -> Result<PathBuf, Bad> {
     let path = PathBuf::from(string(item)?);
     match tokens::read(&path) {
         Ok(_) => Ok(path),

@@ -60,17 +60,9 @@ pub const NAMERS: Kinds = Kinds {
 /// Interpreters (config reference §9).
 pub const INTERPRETERS: Kinds = Kinds {
     noun: "an interpreter",
-    built: &["default"],
-    later: &[
-        "io.l5d.namerd",
-        "io.l5d.namerd.http",
-        "io.l5d.mesh",
-        "io.l5d.fs",
-        "io.l5d.k8s.configMap",
-        "io.l5d.consul.interpreter",
-        "io.l5d.k8s.istio",
-    ],
-    experimental: &["io.l5d.namerd.http", "io.l5d.k8s.configMap", "io.l5d.k8s.istio"],
+    built: &["default", "io.l5d.fs", "io.l5d.namerd", "io.l5d.namerd.http", "io.l5d.mesh"],
+    later: &["io.l5d.k8s.configMap", "io.l5d.consul.interpreter", "io.l5d.k8s.istio"],
+    experimental: &["io.l5d.k8s.configMap", "io.l5d.k8s.istio"],
     old: &[("io.l5d.consul", "write `io.l5d.consul.interpreter`")],
     ..NONE
 };
@@ -153,6 +145,22 @@ pub const BACKOFFS: Kinds = Kinds { noun: "a backoff", built: &["constant", "jit
 
 /// `client` and `service` (config reference §4.3, §8.1).
 pub const SECTIONS: Kinds = Kinds { noun: "a kind of section", built: &["io.l5d.global", "io.l5d.static"], ..NONE };
+
+/// Where namerd keeps dtabs (config reference §15.1).
+pub const STORAGES: Kinds = Kinds {
+    noun: "a storage",
+    built: &["io.switchyard.local", "io.l5d.inMemory", "io.l5d.etcd", "io.l5d.consul", "io.l5d.zk"],
+    later: &["io.l5d.k8s"],
+    ..NONE
+};
+
+/// Interfaces of namerd (config reference §15.2).
+pub const INTERFACES: Kinds = Kinds {
+    noun: "an interface",
+    built: &["io.l5d.httpController", "io.l5d.mesh", "io.l5d.thriftNameInterpreter"],
+    later: &["io.l5d.destination"],
+    ..NONE
+};
 
 const FOR_H2: &str = "it is for h2 routers; http routers have the same under `io.l5d.http.`";
 const GRPC: &str = "it is for h2 routers, which Switchyard does not have yet";

@@ -22,15 +22,21 @@ pub enum Place {
     ServerTls,
     /// `tls` towards a peer.
     ClientTls,
+    /// The top of a namerd.yaml.
+    Namerd,
+    /// An entry of `interfaces`.
+    Interface,
     /// Any other object.
     Other,
 }
 
-use Place::{Admin, Client, ClientTls, Router, Server, ServerTls, Service, Top};
+use Place::{Admin, Client, ClientTls, Interface, Namerd, Router, Server, ServerTls, Service, Top};
 
 const ATTEMPT_OR_TOTAL: &str = "write `client.requestAttemptTimeoutMs` (each attempt) or `service.totalTimeoutMs` \
     (the whole request)";
 const NAMERD: &str = "it belongs to `namerd.yaml`, not to `linkerd.yaml`";
+const LINKERD: &str = "it belongs to `linkerd.yaml`, not to `namerd.yaml`";
+const POLLS: &str = "remove it: Linkerd dropped it in 1.3.5";
 const NETTY: &str = "remove it: it chose a JVM network library and was dropped in Linkerd 1.3";
 const STREAM: &str = "bodies always stream; remove it, or write `streamAfterContentLengthKB` as Linkerd 1.7 does";
 const TO_CLIENT: &str = "it belongs under `client`";
@@ -41,6 +47,13 @@ const H2: &str = "it belongs to h2 routers";
 const ANYWHERE: &str = "YAML merge keys are not supported, as in Linkerd; repeat the keys";
 
 const MOVED: &[(Place, &str, &str)] = &[
+    (Namerd, "routers", LINKERD),
+    (Namerd, "usage", LINKERD),
+    (Namerd, "tracers", "write a telemeter in the list `telemetry`"),
+    (Namerd, "interpreter", LINKERD),
+    (Interface, "retryBaseSecs", POLLS),
+    (Interface, "retryJitterSecs", POLLS),
+    (Interface, "experimental", "interfaces do not have it"),
     (Top, "tracers", "write a telemeter of kind `io.l5d.zipkin` in the list `telemetry`"),
     (Top, "announcers", TO_ROUTER),
     (Top, "interpreter", TO_ROUTER),

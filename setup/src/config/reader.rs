@@ -199,6 +199,27 @@ impl<'a> Item<'a> {
     }
 }
 
+impl<'a> Item<'a> {
+    /// The entries of a map whose keys are names, not words of the config; a problem when it is none.
+    pub fn entries(&self, context: &Context<'_>) -> Vec<(String, Item<'a>)> {
+        match &self.node.value {
+            Value::Null => Vec::new(),
+            Value::Probe => {
+                context.probe.inspect(|probe| probe.key(&self.path, Some("a map")));
+                Vec::new()
+            }
+            Value::Map(entries) => {
+                entries.iter().map(|(key, node)| (key.text.clone(), self.entry(&key.text, node))).collect()
+            }
+            _ => {
+                let message = format!("{} where a map belongs", self.shape());
+                context.bad(self.pos, &self.path, Bad::new(message).expected("a map"));
+                Vec::new()
+            }
+        }
+    }
+}
+
 /// The key path of a key in the map at `path`.
 pub fn key_path(path: &str, key: &str) -> String {
     let key: String = key.chars().take(80).map(|c| if c.is_control() { ' ' } else { c }).collect();

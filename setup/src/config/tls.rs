@@ -42,6 +42,16 @@ impl TlsSetting {
     }
 }
 
+impl TlsSetting {
+    /// The parameters as they are written; None for plain text.
+    pub fn on(self) -> Option<PeerTls> {
+        match self {
+            TlsSetting::On(peer) => Some(peer),
+            TlsSetting::Off => None,
+        }
+    }
+}
+
 /// `tls` of a listener of a router.
 pub fn server_tls(parent: &mut Reader<'_>) -> Option<ServerTlsParams> {
     let mut reader = parent.sub("tls", Place::ServerTls)?;
@@ -112,6 +122,23 @@ pub fn client_tls(parent: &mut Reader<'_>, prefix: Option<&Pattern>) -> Option<T
     }
     reader.finish();
     Some(if enabled { TlsSetting::On(PeerTls { params: Arc::new(params), common_name }) } else { TlsSetting::Off })
+}
+
+/// `tls` of the interpreter `io.l5d.namerd`, which has keys of its own (config reference §8.5 b).
+pub fn namerd_tls(parent: &mut Reader<'_>) -> Option<PeerTls> {
+    let mut reader = parent.sub("tls", Place::Other)?;
+    let common_name = reader.need("commonName", string);
+    let ca = reader.get("caCert", file);
+    let params = ClientTlsParams {
+        disable_validation: false,
+        trust: ca.map_or(Trust::System, |ca| Trust::Files(vec![ca])),
+        client_auth: None,
+        protocols: Vec::new(),
+        alpn: Vec::new(),
+    };
+    judge(&reader, tls::check_client(&params), "", "caCert");
+    reader.finish();
+    Some(PeerTls { params: Arc::new(params), common_name: Some(common_name?) })
 }
 
 /// `clientAuth`; `Some(None)` when it is there and not complete.

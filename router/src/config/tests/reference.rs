@@ -3,6 +3,7 @@
 use super::super::{Config, Sections, load};
 use super::*;
 use serde_json::{Map, Value, json};
+use setup::config::reference::TOP;
 use std::path::Path;
 
 /// Objects of which this machine may not have what they need: the environment of a pod.
@@ -19,6 +20,13 @@ fn samples(dir: &Path) -> Vec<(&'static str, &'static str, Value)> {
         ("overrideSets[]", "name", json!("x")),
         ("overrideSets[]", "dtab", json!("/a => /b")),
         ("identifier(io.l5d.static)", "path", json!("/x")),
+        ("interpreter(io.l5d.fs)", "dtabFile", file("x.dtab")),
+        ("interpreter(io.l5d.namerd)", "dst", json!("/$/inet/namerd/4100")),
+        ("interpreter(io.l5d.namerd).tls", "commonName", json!("namerd")),
+        ("interpreter(io.l5d.namerd.http)", "dst", json!("/$/inet/namerd/4180")),
+        ("interpreter(io.l5d.mesh)", "dst", json!("/$/inet/namerd/4321")),
+        (".retry", "baseSeconds", json!(1)),
+        (".retry", "maxSeconds", json!(2)),
         (".overrides", "mode", json!("policy")),
         (".overrides", "rules", json!([{}])),
         ("(static)", "label", json!("x")),
@@ -46,6 +54,7 @@ fn samples(dir: &Path) -> Vec<(&'static str, &'static str, Value)> {
 fn certificates(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(["web".to_owned()]).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("x.dtab"), "/svc => /a").unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
@@ -121,39 +130,7 @@ fn literal(default: &str) -> Option<Value> {
 
 #[test]
 fn every_key_has_its_line_and_every_line_its_key() {
-    let known = known();
-    let read: BTreeSet<_> = shown(&known).into_iter().filter(|(_, shown)| !shown.refused).map(|(key, _)| key).collect();
-    let lines = |section: &Section| section.lines.iter().map(|line| line.key.to_owned()).collect::<Vec<_>>();
-    let sections = sections();
-    let written: BTreeSet<_> = sections
-        .iter()
-        .flat_map(|section| lines(section).into_iter().map(|key| (section.object.to_owned(), key)))
-        .collect();
-    let missing: Vec<_> = read.difference(&written).collect();
-    let invented: Vec<_> = written.difference(&read).collect();
-    assert!(missing.is_empty() && invented.is_empty(), "missing: {missing:#?}\ninvented: {invented:#?}");
-    let objects: BTreeSet<_> = sections.iter().map(|section| section.object.to_owned()).collect();
-    assert_eq!(objects.len(), sections.len(), "a section stands twice");
-    let without: Vec<_> = kinds(&known).into_keys().filter(|object| !objects.contains(object)).collect();
-    assert!(without.is_empty(), "no section: {without:#?}");
-}
-
-#[test]
-fn what_is_required_has_no_default() {
-    let known = known();
-    let keys = shown(&known);
-    for section in sections() {
-        for line in &section.lines {
-            let required = keys[&(section.object.to_owned(), line.key.to_owned())].required;
-            assert!(!required || line.default.is_empty(), "{}.{}", section.object, line.key);
-            assert!(
-                !line.meaning.trim().is_empty() && !line.meaning.contains(" | "),
-                "{}.{}",
-                section.object,
-                line.key
-            );
-        }
-    }
+    assert_eq!(DOCUMENT.mistakes(&known()), [""; 0]);
 }
 
 #[test]
@@ -162,13 +139,13 @@ fn defaults_are_what_holds() {
     certificates(dir.path());
     let samples = samples(dir.path());
     let known = known();
-    let kinds = kinds(&known);
+    let kinds = DOCUMENT.kinds(&known);
     let mut compared = 0;
-    for section in sections().iter().filter(|section| section.object != NOT_HERE) {
+    for section in DOCUMENT.sections().iter().filter(|section| section.object != NOT_HERE) {
         for line in &section.lines {
             let Some(value) = literal(line.default) else { continue };
             let of = |path: &&String| {
-                let (object, key) = split(path);
+                let (object, key) = DOCUMENT.split(path);
                 object == section.object && key == line.key && !path.contains("(io.l5d.static).configs")
             };
             let paths: Vec<&String> = known.keys.keys().filter(of).collect();
@@ -193,10 +170,7 @@ fn what_is_refused_is_explained() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/differences.md");
     let text = std::fs::read_to_string(path).unwrap();
     let section = text.split("## Keys that are refused\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let known = known();
-    let keys = shown(&known).into_iter().filter(|(_, shown)| shown.refused).map(|((_, key), _)| key);
-    let kinds = known.kinds.values().flat_map(|(_, later)| later.iter().map(|kind| (*kind).to_owned()));
-    for name in keys.chain(kinds) {
+    for name in DOCUMENT.refused(&known()) {
         let named = [format!("`{name}`"), format!(".{name}`"), format!("[].{name}`")];
         assert!(named.iter().any(|name| section.contains(name)), "{name} is not in docs/differences.md");
     }

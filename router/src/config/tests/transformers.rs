@@ -42,16 +42,16 @@ fn all_options_are_read() {
         ),
     ] {
         let wanted = TransformerParams { prefix: path(prefix), kind };
-        let of_interpreter = good(&with(written)).routers.remove(0).transformers;
+        let of_interpreter = good(&with(written)).routers.remove(0).interpreter.transformers;
         let of_namer = good(&on_namer(written)).namers.remove(0).transformers;
         assert_eq!((&of_interpreter[..], &of_namer[..]), (&[wanted.clone()][..], &[wanted][..]), "{written}");
     }
-    let several = good(&with("{kind: io.l5d.localhost}, {kind: io.l5d.port, port: 1}")).routers.remove(0).transformers;
+    let several = good(&with("{kind: io.l5d.localhost}, {kind: io.l5d.port, port: 1}")).routers.remove(0).interpreter.transformers;
     assert_eq!(
         several.iter().map(|one| one.prefix.to_string()).collect::<Vec<_>>(),
         ["/%/io.l5d.localhost", "/%/io.l5d.port/1"]
     );
-    assert!(good_router("").transformers.is_empty());
+    assert!(good_router("").interpreter.transformers.is_empty());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn problems_name_key_and_reason() {
 #[test]
 fn a_list_is_bounded() {
     let list = |count: usize| with(&vec!["{kind: io.l5d.port, port: 1}"; count].join(", "));
-    assert_eq!(good(&list(64)).routers[0].transformers.len(), 64);
+    assert_eq!(good(&list(64)).routers[0].interpreter.transformers.len(), 64);
     one(&list(65), "routers[0].interpreter.transformers: 65 transformers; at most 64 are allowed");
 }
 

@@ -1,4 +1,4 @@
-//! The `switchyard` binary; see the library's `cli`.
+//! The binary `namerd`; see the library's `cli`.
 
 use std::process::ExitCode;
 
@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    router::cli::main(std::env::args_os())
+    namerd::cli::main(std::env::args_os())
 }

@@ -1,14 +1,14 @@
 //! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard reference`, `switchyard demo`, and Linkerd 1's spellings.
 
-use crate::config::{self, Config};
 use crate::demo;
-use crate::linker::{self, Options, Running};
-use crate::reload::Reloader;
 use clap::{Args, Parser, Subcommand};
+use router::config::{self, Config};
+use router::linker::{self, Options, Running};
+use router::reload::Reloader;
+use setup::command::{ProcessArgs, Signals, control_runtime, follow_signals, modern_spelling, read};
 use setup::shutdown::Shutdown;
 use setup::{descriptors, logging, panics};
 use std::ffi::OsString;
-use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,26 +49,14 @@ enum Command {
 
 #[derive(Debug, Clone, Args)]
 struct RunArgs {
-    /// Log level: OFF, FATAL, CRITICAL, ERROR, WARNING, INFO, DEBUG, TRACE, ALL.
-    /// Default: INFO; the demo: WARNING.
-    #[arg(long)]
-    log_level: Option<String>,
-    /// Log lines as JSON objects.
-    #[arg(long)]
-    log_json: bool,
-    /// How long to finish what is in flight on shutdown, e.g. 10s, 500ms. Default: admin.shutdownGraceMs.
-    #[arg(long, value_parser = parse_grace)]
-    grace: Option<Duration>,
+    #[command(flatten)]
+    process: ProcessArgs,
     /// Data workers. Default: one per core.
     #[arg(long)]
     workers: Option<usize>,
     /// Reload the config on SIGHUP only, not when its file changes.
     #[arg(long)]
     no_config_watch: bool,
-}
-
-fn parse_grace(text: &str) -> Result<Duration, String> {
-    setup::shutdown::parse_duration(text).ok_or_else(|| "not a duration; write 10s, 500ms or 30.seconds".to_owned())
 }
 
 /// Runs the command line; the exit code of the process.
@@ -90,15 +78,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Linkerd 1 spells flags with one dash: `-validate`, `-validate=true`, `-log.level=DEBUG`.
-fn modern_spelling(arg: OsString) -> OsString {
-    match arg.to_str() {
-        Some("-validate" | "-validate=true") => "--validate".into(),
-        Some(text) if text.starts_with("-log.level=") => text.replacen("-log.level=", "--log-level=", 1).into(),
-        _ => arg,
-    }
-}
-
 fn fail(text: impl std::fmt::Display) -> ExitCode {
     eprintln!("switchyard: {text}");
     ExitCode::FAILURE
@@ -114,19 +93,6 @@ fn load(name: &str) -> Result<(Config, String), ExitCode> {
     Ok((config, text))
 }
 
-fn read(name: &str) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let outcome = if name == "-" {
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| ())
-    } else if std::path::Path::new(name).is_dir() {
-        return Err(format!("{name}: config is not a file but a folder"));
-    } else {
-        std::fs::read(name).map(|read| bytes = read)
-    };
-    outcome.map_err(|error| format!("{name}: cannot read the config: {error}"))?;
-    String::from_utf8(bytes).map_err(|error| format!("{name}: the config is not UTF-8: {error}"))
-}
-
 fn check(name: &str) -> ExitCode {
     match load(name) {
         Ok((config, _)) => {
@@ -138,23 +104,13 @@ fn check(name: &str) -> ExitCode {
     }
 }
 
-/// The runtime for everything that is not a request. Names are evaluated again on its threads, deep ones too.
-fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("control")
-        .thread_stack_size(8 * 1024 * 1024)
-        .enable_all()
-        .build()
-}
-
 fn options(run: &RunArgs) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Options { workers: run.workers.unwrap_or(cores).max(1) }
 }
 
 fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
-    if let Err(text) = logging::init(run.log_level.as_deref().unwrap_or("INFO"), run.log_json) {
+    if let Err(text) = logging::init(run.process.log_level.as_deref().unwrap_or("INFO"), run.process.log_json) {
         return fail(text);
     }
     panics::install();
@@ -163,7 +119,7 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}")),
     };
-    let shutdown = Shutdown::new(run.grace.unwrap_or(config.admin.shutdown_grace));
+    let shutdown = Shutdown::new(run.process.grace.unwrap_or(config.admin.shutdown_grace));
     let signals = match runtime.block_on(follow_signals(&shutdown)) {
         Ok(signals) => signals,
         Err(error) => return fail(format!("cannot follow signals: {error}")),
@@ -190,15 +146,6 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
     }
 }
 
-/// Those that end the process, and the others.
-type Signals = [tokio::task::JoinHandle<()>; 2];
-
-/// Catches signals from now on.
-async fn follow_signals(shutdown: &Shutdown) -> std::io::Result<Signals> {
-    let (end, others) = (shutdown.clone().on_signals()?, crate::signals::follow()?);
-    Ok([tokio::spawn(end), tokio::spawn(others)])
-}
-
 type Reloading = tokio::task::JoinHandle<std::io::Result<()>>;
 
 /// Serves until asked to end; the exit code.
@@ -223,14 +170,14 @@ async fn until_end(
 }
 
 fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
-    if let Err(text) = logging::init(run.log_level.as_deref().unwrap_or("WARNING"), run.log_json) {
+    if let Err(text) = logging::init(run.process.log_level.as_deref().unwrap_or("WARNING"), run.process.log_json) {
         return fail(text);
     }
     let runtime = match control_runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}")),
     };
-    let shutdown = Shutdown::new(run.grace.unwrap_or(Duration::from_secs(2)));
+    let shutdown = Shutdown::new(run.process.grace.unwrap_or(Duration::from_secs(2)));
     let signals = match runtime.block_on(follow_signals(&shutdown)) {
         Ok(signals) => signals,
         Err(error) => return fail(format!("cannot follow signals: {error}")),

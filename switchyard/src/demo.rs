@@ -4,9 +4,9 @@
 
 mod backends;
 
-use crate::config;
-use crate::linker::{self, Options, Running, StartError};
 use backends::Backend;
+use router::config;
+use router::linker::{self, Options, Running, StartError};
 use setup::shutdown::Shutdown;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

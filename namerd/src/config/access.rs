@@ -1,0 +1,106 @@
+//! `access`: who may read and write which dtabs. A key of Switchyard; Linkerd 1 has nothing like it.
+//!
+//! For: `load`. Not for: judging anybody (crate::access).
+
+use crate::access::{AccessParams, IdentityParams, Namespaces, Right, Rule, TokenFile, TokenParams};
+use dtab::Prefix;
+use setup::config::moved::Place;
+use setup::config::problem::quote;
+use setup::config::reader::{Bad, Item, Reader};
+use setup::config::scalar::string;
+
+/// The policy, if the file has one.
+pub(super) fn access(top: &mut Reader<'_>) -> Option<AccessParams> {
+    let mut reader = top.sub("access", Place::Other)?;
+    let anonymous = rules(&mut reader, "anonymous");
+    let tokens = reader.list("tokens").into_iter().filter_map(|item| token(&reader, item)).collect();
+    let identities = reader.list("identities").into_iter().filter_map(|item| identity(&reader, item)).collect();
+    reader.finish();
+    Some(AccessParams { anonymous, tokens, identities })
+}
+
+fn token<'a>(access: &Reader<'a>, item: Item<'a>) -> Option<TokenParams> {
+    let mut reader = Reader::open(access.context, item, Place::Other)?;
+    let name = reader.need("name", caller);
+    let file = reader.need("tokenFile", token_file);
+    let rules = rules(&mut reader, "rules");
+    reader.finish();
+    Some(TokenParams { name: name?, file: file?, rules })
+}
+
+fn identity<'a>(access: &Reader<'a>, item: Item<'a>) -> Option<IdentityParams> {
+    let mut reader = Reader::open(access.context, item, Place::Other)?;
+    let identity = reader.need("identity", caller);
+    let rules = rules(&mut reader, "rules");
+    reader.finish();
+    Some(IdentityParams { identity: identity?, rules })
+}
+
+fn caller(item: &Item<'_>) -> Result<String, Bad> {
+    let text = string(item)?;
+    match text.is_empty() || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        true => Err(Bad::new(format!("{} is not a name", quote(&text))).expected("visible ASCII characters")),
+        false => Ok(text),
+    }
+}
+
+fn token_file(item: &Item<'_>) -> Result<TokenFile, Bad> {
+    let file = TokenFile::new(string(item)?);
+    match file.check() {
+        Ok(()) => Ok(file),
+        Err(text) => Err(Bad::new(text).expected("a file with a token, such as `openssl rand -hex 32` prints")),
+    }
+}
+
+fn rules(reader: &mut Reader<'_>, key: &'static str) -> Vec<Rule> {
+    reader.list(key).into_iter().filter_map(|item| rule(reader, item)).collect()
+}
+
+fn rule<'a>(parent: &Reader<'a>, item: Item<'a>) -> Option<Rule> {
+    let mut reader = Reader::open(parent.context, item, Place::Other)?;
+    let right = reader.need("right", right);
+    let namespaces = namespaces(&mut reader);
+    let prefixes: Vec<Option<Prefix>> = each(&mut reader, "prefixes", prefix);
+    reader.finish();
+    // One prefix that cannot be read must not make the rule wider.
+    Some(Rule { right: right?, namespaces, prefixes: prefixes.into_iter().collect::<Option<_>>()? })
+}
+
+fn right(item: &Item<'_>) -> Result<Right, Bad> {
+    match string(item)?.as_str() {
+        "read" => Ok(Right::Read),
+        "write" => Ok(Right::Write),
+        other => Err(Bad::new(format!("{} is not a right", quote(other))).expected("one of: read, write")),
+    }
+}
+
+/// All of them when the key is absent.
+fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
+    let absent = !reader.has("namespaces");
+    let names: Vec<Option<String>> = each(reader, "namespaces", string);
+    let names: Vec<String> = names.into_iter().flatten().collect();
+    match absent || names.iter().any(|name| name == "*") {
+        true => Namespaces::All,
+        false => Namespaces::Named(names),
+    }
+}
+
+fn prefix(item: &Item<'_>) -> Result<Prefix, Bad> {
+    let text = string(item)?;
+    dtab::parse_prefix(&text)
+        .map_err(|error| Bad::new(format!("{} is not a prefix: {error}", quote(&text))).expected("e.g. /svc/web"))
+}
+
+/// The elements of a list; None for one that cannot be read, which is reported.
+fn each<'a, T>(
+    reader: &mut Reader<'a>,
+    key: &'static str,
+    read: impl Fn(&Item<'a>) -> Result<T, Bad>,
+) -> Vec<Option<T>> {
+    let mut list = Vec::new();
+    for item in reader.list(key) {
+        let value = read(&item).map_err(|bad| reader.context.bad(item.pos, &item.path, bad));
+        list.push(value.ok());
+    }
+    list
+}

@@ -1,0 +1,116 @@
+//! Listening for the interfaces: accepts, does TLS, and hands each connection to its protocol, within bounds.
+//!
+//! Called by `linker`. Not for: what is spoken on a connection.
+
+use crate::config::InterfaceParams;
+use crate::iface::{Closing, Interface, Peer};
+use namers::remote::peers::Io;
+use setup::{handshakes, listen};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tls::ServerTls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// After a failed accept (no descriptors are left) nothing is accepted for so long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening socket that accepts nothing yet.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
+    max_connections: usize,
+    keep_alive: Option<bool>,
+}
+
+impl Listener {
+    /// Listens where `params` says; the certificate is `tls`.
+    pub fn open(params: &InterfaceParams, tls: Option<Arc<ServerTls>>) -> io::Result<Listener> {
+        let socket = listen::listen_once(SocketAddr::new(params.ip, params.port), &params.socket)?;
+        let address = socket.local_addr()?;
+        let most = setup::descriptors::most_connections().unwrap_or(usize::MAX);
+        let max_connections = params.max_connections.min(most).min(Semaphore::MAX_PERMITS);
+        let socket = TcpListener::from_std(socket)?;
+        Ok(Listener { socket, address, tls, max_connections, keep_alive: params.socket.keep_alive })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until `closing`, then waits for the connections that are left; dropping it cuts them.
+    pub async fn run(self, interface: Arc<dyn Interface>, mut closing: Closing) {
+        let room = Arc::new(Semaphore::new(self.max_connections));
+        let kind = interface.kind();
+        let mut connections = JoinSet::new();
+        let open = metrics::gauge!("namerd_connections", "interface" => kind);
+        loop {
+            open.set(connections.len() as f64);
+            let accepted = tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => break,
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        tracing::error!(interface = kind, "a connection ended by an internal error");
+                    }
+                    continue;
+                }
+                accepted = self.accept(&room) => accepted,
+            };
+            match accepted {
+                Ok((socket, address, permit)) => {
+                    let serving = serve(interface.clone(), self.tls.clone(), socket, address, closing.clone());
+                    connections.spawn(async move {
+                        serving.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    metrics::counter!("namerd_accept_errors_total", "interface" => kind).increment(1);
+                    tracing::warn!(interface = kind, %error, "cannot accept a connection");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        drop(self.socket);
+        while connections.join_next().await.is_some() {}
+        open.set(0.0);
+    }
+
+    /// The next connection, once there is room for it.
+    async fn accept(
+        &self,
+        room: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (socket, address) = self.socket.accept().await?;
+        // A socket without these options works as well.
+        _ = socket.set_nodelay(true);
+        if let Some(on) = self.keep_alive {
+            _ = socket2::SockRef::from(&socket).set_keepalive(on);
+        }
+        Ok((socket, address, permit))
+    }
+}
+
+async fn serve(
+    interface: Arc<dyn Interface>,
+    tls: Option<Arc<ServerTls>>,
+    socket: TcpStream,
+    address: SocketAddr,
+    closing: Closing,
+) {
+    let (io, identity): (Box<dyn Io>, _) = match tls {
+        None => (Box::new(socket), None),
+        Some(tls) => {
+            let Some(stream) = handshakes::accept("namerd", tls, socket).await else { return };
+            let identity = ServerTls::peer(&stream).and_then(|peer| peer.name().map(str::to_owned));
+            (Box::new(stream), identity)
+        }
+    };
+    interface.serve(io, Peer { address, identity }, closing).await;
+}
