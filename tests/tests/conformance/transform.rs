@@ -42,7 +42,7 @@ fn params(list: &Json) -> Vec<TransformerParams> {
     let interpreter = json!({ "kind": "default", "transformers": list });
     let file = json!({ "routers": [{ "protocol": "http", "servers": [{ "port": 0 }], "interpreter": interpreter }] });
     let config = config::load("case", &file.to_string()).unwrap_or_else(|problems| panic!("{problems}"));
-    config.routers.into_iter().next().expect("a router").transformers
+    config.routers.into_iter().next().expect("a router").interpreter.transformers
 }
 
 async fn interpreter(case: &Json, handle: &Handle) -> Arc<dyn Interpreter> {
