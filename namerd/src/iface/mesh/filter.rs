@@ -29,13 +29,18 @@ const MAX_BLOCK: usize = 32 * 1024;
 /// CONTINUATION frames of one block.
 const MAX_CONTINUATIONS: u32 = 8;
 
-/// What a client may spend at once, and per second. A stream begun or given up costs 1.
-const PURSE: f64 = 40_000.0;
-const INCOME: f64 = 4_000.0;
+/// What a client may spend at once, and per second.
+const PURSE: f64 = 80_000.0;
+const INCOME: f64 = 8_000.0;
 /// Of a frame that makes work and brings nothing.
-const IDLE_COST: f64 = 20.0;
+const IDLE_COST: f64 = 40.0;
+/// Of a stream that is given up: 4,000 per second.
+const RESET_COST: f64 = 2.0;
+/// Of a stream that is begun: 20,000 per second, and fewer when the list of headers is long.
+const HEADERS_COST: f64 = 0.4;
+const LIST_COST: f64 = 1.0 / 4096.0;
 /// Of a WINDOW_UPDATE.
-const WINDOW_COST: f64 = 0.1;
+const WINDOW_COST: f64 = 0.2;
 /// So much may wait for the reader: a short block of headers can stand for a long list.
 const MAX_CHECKED: usize = 64 * 1024;
 
@@ -240,6 +245,7 @@ impl Frames {
                 hpack::encode(name, value, &mut payload);
             }
         }
+        self.pay(payload.len() as f64 * LIST_COST)?;
         let ends_stream = if block.ends_stream { END_STREAM } else { 0 };
         let priority = if block.priority.is_some() { PRIORITY } else { 0 };
         put(HEADERS, END_HEADERS | ends_stream | priority, block.stream, &payload, checked);
@@ -304,7 +310,8 @@ impl Head {
 
     fn cost(&self) -> f64 {
         match self.kind {
-            HEADERS | RST_STREAM => 1.0,
+            HEADERS => HEADERS_COST,
+            RST_STREAM => RESET_COST,
             WINDOW_UPDATE => WINDOW_COST,
             DATA if self.length > 0 || self.flags & END_STREAM != 0 => 0.0,
             _ => IDLE_COST,

@@ -3,6 +3,7 @@
 mod clients;
 mod linkerd;
 mod peers;
+mod slow;
 mod world;
 
 use super::*;

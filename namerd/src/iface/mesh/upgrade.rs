@@ -64,7 +64,7 @@ fn wanted(head: &RequestHead) -> Option<usize> {
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
     };
     let settings = head.headers.contains_key("http2-settings");
-    let target = head.target.first() == Some(&b'/') && head.method != Method::CONNECT;
+    let target = (head.target.first() == Some(&b'/') || head.target[..] == b"*"[..]) && head.method != Method::CONNECT;
     let length = match head.body {
         BodyLength::Empty => 0,
         BodyLength::Length(length) => usize::try_from(length).ok().filter(|length| *length <= MAX_BODY)?,

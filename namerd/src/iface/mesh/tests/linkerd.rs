@@ -94,7 +94,7 @@ fn literal(name: &str, value: &str) -> Vec<u8> {
 }
 
 /// The first request of a connection: all headers go to the table.
-fn first(call: &str) -> Vec<u8> {
+pub(super) fn first(call: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86, 0x41, 0x00, 0x44, call.len() as u8];
     block.extend(call.as_bytes());
     block.extend(literal("content-type", "application/grpc+proto"));
@@ -104,7 +104,7 @@ fn first(call: &str) -> Vec<u8> {
 /// The same request again: the newest entries are content-type, :path, :authority.
 const AGAIN: [u8; 5] = [0x83, 0x86, 0xc0, 0xbf, 0xbe];
 
-fn request(stream: u32, block: &[u8], message: &[u8]) -> Vec<u8> {
+pub(super) fn request(stream: u32, block: &[u8], message: &[u8]) -> Vec<u8> {
     [frame(HEADERS, 4, stream, block), frame(DATA, 1, stream, message)].concat()
 }
 
