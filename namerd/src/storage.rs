@@ -9,6 +9,7 @@ pub mod contract;
 pub mod etcd;
 mod history;
 mod http;
+pub mod local;
 pub mod memory;
 mod note;
 pub mod observed;
