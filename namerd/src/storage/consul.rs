@@ -1,8 +1,8 @@
 //! `io.l5d.consul`: dtabs in Consul's KV store (namerd reference §5.5).
 //!
 //! Keys are `<pathPrefix>/<namespace>` without the leading slash, versions are Consul's indexes. Watches are blocking
-//! queries of bounded length. Called by whoever builds namerd from its config. Not for: HTTP ([`super::http`]), following
-//! ([`super::shared`]).
+//! queries of bounded length. Called by whoever builds namerd from its config. Not for: HTTP (`super::http`), following
+//! (`super::shared`).
 
 use super::history::{self, Logged, Record};
 use super::http::{Answer, Ask, Endpoint, HttpClient, encode, encode_path, show_all};
@@ -14,6 +14,7 @@ use http::{Method, StatusCode};
 use namers::Discovery;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ impl Consistency {
 }
 
 /// The keys of the config.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConsulParams {
     /// Agents of one cluster; the config has one, `localhost:8500` by default.
     pub endpoints: Vec<Endpoint>,
@@ -87,6 +88,21 @@ impl ConsulParams {
             fail_fast: false,
             backoff: None,
         }
+    }
+}
+
+impl fmt::Debug for ConsulParams {
+    /// All but the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsulParams")
+            .field("endpoints", &self.endpoints)
+            .field("path_prefix", &self.path_prefix)
+            .field("datacenter", &self.datacenter)
+            .field("read_consistency", &self.read_consistency)
+            .field("write_consistency", &self.write_consistency)
+            .field("fail_fast", &self.fail_fast)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,8 @@
 //! `io.l5d.etcd`: dtabs in etcd, by its API 2 as Linkerd 1 wrote them, or by API 3 (namerd reference §5.3).
 //!
 //! Keys are `<pathPrefix>/<namespace>` in both. The APIs are two stores that do not see each other: `auto` takes the one
-//! that has dtabs, else API 3. Called by whoever builds namerd from its config. Not for: HTTP ([`super::http`]), following
-//! ([`super::shared`]).
+//! that has dtabs, else API 3. Called by whoever builds namerd from its config. Not for: HTTP (`super::http`), following
+//! (`super::shared`).
 
 mod v2;
 mod v3;

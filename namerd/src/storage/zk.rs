@@ -2,7 +2,7 @@
 //!
 //! A znode that is deleted and made again counts its versions from zero, so a version of ours is the znode's czxid, 8 bytes,
 //! and its version, 4 bytes, both big-endian: ordered in time and never reused. The 4 bytes of Linkerd 1 are accepted too.
-//! Called by whoever builds namerd from its config. Not for: sessions ([`session`]), following ([`super::shared`]).
+//! Called by whoever builds namerd from its config. Not for: sessions (`session`), following (`super::shared`).
 
 mod session;
 

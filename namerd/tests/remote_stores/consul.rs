@@ -122,6 +122,7 @@ async fn the_keys_of_the_config_are_sent() {
         backoff: Some((Duration::from_millis(1), Duration::from_secs(600))),
         ..params(fake.port, "/namerd/dtabs")
     };
+    assert!(!format!("{with:?}").contains("planted-secret"));
     let store = open(with, &discovery());
     store.create("ns", dtab("/a => /b"), Note::default()).await.expect("create");
     until_dtab(&mut store.observe("ns"), "/a => /b").await;
@@ -154,6 +155,12 @@ async fn the_keys_of_the_config_are_sent() {
 async fn garbage_keeps_the_last_good() {
     let fake = FakeConsul::start().await;
     help::garbage_keeps_the_last_good(&store(fake.port, "/p"), |text| fake.set("p/ns", text)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_seen_soon() {
+    let fake = FakeConsul::start().await;
+    help::changes_are_seen_soon(&store(fake.port, "/soon"), &store(fake.port, "/soon")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use dtab::State;
 use namerd::storage::contract::{self, Subject};
 use namerd::storage::etcd::{EtcdApi, EtcdParams, open};
-use namerd::storage::{Endpoint, Note, Store, Version};
+use namerd::storage::{Endpoint, Note, Store, StoreError, Version};
 use namers::Discovery;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -147,6 +147,43 @@ async fn gaps_are_bridged() {
         let prefix = unique("/gaps");
         let (behind, elsewhere) = (store(gate.port(), &prefix, api), store(server.port, &prefix, api));
         help::gaps_are_bridged(&behind, &gate, &elsewhere).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_seen_soon() {
+    let Some(server) = etcd("changes_are_seen_soon", true) else { return };
+    for api in [EtcdApi::V2, EtcdApi::V3] {
+        help::changes_are_seen_soon(&store(server.port, "/soon", api), &store(server.port, "/soon", api)).await;
+    }
+}
+
+/// A server that takes connections and answers nothing, as a machine that hangs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_is_an_outage() {
+    let Some(server) = etcd("a_frozen_server_is_an_outage", true) else { return };
+    let stores = [EtcdApi::V2, EtcdApi::V3].map(|api| store(server.port, "/frozen", api));
+    for store in &stores {
+        store.create("ns", dtab("/a => /b"), Note::default()).await.expect("create");
+    }
+    let mut live = stores.each_ref().map(|store| store.observe("ns"));
+    for live in &mut live {
+        until_dtab(live, "/a => /b").await;
+    }
+    server.freeze(true);
+    // Not to `ns`: the server may do it when it goes on, after what is written then.
+    let [two, three] = stores.each_ref().map(|store| store.put("late", dtab("/a => /c"), Note::default()));
+    let (two, three) = tokio::join!(two, three);
+    for refused in [two, three] {
+        assert!(matches!(&refused, Err(StoreError::Unavailable(why)) if why.contains("within 5s")), "{refused:?}");
+    }
+    for live in &mut live {
+        assert!(matches!(live.get(), State::Ok(Some(_))));
+    }
+    server.freeze(false);
+    for (store, live) in stores.iter().zip(&mut live) {
+        store.put("ns", dtab("/a => /d"), Note::default()).await.expect("put");
+        until_dtab(live, "/a => /d").await;
     }
 }
 

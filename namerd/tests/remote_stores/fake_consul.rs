@@ -153,7 +153,8 @@ impl FakeConsul {
         let query_map = parse(query);
         let token = header("x-consul-token").or_else(|| query_map.get("token").cloned());
         let path = head.uri.path().to_owned();
-        let changes = self.changes.subscribe();
+        let mut changes = self.changes.subscribe();
+        let writes = *changes.borrow_and_update();
         self.state.lock().asked.push(Asked {
             method: head.method.clone(),
             path: path.clone(),
@@ -165,7 +166,7 @@ impl FakeConsul {
         }
         let Some(key) = path.strip_prefix("/v1/kv/").map(decode) else { return Ok(text(StatusCode::NOT_FOUND, "")) };
         Ok(match head.method {
-            Method::GET => self.get(&key, &query_map, changes).await,
+            Method::GET => self.get(&key, &query_map, (writes, changes)).await,
             Method::PUT => self.put(&key, &query_map, &body),
             Method::DELETE => self.delete(&key, &query_map),
             _ => text(StatusCode::METHOD_NOT_ALLOWED, ""),
@@ -191,16 +192,20 @@ impl FakeConsul {
             .then(|| text(StatusCode::FORBIDDEN, "rpc error making call: Permission denied"))
     }
 
-    async fn get(&self, key: &str, query: &Query, mut changes: watch::Receiver<u64>) -> Response<Full<Bytes>> {
+    async fn get(
+        &self,
+        key: &str,
+        query: &Query,
+        (writes, mut changes): (u64, watch::Receiver<u64>),
+    ) -> Response<Full<Bytes>> {
         let after = query.get("index").and_then(|index| index.parse::<u64>().ok()).filter(|index| *index > 0);
         let wait = query.get("wait").and_then(|wait| duration(wait)).unwrap_or(DEFAULT_WAIT).min(MAX_WAIT);
         let until = Instant::now() + wait + wait.mul_f64(fastrand::f64() / 16.0);
-        let woken_at_first = *changes.borrow_and_update();
         loop {
             let (index, body) = self.state.lock().find(key, query);
             let index_is_old = after.is_some_and(|after| index <= after);
             // A restored cluster ends all waits; so do faults.
-            let reset = after.is_some_and(|after| self.index() < after && *changes.borrow() != woken_at_first);
+            let reset = after.is_some_and(|after| self.index() < after && *changes.borrow() != writes);
             let faulty = self.state.lock().fault.is_some();
             if !index_is_old || reset || faulty || Instant::now() >= until {
                 if faulty {

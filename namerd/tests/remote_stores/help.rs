@@ -171,6 +171,28 @@ pub(crate) async fn disk_stands_in(gate: &Gate, open: impl Fn(&Discovery) -> Arc
     until_dtab(&mut live, "/a => /new").await;
 }
 
+/// What one process writes another sees within a second (the median of 21 writes; all within [`LIMIT`]).
+pub(crate) async fn changes_are_seen_soon(writer: &Arc<dyn Store>, reader: &Arc<dyn Store>) {
+    let mut live = reader.observe("ns");
+    until_gone(&mut live).await;
+    let mut times = Vec::new();
+    for n in 0..21 {
+        let text = format!("/a => /{n}");
+        writer.put("ns", dtab(&text), Note::default()).await.expect("put");
+        let written = Instant::now();
+        until_dtab(&mut live, &text).await;
+        times.push(written.elapsed());
+    }
+    times.sort_unstable();
+    println!(
+        "{}: from the answer to a write until it is seen: median {:?}, largest {:?}",
+        reader.kind(),
+        times[10],
+        times[20]
+    );
+    assert!(times[10] < Duration::from_secs(1), "{times:?}");
+}
+
 /// The history is bounded; the newest entries are those that stay. `slack` more may be there.
 pub(crate) async fn history_is_bounded(store: &Arc<dyn Store>, slack: usize, count_raw: impl Fn() -> usize) {
     for n in 0..(100 + slack + 5) {

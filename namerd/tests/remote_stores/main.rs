@@ -10,4 +10,5 @@ mod gate;
 mod help;
 mod junk;
 mod servers;
+#[cfg(feature = "zk")]
 mod zk;

@@ -52,6 +52,14 @@ impl Server {
         sessions.matches("\t0x").count()
     }
 
+    /// Stops the process where it is, or lets it go on.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let child = self.child.as_ref().expect("a running server");
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        let sent = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+    }
+
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("kill a server");
@@ -128,7 +136,7 @@ pub(crate) fn zookeeper(test: &str) -> Option<Server> {
         command.arg("org.apache.zookeeper.server.quorum.QuorumPeerMain").arg(&config);
         command
     };
-    let ready = |port| four_letters(port, "ruok").is_ok_and(|answer| answer == "imok");
+    let ready = |port| four_letters(port, "srvr").is_ok_and(|answer| answer.contains("Mode:"));
     let mut server = Server { port, command: Box::new(command), ready, child: None, _folder: folder };
     server.start();
     Some(server)

@@ -143,6 +143,12 @@ async fn gaps_and_expired_sessions_are_bridged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn changes_are_seen_soon() {
+    let Some(server) = zookeeper("zk::changes_are_seen_soon") else { return };
+    help::changes_are_seen_soon(&store(server.port, "/soon"), &store(server.port, "/soon")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn disk_stands_in() {
     let Some(server) = zookeeper("zk::disk_stands_in") else { return };
     let gate = Gate::shut_before(server.port).await;
