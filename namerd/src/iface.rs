@@ -3,9 +3,9 @@
 //! An interface gets connections that are accepted already, TLS included (`serve` does that for all of them), and answers
 //! from [`crate::names::Names`]. Not for: listening, certificates.
 
+pub mod http;
 pub mod mesh;
 pub mod thrift;
-pub mod http;
 
 use dtab::BoxFuture;
 use namers::remote::peers::Io;
