@@ -173,7 +173,7 @@ async fn becomes<T: Clone + PartialEq + std::fmt::Debug>(live: &mut Activity<T>,
 async fn until(what: &str, met: impl Fn() -> bool) {
     let waited = timeout(SOON, async {
         while !met() {
-            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(2)).await;
         }
     });
     assert!(waited.await.is_ok(), "waited in vain for {what}");
@@ -212,13 +212,7 @@ async fn another_replica_is_asked_at_once_and_without_a_stamp() {
     becomes(&mut tree, State::Ok(leaf("/#/first"))).await;
     // The same port again, as after a restart: another incarnation, which knows another tree.
     let held = Instant::now();
-    timeout(SOON, async {
-        while held.elapsed() < STEADY {
-            tokio::task::yield_now().await
-        }
-    })
-    .await
-    .expect("time passes");
+    until("a connection that has held", || held.elapsed() > STEADY).await;
     first.tasks.abort();
     let listener = loop {
         match std::net::TcpListener::bind(first.address) {

@@ -7,6 +7,7 @@ use namers::remote::{RemoteInterpreter, RemoteOptions};
 use namers::thrift::client::{Pings, ThriftNames};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
+use tokio::process::Command;
 
 /// Accepts for the interface until the task is aborted; connections end with it.
 async fn listen(server: &Server) -> (SocketAddr, tokio::task::JoinHandle<()>) {
@@ -109,17 +110,24 @@ async fn a_namerd_that_drains_is_left_for_another() {
     leads_to(&mut tree, stays).await;
 }
 
-/// The service as its IDL has it, written from the reference, and a client that polls, waits for a change and explains.
-const SCRIPT: &str = include_str!("peer.py");
+/// The service, written from the reference, and clients that poll, wait for a change and explain.
+const IDL: &str = include_str!("namer.thrift");
+const FRAMED: &str = include_str!("peer.py");
+const MUX: &str = include_str!("mux_peer.py");
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_others_wrote_understands_what_is_said() {
+/// A Python that has these modules; a notice and None without one.
+async fn python(modules: &str) -> Option<String> {
     let python = std::env::var("SWITCHYARD_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let there = tokio::process::Command::new(&python).args(["-c", "import thriftpy2"]).output().await;
-    if !there.is_ok_and(|there| there.status.success()) {
-        println!("not run: `{python}` has no module thriftpy2; install it or name another Python in SWITCHYARD_PYTHON");
-        return;
+    let there = Command::new(&python).args(["-c", &format!("import {modules}")]).output().await;
+    if there.is_ok_and(|there| there.status.success()) {
+        return Some(python);
     }
+    println!("not run: `{python}` cannot import {modules}; install them, or name another in SWITCHYARD_PYTHON");
+    None
+}
+
+/// Runs a client against a server whose world changes when the client says that it waits.
+async fn judged(python: &str, folder: &std::path::Path, script: &str) {
     let server = server();
     server.world.stores("ns", "/svc => 9 * /#/test/a & /#/test/b", "1");
     server.world.binds("a", "/#/test/one");
@@ -131,16 +139,11 @@ async fn a_client_that_others_wrote_understands_what_is_said() {
     of(&server.world.addrs, "/#/test/one").publish(State::Ok(Addr::Bound(set)));
     of(&server.world.addrs, "/#/test/two").publish(State::Ok(Addr::Neg));
     let (address, _task) = listen(&server).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = folder.path().join("peer.py");
-    std::fs::write(&script, SCRIPT).expect("a file");
-    let mut peer = tokio::process::Command::new(&python)
-        .arg(&script)
-        .arg(address.port().to_string())
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("a process");
+    let file = folder.join("peer.py");
+    std::fs::write(&file, script).expect("a file");
+    let mut command = Command::new(python);
+    command.arg(&file).arg(address.port().to_string()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
+    let mut peer = command.spawn().expect("a process");
     let mut out = peer.stdout.take().expect("its output");
     let mut said = Vec::new();
     let ready = timeout(SOON, async {
@@ -154,5 +157,30 @@ async fn a_client_that_others_wrote_understands_what_is_said() {
     out.read_to_end(&mut said).await.expect("output");
     let said = String::from_utf8_lossy(&said);
     assert!(ended.success() && said.ends_with("ok\n"), "{said}");
-    println!("{said}");
+}
+
+fn folder_with_idl() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("namer.thrift"), IDL).expect("a file");
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_framed_thrift_that_others_wrote_understands_what_is_said() {
+    let Some(python) = python("thriftpy2").await else { return };
+    judged(&python, folder_with_idl().path(), FRAMED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_thriftmux_that_others_wrote_understands_what_is_said() {
+    let Some(python) = python("gevent, scales.thriftmux, thrift").await else { return };
+    let folder = folder_with_idl();
+    let compiler = std::env::var("SWITCHYARD_THRIFT").unwrap_or_else(|_| "thrift".to_owned());
+    let mut generating = Command::new(&compiler);
+    generating.args(["--gen", "py", "-out", "."]).arg("namer.thrift").current_dir(folder.path());
+    match generating.output().await {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => return println!("not run: the compiler `{compiler}` of thrift cannot be started: {error}"),
+    }
+    judged(&python, folder.path(), MUX).await;
 }
