@@ -77,6 +77,15 @@ pub struct Namerd {
     note: HeaderMap,
 }
 
+/// An answer, also as the server wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Parsed.
+    pub value: Value,
+    /// As it came, without white space around it.
+    pub text: String,
+}
+
 /// What is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
@@ -133,9 +142,9 @@ impl Namerd {
     }
 
     /// The writes to a namespace, newest first.
-    pub async fn history(&self, namespace: &str, limit: usize) -> Result<Value, ApiError> {
+    pub async fn history(&self, namespace: &str, limit: usize) -> Result<Document, ApiError> {
         let url = self.base.below(&format!("api/1/history/{namespace}")).with("limit", &limit.to_string());
-        success(found(self.get(url).await?)?)
+        document(found(self.get(url).await?)?)
     }
 
     /// The names that routers have asked this namespace for.
@@ -144,10 +153,10 @@ impl Namerd {
     }
 
     /// How a path resolves by a namespace's dtab and then `extra`.
-    pub async fn delegate(&self, namespace: &str, path: &str, extra: Option<&str>) -> Result<Value, ApiError> {
+    pub async fn delegate(&self, namespace: &str, path: &str, extra: Option<&str>) -> Result<Document, ApiError> {
         let url = self.base.below(&format!("api/1/delegate/{namespace}")).with("path", path);
         let url = extra.map_or_else(|| url.clone(), |dtab| url.with("dtab", dtab));
-        success(self.get(url).await?)
+        document(self.get(url).await?)
     }
 
     /// How a path resolves by this dtab alone, over the namers of namerd. The path is in the query as well because the
@@ -215,6 +224,11 @@ fn success(answer: Answer) -> Result<Value, ApiError> {
         Some(Err(error)) => Err(ApiError::Answer(format!("not JSON: {error}"))),
         None => Err(ApiError::Answer("EOF".into())),
     }
+}
+
+fn document(answer: Answer) -> Result<Document, ApiError> {
+    let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    Ok(Document { value: success(answer)?, text })
 }
 
 fn unexpected(answer: &Answer) -> ApiError {

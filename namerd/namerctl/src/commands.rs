@@ -91,9 +91,9 @@ async fn delegate(args: DelegateArgs, settings: &Settings) -> Outcome {
     let namerd = namerd(settings)?;
     let tree = namerd.delegate(&args.name, &args.path, args.dtab.as_deref()).await?;
     if args.json {
-        return Ok((format!("{tree}\n"), OK));
+        return Ok((format!("{}\n", tree.text), OK));
     }
-    let node = explain::read(&tree).map_err(|why| Failure::new(format!("unexpected answer: {why}")))?;
+    let node = explain::read(&tree.value).map_err(|why| Failure::new(format!("unexpected answer: {why}")))?;
     Ok((format!("{}\n", node.render()), OK))
 }
 

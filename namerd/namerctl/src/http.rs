@@ -7,7 +7,9 @@
 use crate::connect::{self, basic};
 use crate::proxy::{self, Proxy};
 use crate::url::Url;
-use ::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION};
+use ::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION,
+};
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -170,6 +172,10 @@ fn message(request: &Request, proxy: Option<&Proxy>) -> Result<http::Request<Ful
             HeaderValue::from_static(concat!("namerctl/", env!("CARGO_PKG_VERSION"))),
         );
         headers.extend(request.headers.clone());
+        if let Some(body) = &request.body {
+            // Also of an empty body: a namerd must not take silence for an empty dtab.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         if let (Some(credentials), false) = (&url.credentials, headers.contains_key(AUTHORIZATION)) {
             headers.insert(AUTHORIZATION, value(&basic(credentials))?);
         }

@@ -19,18 +19,17 @@ async fn writes(namerd: &Namerd, name: &str, limit: usize) -> Result<Vec<Write>,
             .with("there has never been such a namespace, or this namerd keeps no history"),
         error => error.into(),
     })?;
-    history::read(&answer).map_err(|why| Failure::new(format!("unexpected answer: {why}")))
+    history::read(&answer.value).map_err(|why| Failure::new(format!("unexpected answer: {why}")))
 }
 
 pub(super) async fn history(namerd: &Namerd, name: &str, limit: usize, json: bool) -> Outcome {
     if json {
-        return Ok((format!("{}\n", namerd.history(name, limit).await?), OK));
+        return Ok((format!("{}\n", namerd.history(name, limit).await?.text), OK));
     }
     // One more than is shown, so that the last one shows what it changed.
-    let mut all = writes(namerd, name, limit.saturating_add(1)).await?;
+    let all = writes(namerd, name, limit.saturating_add(1)).await?;
     let table = history::table(&all);
     let shown: Vec<&str> = table.lines().take(limit.min(all.len()) + 1).collect();
-    all.clear();
     Ok((format!("{}\n", shown.join("\n")), OK))
 }
 

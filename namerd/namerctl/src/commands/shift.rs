@@ -87,7 +87,7 @@ async fn ids(namerd: &Namerd, args: &ShiftArgs) -> Result<Vec<String>, Failure> 
         return Ok(args.id.clone());
     }
     let tree = namerd.delegate(&args.name, QUESTION, Some(&format!("{QUESTION} => {}", args.to))).await?;
-    let node = explain::read(&tree).map_err(|why| Failure::new(format!("unexpected answer: {why}")))?;
+    let node = explain::read(&tree.value).map_err(|why| Failure::new(format!("unexpected answer: {why}")))?;
     match node.destination() {
         Destination::To(list) => {
             let ids = list.into_iter().map(|(id, _)| id.split('+').next().unwrap_or_default().to_owned());

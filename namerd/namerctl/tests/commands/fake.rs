@@ -11,36 +11,36 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Seen {
-    pub line: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 #[derive(Default)]
-pub struct Inner {
-    pub dtabs: BTreeMap<String, (u64, Dtab)>,
-    pub history: BTreeMap<String, Vec<Value>>,
-    pub names: BTreeMap<String, Vec<String>>,
+pub(crate) struct Inner {
+    pub(crate) dtabs: BTreeMap<String, (u64, Dtab)>,
+    pub(crate) history: BTreeMap<String, Vec<Value>>,
+    pub(crate) names: BTreeMap<String, Vec<String>>,
     /// Ids that are bound; `*` as last label is any.
-    pub bound: BTreeSet<String>,
-    pub metrics: Value,
-    pub seen: Vec<Seen>,
+    pub(crate) bound: BTreeSet<String>,
+    pub(crate) metrics: Value,
+    pub(crate) seen: Vec<Seen>,
     version: u64,
     /// Written by somebody else just before the next conditional writes.
-    pub interfere: Vec<(String, String)>,
+    pub(crate) interfere: Vec<(String, String)>,
     /// The next answers, instead of what would be right: status line, headers, body.
-    pub scripted: Vec<(String, String, String)>,
+    pub(crate) scripted: Vec<(String, String, String)>,
 }
 
 #[derive(Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     inner: Arc<Mutex<Inner>>,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Fake {
-    pub fn start() -> Fake {
+    pub(crate) fn start() -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let fake = Fake { inner: Arc::new(Mutex::new(Inner { metrics: json!({}), ..Inner::default() })), url };
@@ -54,17 +54,17 @@ impl Fake {
         fake
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
 
     /// Stores a dtab as somebody else would.
-    pub fn put(&self, namespace: &str, text: &str) {
+    pub(crate) fn put(&self, namespace: &str, text: &str) {
         self.lock().write(namespace, Dtab::parse(text).unwrap(), &BTreeMap::new());
     }
 
     /// The dtab as it is stored.
-    pub fn dtab(&self, namespace: &str) -> String {
+    pub(crate) fn dtab(&self, namespace: &str) -> String {
         self.lock().dtabs.get(namespace).map(|(_, dtab)| dtab.to_string()).unwrap_or_default()
     }
 
@@ -143,7 +143,9 @@ impl Inner {
         let query: BTreeMap<String, String> = query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(key, value)| (key.into(), percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()))
+            .map(|(key, value)| {
+                (key.into(), percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned())
+            })
             .collect();
         let below = |prefix: &str| path.strip_prefix(prefix).map(str::to_owned);
         if let Some(namespace) = below("/api/1/dtabs/") {
