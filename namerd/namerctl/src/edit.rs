@@ -195,9 +195,8 @@ pub(crate) mod tests {
 
         async fn create(&self, entries: &[Entry]) -> Result<(), ApiError> {
             self.interfere();
-            match self.dtab.borrow().is_some() {
-                true => return Err(ApiError::Status { status: 409, reason: "Conflict".into(), says: String::new() }),
-                false => {}
+            if self.dtab.borrow().is_some() {
+                return Err(ApiError::Status { status: 409, reason: "Conflict".into(), says: String::new() });
             }
             self.write(entries)
         }

@@ -56,9 +56,7 @@ fn union(branches: &[Weighted<Path>], told: &mut dyn FnMut(&'static str, String)
         } else if *weight < PRINTED {
             told(
                 "weight",
-                format!(
-                    "the weight {weight} of {tree} is 0.00 where weights have two decimals: in Linkerd 1 and in listings"
-                ),
+                format!("the weight {weight} of {tree} is 0.00 for a namerd of Linkerd 1, which keeps two decimals"),
             );
         }
         if is_constant(tree) && *tree != NameTree::Empty {
