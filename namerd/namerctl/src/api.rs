@@ -61,7 +61,9 @@ impl From<ApiError> for Failure {
                 let lines: Vec<&str> = [says.as_str(), advice].into_iter().filter(|text| !text.is_empty()).collect();
                 failure.with(lines.join("\n"))
             }
-            ApiError::Transport(error) if error.sent => failure.with("it is not known whether namerd has acted on it"),
+            ApiError::Transport(error) if error.may_have_acted() => {
+                failure.with("it is not known whether namerd has acted on it")
+            }
             _ => failure,
         }
     }

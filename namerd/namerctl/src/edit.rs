@@ -87,7 +87,7 @@ pub async fn edit<D: Dtabs>(
             Ok(()) => return Ok(Edited::Written(before.entries, after)),
             Err(error) if error.is_conflict() => {}
             Err(ApiError::NotFound) => {}
-            Err(ApiError::Transport(error)) if error.sent && losses < LOST_ANSWERS => {
+            Err(ApiError::Transport(error)) if error.may_have_acted() && losses < LOST_ANSWERS => {
                 losses += 1;
                 lost = Some((before.entries, after));
             }

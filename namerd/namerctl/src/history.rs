@@ -180,7 +180,7 @@ mod tests {
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0], "VERSION  TIME                  AUTHOR  CHANGE     REASON");
         assert_eq!(lines[1], "Mw==     2026-11-21T17:05:09Z  -       deleted    -");
-        assert!(lines[2].starts_with("Mg==     2026-11-21T17:05:09Z  ann     +1 -1"), "{shown}");
+        assert_eq!(lines[2], "Mg==     2026-11-21T17:05:09Z  ann     +1 -1      two\u{fffd}");
         assert_eq!(lines[3], "MQ==     1970-01-01T00:00:00Z  ann     1 entries  first");
         assert_eq!(find(&writes, "\"Mg==\"").unwrap().0, 1);
         assert!(find(&writes, "x").is_err() && read(&serde_json::json!({})).is_err());

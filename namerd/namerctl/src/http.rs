@@ -70,7 +70,14 @@ pub struct HttpError {
     url: String,
     why: String,
     /// False when it is certain that no byte of the request was sent.
-    pub sent: bool,
+    sent: bool,
+}
+
+impl HttpError {
+    /// True when the request wanted to change something, and may have done so.
+    pub fn may_have_acted(&self) -> bool {
+        self.sent && self.method != Method::GET
+    }
 }
 
 /// See the module.

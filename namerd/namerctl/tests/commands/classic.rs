@@ -84,14 +84,16 @@ const STEPS: &[Step] = &[
     (&["--base-url", "", "dtab", "ls"], "", 255, "empty base URL\n"),
 ];
 
-/// What of a request matters to a namerd.
-fn essence(seen: &Seen) -> (String, Vec<(String, String)>, String) {
+/// What of a request matters to a namerd: line, headers, body.
+type Essence = (String, Vec<(String, String)>, String);
+
+fn essence(seen: &Seen) -> Essence {
     let names = ["accept", "content-type", "if-match", "content-length", "transfer-encoding"];
     let headers = names.iter().filter_map(|name| Some(((*name).to_owned(), seen.headers.get(*name)?.clone())));
     (seen.line.clone(), headers.collect(), seen.body.clone())
 }
 
-fn play(tool: &Tool, fake: &Fake, legacy: bool) -> Vec<(Run, Vec<(String, Vec<(String, String)>, String)>)> {
+fn play(tool: &Tool, fake: &Fake, legacy: bool) -> Vec<(Run, Vec<Essence>)> {
     fake.put("internal", START);
     fake.put("external", "");
     tool.write("file.dtab", "/svc=>/host;\n/host=>/srv\n");
@@ -126,7 +128,7 @@ fn the_first_namerctl_agrees() {
     let mut differ = Vec::new();
     for ((ours, theirs), (words, ..)) in ours.iter().zip(&theirs).zip(STEPS) {
         let first = |run: &Run| run.stderr.lines().next().unwrap_or_default().to_owned();
-        let view = |(run, seen): &(Run, Vec<_>)| (run.status, run.stdout.clone(), first(run), seen.clone());
+        let view = |(run, seen): &(Run, Vec<Essence>)| (run.status, run.stdout.clone(), first(run), seen.clone());
         if view(ours) != view(theirs) {
             differ.push(format!("{words:?}\n  ours   {:?}\n  theirs {:?}", view(ours), view(theirs)));
         }
