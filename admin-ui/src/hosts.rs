@@ -1,8 +1,8 @@
-//! Which sites may talk to the admin server through a browser.
+//! Which sites may talk to a server through a browser.
 //!
 //! What it is for: a page on the internet must not reach `localhost:9990` through its visitor's browser, neither by DNS
 //! rebinding (Host check) nor by a form (Origin check): attack A2. What it is not: a defence against anyone who can open
-//! a connection himself. Called by: `server`, first thing for every request.
+//! a connection himself. Called by: `server`, first thing for every request, and the HTTP interface of namerd.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -29,8 +29,9 @@ impl HostCheck {
         Self { names: names.into_iter().map(|name| plain(&name.into())).collect() }
     }
 
-    /// `Err` is the answer: 400 for a request without one valid host, 403 for a foreign host or origin.
-    pub(crate) fn check(&self, request: &Parts) -> Result<(), Box<Response>> {
+    /// `Err` is the answer: 400 for a request without one valid host, 403 for a foreign host, and for a foreign origin of
+    /// a request that is not GET, HEAD or OPTIONS.
+    pub fn check(&self, request: &Parts) -> Result<(), Box<Response>> {
         let host = host_of(request)?;
         let target = request.uri.authority();
         for authority in [host.as_ref(), target].into_iter().flatten() {
@@ -73,7 +74,7 @@ fn same_site(origin: &str, host: Option<&Authority>) -> Result<(), Box<Response>
     match (authority(rest), host) {
         (Some(from), Some(host)) if key(&from) == key(host) => Ok(()),
         _ => Err(forbidden(format!(
-            "this request changes something and was sent by a page of another site (Origin: {origin}); open the admin \
+            "this request changes something and was sent by a page of another site (Origin: {origin}); open the \
              server's own page, or send the request without an Origin header from a command line\n"
         ))),
     }
@@ -110,7 +111,7 @@ fn forbidden(text: String) -> Box<Response> {
 
 fn foreign_host(host: &str) -> Box<Response> {
     forbidden(format!(
-        "this admin server does not answer to the host name {host:?}, as protection against DNS rebinding; use an IP \
+        "this server does not answer to the host name {host:?}, as protection against DNS rebinding; use an IP \
          address or localhost\n"
     ))
 }

@@ -26,5 +26,6 @@ pub use crate::explain::{DelegateTree, Delegation, MAX_EXPLAIN_BYTES, explain, e
 pub use crate::parse::{MAX_NESTING, ParseError, dentry_offsets, parse_dtab, parse_path, parse_prefix, parse_tree};
 pub use crate::path::{EmptyLabel, Path, PathBuilder};
 pub use crate::pattern::{Captures, Pattern, PatternError};
+pub use crate::show::Exact;
 pub use crate::traits::{BoundName, BoxFuture, Interpreter, Name, Namer};
 pub use crate::tree::{NameTree, Value, Weighted};

@@ -1,6 +1,7 @@
 //! The canonical print of paths, trees and tables (naming reference §1.3, §2.2, §3.1).
 //!
-//! What is printed parses back to the same value, but for weights: they print with two decimals.
+//! What is printed parses back to the same value, but for weights: they print with two decimals. [`Exact`] prints weights
+//! so that they come back as well.
 
 use crate::dtab::{Dentry, Dtab, DtabStack, Element, Prefix};
 use crate::parse::is_label_char;
@@ -55,11 +56,14 @@ enum Place {
 
 impl<T: Display> Display for NameTree<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_tree(f, self, Place::Top)
+        write_tree(f, self, Place::Top, show_weight)
     }
 }
 
-fn write_tree<T: Display>(f: &mut Formatter<'_>, tree: &NameTree<T>, place: Place) -> fmt::Result {
+/// How a weight is printed.
+type ShowWeight = fn(f64) -> String;
+
+fn write_tree<T: Display>(f: &mut Formatter<'_>, tree: &NameTree<T>, place: Place, weight: ShowWeight) -> fmt::Result {
     match tree {
         NameTree::Neg => f.write_char('~'),
         NameTree::Fail => f.write_char('!'),
@@ -67,25 +71,25 @@ fn write_tree<T: Display>(f: &mut Formatter<'_>, tree: &NameTree<T>, place: Plac
         NameTree::Leaf(value) => value.fmt(f),
         NameTree::Alt(trees) => match trees.as_slice() {
             [] => f.write_char('~'),
-            [only] => write_tree(f, only, place),
+            [only] => write_tree(f, only, place, weight),
             many => in_parens(f, place != Place::Top, |f| {
                 for (i, tree) in many.iter().enumerate() {
                     f.write_str(if i == 0 { "" } else { " | " })?;
-                    write_tree(f, tree, Place::InAlt)?;
+                    write_tree(f, tree, Place::InAlt, weight)?;
                 }
                 Ok(())
             }),
         },
         NameTree::Union(branches) => match branches.as_slice() {
             [] => f.write_char('~'),
-            [only] => write_tree(f, &only.tree, place),
+            [only] => write_tree(f, &only.tree, place, weight),
             many => in_parens(f, place == Place::InUnion, |f| {
                 for (i, branch) in many.iter().enumerate() {
                     f.write_str(if i == 0 { "" } else { " & " })?;
                     if branch.weight != 1.0 {
-                        write!(f, "{}*", show_weight(branch.weight))?;
+                        write!(f, "{}*", weight(branch.weight))?;
                     }
-                    write_tree(f, &branch.tree, Place::InUnion)?;
+                    write_tree(f, &branch.tree, Place::InUnion, weight)?;
                 }
                 Ok(())
             }),
@@ -121,6 +125,41 @@ fn show_weight(weight: f64) -> String {
     format!("{whole}.{fraction}")
 }
 
+/// As [`show_weight`] where that reads back as the same weight, else the shortest decimal that does.
+fn show_weight_exactly(weight: f64) -> String {
+    let short = show_weight(weight);
+    if short.parse() == Ok(weight) { short } else { weight.to_string() }
+}
+
+/// Prints a tree, a dentry or a table so that it parses back to the same value, weights included: two decimals where these
+/// say all, else as many as are needed. For what is stored and sent as text.
+///
+/// ```
+/// let dtab = dtab::Dtab::parse("/a => 0.125 * /b & 9 * /c").unwrap();
+/// assert_eq!(dtab.to_string(), "/a=>0.13*/b & 9.00*/c");
+/// assert_eq!(dtab::Exact(&dtab).to_string(), "/a=>0.125*/b & 9.00*/c");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Exact<'a, T>(pub &'a T);
+
+impl<T: Display> Display for Exact<'_, NameTree<T>> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write_tree(f, self.0, Place::Top, show_weight_exactly)
+    }
+}
+
+impl Display for Exact<'_, Dentry> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}=>{}", self.0.prefix, Exact(&self.0.dst))
+    }
+}
+
+impl Display for Exact<'_, Dtab> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write_joined(f, self.0.dentries().iter().map(Exact))
+    }
+}
+
 /// Adds one to the number whose decimal digits these are.
 fn round_up(digits: &mut Vec<u8>) {
     for digit in digits.iter_mut().rev() {
@@ -141,17 +180,17 @@ impl Display for Dentry {
 
 impl Display for Dtab {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_dentries(f, self.dentries().iter())
+        write_joined(f, self.dentries().iter())
     }
 }
 
 impl Display for DtabStack {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_dentries(f, self.dentries())
+        write_joined(f, self.dentries())
     }
 }
 
-fn write_dentries<'a>(f: &mut Formatter<'_>, dentries: impl Iterator<Item = &'a Dentry>) -> fmt::Result {
+fn write_joined(f: &mut Formatter<'_>, dentries: impl Iterator<Item = impl Display>) -> fmt::Result {
     for (i, dentry) in dentries.enumerate() {
         f.write_str(if i == 0 { "" } else { ";" })?;
         dentry.fmt(f)?;
@@ -161,7 +200,8 @@ fn write_dentries<'a>(f: &mut Formatter<'_>, dentries: impl Iterator<Item = &'a 
 
 #[cfg(test)]
 mod tests {
-    use super::show_weight;
+    use super::{Exact, show_weight};
+    use crate::Dtab;
 
     #[test]
     fn weights_round_half_up_on_their_shortest_form() {
@@ -188,5 +228,30 @@ mod tests {
             assert_eq!(show_weight(weight), shown, "{weight}");
         }
         assert_eq!(show_weight(f64::MAX).len(), 309 + 3);
+    }
+
+    #[test]
+    fn the_exact_print_keeps_every_weight_and_says_no_more_than_it_must() {
+        let cases = [
+            ("/a=>9*/b & 1*/c", "/a=>9.00*/b & /c"),
+            ("/a=>0.001*/b & /c", "/a=>0.001*/b & /c"),
+            ("/a=>0.005*/b & .25*/c", "/a=>0.005*/b & 0.25*/c"),
+            ("/a=>0.1*(0.123456789*/b & /c | /d) & /e", "/a=>0.10*(0.123456789*/b & /c | /d) & /e"),
+            ("/a=>0*/b & 1.0000000000000002*/c;/b=>/c", "/a=>0.00*/b & 1.0000000000000002*/c;/b=>/c"),
+            ("/a=>10000000000000000000000*/b & /c", "/a=>10000000000000000000000.00*/b & /c"),
+        ];
+        for (text, shown) in cases {
+            let dtab = Dtab::parse(text).unwrap();
+            assert_eq!(Exact(&dtab).to_string(), shown);
+            assert_eq!(Dtab::parse(shown).unwrap(), dtab, "{shown}");
+        }
+    }
+
+    #[test]
+    fn the_exact_print_of_any_weight_reads_back() {
+        for weight in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.1 + 0.2, 1.0 / 3.0, 123_456.789] {
+            let dtab = Dtab::parse(&format!("/a => {weight} * /b & /c")).unwrap();
+            assert_eq!(Dtab::parse(&Exact(&dtab).to_string()).unwrap(), dtab, "{weight}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! An interface gets connections that are accepted already, TLS included (`serve` does that for all of them), and answers
 //! from [`crate::names::Names`]. Not for: listening, certificates.
 
+pub mod http;
+
 use dtab::BoxFuture;
 use namers::remote::peers::Io;
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! namerd: dtabs stored centrally, changed by `namerctl` and scripts, followed live by every router.
 //!
-//! [`storage`] keeps dtabs by namespace, [`names`] answers names by them, [`iface`] speaks the protocols of Linkerd 1. Not
-//! for: wire formats that the router speaks too, which live in `namers`.
+//! [`storage`] keeps dtabs by namespace, [`names`] answers names by them, [`iface`] speaks the protocols of Linkerd 1,
+//! [`access`] says who may do what. Not for: wire formats that the router speaks too, which live in `namers`.
 
+pub mod access;
 pub mod iface;
 pub mod names;
 pub mod storage;

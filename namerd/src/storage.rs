@@ -3,6 +3,17 @@
 //! Each kind has one file below this folder. Called by [`crate::names`] and the interfaces. Not for: parsing dtabs, rights
 //! of callers.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod local;
+pub mod memory;
+mod note;
+pub mod observed;
+mod write;
+
+pub use note::Note;
+pub use write::Retention;
+
 use bytes::Bytes;
 use dtab::{Activity, BoxFuture, Dtab};
 use std::collections::BTreeSet;
@@ -21,15 +32,6 @@ pub struct VersionedDtab {
     pub dtab: Dtab,
     /// Of this state of it.
     pub version: Version,
-}
-
-/// Who writes, and why: for the history and the audit line.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Note {
-    /// Who says to have written it, or who the caller is known to be. Without control characters.
-    pub author: Option<String>,
-    /// Why. Without control characters.
-    pub reason: Option<String>,
 }
 
 /// One write, in the past.

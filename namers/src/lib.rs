@@ -9,6 +9,7 @@
 
 mod addresses;
 mod binder;
+pub mod control;
 mod deny;
 mod dns;
 mod dns_query;

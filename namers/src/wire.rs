@@ -1,13 +1,17 @@
-//! JSON of delegation trees and addresses, exactly as Linkerd's admin API and namerd write them (naming reference §10.2).
+//! JSON of bound trees, delegation trees and addresses, exactly as Linkerd's admin API and namerd write them (naming
+//! reference §10.2, namerd reference §2.9).
 //!
 //! Called by the admin pages of the router and by namerd. Written by hand because the order of members is part of the
-//! format. Not for: reading.
+//! format. [`read`] reads what is written here, and what Linkerd 1 wrote.
 
-use dtab::{Addr, Address, BoundName, DelegateTree, Delegation, Dentry, Meta};
+pub mod read;
+
+use dtab::{Addr, AddrSet, Address, BoundName, DelegateTree, Delegation, Dentry, Meta, NameTree};
 use std::fmt::Display;
 
 /// Metadata keys whose values are numbers (namerd reference, "Addr").
-const NUMBERS: [&str; 2] = [WEIGHT, "namer_nametree_weight"];
+const NUMBERS: [&str; 2] = [WEIGHT, TREE_WEIGHT];
+const TREE_WEIGHT: &str = "namer_nametree_weight";
 const WEIGHT: &str = "endpoint_addr_weight";
 
 /// A delegation tree: every node `type`, `path`, `dentry` unless there is none, then what its type adds.
@@ -40,6 +44,49 @@ pub fn delegation(tree: &DelegateTree) -> String {
         Delegation::Neg | Delegation::Fail | Delegation::Empty => &mut object,
     };
     object.close()
+}
+
+/// A bound tree: every node `type`, then what its type adds; leaves with the address that `addr_of` gives them.
+pub fn bound_tree(tree: &NameTree<BoundName>, addr_of: &dyn Fn(&BoundName) -> Addr) -> String {
+    bound_node(tree, None, addr_of)
+}
+
+fn bound_node(tree: &NameTree<BoundName>, weight: Option<f64>, addr_of: &dyn Fn(&BoundName) -> Addr) -> String {
+    let mut object = Object::default();
+    match tree {
+        NameTree::Neg => object.text("type", "neg"),
+        NameTree::Fail => object.text("type", "fail"),
+        NameTree::Empty => object.text("type", "empty"),
+        NameTree::Leaf(name) => {
+            let at = weighted(&addr_of(name), weight);
+            object.text("type", "leaf").raw("bound", &bound(name, &at))
+        }
+        NameTree::Alt(trees) => {
+            let trees = array(trees.iter().map(|tree| bound_node(tree, weight, addr_of)));
+            object.text("type", "alt").raw("alt", &trees)
+        }
+        NameTree::Union(branches) => {
+            let branch = |weight: f64, tree: &NameTree<BoundName>| {
+                let tree = bound_node(tree, Some(weight), addr_of);
+                Object::default().raw("weight", &number(weight)).raw("tree", &tree).close()
+            };
+            let branches = array(branches.iter().map(|b| branch(b.weight, &b.tree)));
+            object.text("type", "union").raw("union", &branches)
+        }
+    };
+    object.close()
+}
+
+/// The address of a leaf below a union: with the weight of its branch as a fact, the number `namer_nametree_weight`.
+pub fn weighted(addr: &Addr, weight: Option<f64>) -> Addr {
+    match (addr, weight) {
+        (Addr::Bound(set), Some(weight)) => {
+            let mut meta = set.meta.clone();
+            meta.insert(TREE_WEIGHT.to_owned(), format!("{weight:?}"));
+            Addr::Bound(AddrSet { addresses: set.addresses.clone(), meta })
+        }
+        _ => addr.clone(),
+    }
 }
 
 /// `{"prefix": "...", "dst": "..."}`.

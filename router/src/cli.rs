@@ -1,11 +1,12 @@
 //! The command line: `switchyard CONFIG`, `switchyard check CONFIG`, `switchyard reference`, `switchyard demo`, and Linkerd 1's spellings.
 
 use crate::config::{self, Config};
+use crate::demo;
 use crate::linker::{self, Options, Running};
 use crate::reload::Reloader;
-use crate::shutdown::Shutdown;
-use crate::{demo, descriptors, logging, panics};
 use clap::{Args, Parser, Subcommand};
+use setup::shutdown::Shutdown;
+use setup::{descriptors, logging, panics};
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -67,7 +68,7 @@ struct RunArgs {
 }
 
 fn parse_grace(text: &str) -> Result<Duration, String> {
-    crate::shutdown::parse_duration(text).ok_or_else(|| "not a duration; write 10s, 500ms or 30.seconds".to_owned())
+    setup::shutdown::parse_duration(text).ok_or_else(|| "not a duration; write 10s, 500ms or 30.seconds".to_owned())
 }
 
 /// Runs the command line; the exit code of the process.

@@ -18,109 +18,63 @@
 //! ```
 
 mod access_log;
-mod admin;
 mod balancer;
 mod bodies;
 mod clash;
 mod client;
-mod discovery;
 mod forwarded;
 mod identifier;
-mod json;
-mod kinds;
 mod limits;
-mod moved;
-mod namer;
 mod objects;
 mod overrides;
 mod params;
 mod policy;
-mod probe;
-mod problem;
-mod reader;
 mod reference;
 mod router;
-mod scalar;
 mod sections;
 mod server;
 mod service;
 mod settings;
-mod source;
-mod telemetry;
 #[cfg(test)]
 mod tests;
-mod tls;
-mod transformer;
-mod tree;
 mod when;
 
+use setup::config::{
+    admin, discovery, kinds, moved, namer, probe, problem, reader, scalar, socket, telemetry, tls, transformer, tree,
+};
+
 pub use balancer::BalancerParams;
-pub use discovery::DiscoveryParams;
 pub use forwarded::{ForwardedParams, Labeler};
 pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
 pub use params::{
-    AccessLogParams, AdminParams, BindingCacheParams, Compression, Config, DtabSource, IdentifierParams, NamerKind,
-    NamerParams, RouterParams, SecurityParams, ServerParams, SocketParams, TelemeterParams,
+    AccessLogParams, BindingCacheParams, Compression, Config, DtabSource, IdentifierParams, RouterParams, ServerParams,
 };
-pub use probe::{Known, KnownKey, known};
-pub use problem::{MAX_PROBLEMS, Problem, Problems};
 pub use reference::reference;
 pub use settings::{
-    BudgetParams, Classifier, ClientParams, ClientSettings, PeerTls, PoolSettings, Sections, ServiceParams,
-    ServiceSettings, SessionSettings, Settings, TlsSetting,
+    BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
+    SessionSettings, Settings,
 };
-pub use transformer::{TransformerKind, TransformerParams};
+pub use setup::config::MAX_TEXT_BYTES;
+pub use setup::config::discovery::DiscoveryParams;
+pub use setup::config::params::{AdminParams, NamerKind, NamerParams, SecurityParams, SocketParams, TelemeterParams};
+pub use setup::config::probe::{Known, KnownKey};
+pub use setup::config::problem::{MAX_PROBLEMS, Problem, Problems};
+pub use setup::config::tls::{PeerTls, TlsSetting};
+pub use setup::config::transformer::{TransformerKind, TransformerParams};
 
 use moved::Place;
-use reader::{Bad, Context, Item, Reader};
-use source::{Pos, Source};
-use tree::{Node, Value};
+use reader::{Context, Item, Reader};
 
-/// Longest text of a configuration file in bytes.
-pub const MAX_TEXT_BYTES: usize = 8 * 1024 * 1024;
-
-/// Reads the text of a configuration file, YAML or JSON. `file_name` appears in problems and warnings only. Of several
-/// YAML documents only the first counts (config reference §2.1).
+/// Reads the text of a configuration file, YAML or JSON. `file_name` appears in problems and warnings only.
 pub fn load(file_name: &str, text: &str) -> Result<Config, Problems> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let sized = if text.len() > MAX_TEXT_BYTES { "" } else { text };
-    let source = Source::new(sized);
-    let context = Context::new(file_name, &source);
-    if sized.len() < text.len() {
-        let message = format!("the file has {} bytes, more than {MAX_TEXT_BYTES}", text.len());
-        context.bad(Pos::START, "", Bad::new(message));
-    }
-    let root = match tree::parse(sized, &source) {
-        Ok((root, more)) => {
-            if more {
-                context.warn(&Item::root(&root), "the file has several YAML documents; only the first one counts");
-            }
-            root
-        }
-        Err(broken) => {
-            context.bad(broken.pos, "", Bad::new(broken.message));
-            Node::default()
-        }
-    };
-    resolve(context, &root)
+    let read = setup::config::read(file_name, text, "routers", top)?;
+    Ok(Config { warnings: read.warnings, as_json: read.as_json, ..read.config })
 }
 
-/// Walks the tree. Problems found before, or an empty tree, end as problems.
-fn resolve(context: Context<'_>, root: &Node) -> Result<Config, Problems> {
-    let mut config = Config::default();
-    if !context.is_clean() {
-        // There is no tree to walk.
-    } else if let Value::Null = root.value {
-        context.bad(root.pos, "", Bad::new("the file has no content").expected("a map with the key `routers`"));
-    } else {
-        let item = Item::root(root);
-        reader::duplicates(&context, &item);
-        top(&context, item, &mut config);
-    }
-    config.warnings = context.end()?;
-    config.as_json = json::json(root);
-    Ok(config)
+/// Every key that is read.
+pub fn known() -> Known {
+    probe::known(probe_top)
 }
 
 /// Runs all readers in a context that only learns which keys they know.

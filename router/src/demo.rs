@@ -6,8 +6,8 @@ mod backends;
 
 use crate::config;
 use crate::linker::{self, Options, Running, StartError};
-use crate::shutdown::Shutdown;
 use backends::Backend;
+use setup::shutdown::Shutdown;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::runtime::Handle;

@@ -4,28 +4,23 @@
 //! workers stop accepting and finish, admin closes. A reload builds the next [`Live`] beside the one in force and then
 //! turns all workers to it.
 
-pub mod transformers;
-
-use crate::config::{Config, TelemeterParams};
+use crate::config::Config;
 use crate::live::{Changes, Live, Maker, Next};
-use crate::naming::World;
 use crate::pages;
 use crate::restart::Fixed;
 use crate::scopes::Scopes;
-use crate::secure;
-use crate::server;
-use crate::shutdown::Shutdown;
-use crate::tokens;
 use crate::worker::{self, Command, Listening};
-use admin::{HostCheck, LivePages, PathMatcher, Security};
+use admin::LivePages;
 use arc_swap::ArcSwap;
-use namers::Discovery;
+use setup::administration::{AdminError, AdminSocket, Serving};
+use setup::naming::{NamingError, World};
+use setup::shutdown::Shutdown;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use telemetry::{ControlMetrics, Metrics};
+use telemetry::Metrics;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{info, warn};
@@ -36,10 +31,8 @@ const SNAPSHOT: Duration = Duration::from_secs(60);
 const ADMIN_CLOSE: Duration = Duration::from_millis(500);
 /// Access logs have this long at the end to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
-/// Caches are swept and control metrics kept up this often.
+/// Caches are swept this often.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// Gauges of discovery are set this often.
-const SHOW: Duration = Duration::from_secs(1);
 
 /// Writing what is known of names to disk may take so long at the end.
 const SNAPSHOT_FLUSH: Duration = Duration::from_secs(2);
@@ -54,27 +47,17 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Router and server, or the admin server.
+        /// Router and server.
         what: String,
         /// What the system says.
         error: std::io::Error,
     },
-    /// A namer cannot be made.
-    #[error("namer {prefix}: {reason}")]
-    Namer {
-        /// Its prefix.
-        prefix: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A transformer cannot be made.
-    #[error("transformer {prefix}: {reason}")]
-    Transformer {
-        /// The prefix of its ids.
-        prefix: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// There is no administrative server.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Names cannot be had.
+    #[error(transparent)]
+    Naming(#[from] NamingError),
     /// Certificates or keys cannot be used; a check of the config would have said so.
     #[error("TLS of {what}: {error}")]
     Tls {
@@ -109,7 +92,7 @@ pub struct Running {
     pub admin: SocketAddr,
     linked: Mutex<Linked>,
     workers: Workers,
-    admin_task: parking_lot::Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
+    admin_task: parking_lot::Mutex<Option<Serving>>,
 }
 
 /// What a reload works with; one at a time.
@@ -190,12 +173,10 @@ pub async fn start(
     handle: &Handle,
 ) -> Result<Running, StartError> {
     config.warnings.iter().for_each(|warning| warn!("{warning}"));
-    let metrics = new_metrics(handle);
+    let metrics = setup::administration::new_metrics(handle);
     let (world, mut scopes) = (World::new(&config.discovery, handle), HashMap::new());
-    let failed = |error| StartError::Tls { what: "the admin server".to_owned(), error };
-    let admin_tls = config.admin.tls.as_ref().map(|params| world.tls.server(params)).transpose().map_err(failed)?;
-    let admin_socket = listen_admin(&config)?;
-    let admin = admin_socket.local_addr()?;
+    let admin_socket = AdminSocket::open(&config.admin, &world.tls)?;
+    let admin = admin_socket.address();
     let workers = start_workers(options.workers.max(1))?;
     let mut maker =
         Maker { world: &world, metrics: &metrics, scopes: &mut scopes, workers: workers.commands.len(), admin, handle };
@@ -211,41 +192,15 @@ pub async fn start(
         workers: workers.clone(),
         shutdown: shutdown.clone(),
     });
-    let pages = Arc::new(LivePages::new(pages::pages(&state, &prometheus_pages(&config))));
-    // A loopback admin must not be reachable by way of a browser; one that was opened is asked for by any name.
-    let hosts = if config.admin.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
-    let (close_admin, admin_closing) = oneshot::channel::<()>();
-    let closing = async move { _ = admin_closing.await };
-    let security = security(&config);
-    let admin_task = match admin_tls {
-        None => handle.spawn(admin::serve(admin_socket, pages.clone(), security, hosts, closing)),
-        Some(tls) => {
-            let secure = move |socket| secure::accept_admin(tls.clone(), socket);
-            handle.spawn(admin::serve_over(secure, admin_socket, pages.clone(), security, hosts, closing))
-        }
-    };
+    let pages = Arc::new(LivePages::new(pages::pages(&state, &config.telemetry)));
+    let (close_admin, admin_task) = admin_socket.serve(&config.admin, pages.clone(), handle);
     handle.spawn(upkeep(metrics.clone(), live.clone()));
-    handle.spawn(show_discovery(world.discovery.clone()));
+    handle.spawn(setup::administration::show_discovery(world.discovery.clone()));
     info!(address = %admin, "admin server listening");
     let handle = handle.clone();
     let fixed = Fixed::new(&config);
     let linked = Mutex::new(Linked { fixed, world, metrics, scopes, pages, state, handle });
     Ok(Running { live, admin, linked, workers, admin_task: parking_lot::Mutex::new(Some((close_admin, admin_task))) })
-}
-
-fn new_metrics(handle: &Handle) -> Metrics {
-    let metrics = Metrics::new();
-    telemetry::register_process(&metrics);
-    if let Some(control) = ControlMetrics::install() {
-        control.attach(&metrics);
-        handle.spawn(async move {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                control.run_upkeep();
-            }
-        });
-    }
-    metrics
 }
 
 impl Running {
@@ -271,7 +226,7 @@ impl Running {
         let live = Arc::new(live);
         self.live.store(live.clone());
         before.retire(&live, &linked.metrics, &mut linked.scopes);
-        linked.pages.replace(pages::pages(&linked.state, &prometheus_pages(&config)));
+        linked.pages.replace(pages::pages(&linked.state, &config.telemetry));
         Ok((changes, linked.fixed.needs_restart(&config)))
     }
 
@@ -317,24 +272,6 @@ async fn upkeep(metrics: Metrics, live: Arc<ArcSwap<Live>>) {
     }
 }
 
-/// Keeps the gauges of discovery up to date.
-async fn show_discovery(discovery: Discovery) {
-    loop {
-        discovery.watches.publish_metrics();
-        if let Some(snapshot) = &discovery.snapshot {
-            snapshot.publish_metrics();
-        }
-        tokio::time::sleep(SHOW).await;
-    }
-}
-
-fn listen_admin(config: &Config) -> Result<tokio::net::TcpListener, StartError> {
-    let address = SocketAddr::new(config.admin.ip, config.admin.port);
-    server::listen_once(address, &config.admin.socket)
-        .and_then(tokio::net::TcpListener::from_std)
-        .map_err(|error| StartError::Listen { address, what: "the admin server".to_owned(), error })
-}
-
 /// Starts the worker threads; they serve nothing yet.
 fn start_workers(count: usize) -> Result<Workers, StartError> {
     let (mut commands, mut threads) = (Vec::new(), Vec::new());
@@ -349,37 +286,4 @@ fn start_workers(count: usize) -> Result<Workers, StartError> {
         commands.push(sender);
     }
     Ok(Workers { commands, threads: Arc::new(parking_lot::Mutex::new(threads)) })
-}
-
-/// Paths and prefixes of the Prometheus pages: the default one is always there.
-fn prometheus_pages(config: &Config) -> Vec<(String, String)> {
-    const DEFAULT: &str = "/admin/metrics/prometheus";
-    let mut pages: Vec<(String, String)> = Vec::new();
-    for TelemeterParams::Prometheus { path, prefix } in &config.telemetry {
-        pages.retain(|(known, _)| known != path);
-        pages.push((path.clone(), prefix.clone()));
-    }
-    if !pages.iter().any(|(path, _)| path == DEFAULT) {
-        pages.push((DEFAULT.to_owned(), String::new()));
-    }
-    pages
-}
-
-fn security(config: &Config) -> Security {
-    let params = &config.admin.security;
-    let matchers = |list: &[regex::Regex]| -> Vec<PathMatcher> {
-        let matcher = |regex: &regex::Regex| -> PathMatcher {
-            let regex = regex.clone();
-            Arc::new(move |path: &str| regex.is_match(path))
-        };
-        list.iter().map(matcher).collect()
-    };
-    Security {
-        ui: params.ui,
-        control: params.control,
-        diagnostics: params.diagnostics,
-        whitelist: matchers(&params.whitelist),
-        blacklist: matchers(&params.blacklist),
-        token: params.token_file.clone().map(tokens::check),
-    }
 }

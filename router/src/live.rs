@@ -7,11 +7,11 @@
 use crate::client::TlsFiles;
 use crate::config::{AccessLogParams, Config, DtabSource, RouterParams, ServerParams, TlsSetting};
 use crate::linker::StartError;
-use crate::naming::{Naming, World};
 use crate::router::Router;
 use crate::scopes::Scopes;
 use crate::server::{self, Server};
 use crate::worker::Listening;
+use setup::naming::{Naming, World};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -167,7 +167,8 @@ impl Maker<'_> {
         let root = self.metrics.root();
         let make_scopes = || Scopes::new(root.scope("rt").scope(&params.label));
         let scopes = self.scopes.entry(params.label.clone()).or_insert_with(make_scopes).clone();
-        let interpreter = self.world.interpreter(params, &next.live.naming).await?;
+        let interpreter =
+            self.world.behind(next.live.naming.shared.clone(), &params.transformers, &next.live.naming).await?;
         let tls = self.tls_files(params)?;
         let router = Router::new(Arc::new(params.clone()), interpreter, tls, scopes, self.handle.clone());
         Ok(Arc::new(router.with_access_log(open_access_log(params)?)))

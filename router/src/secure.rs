@@ -12,6 +12,7 @@ use crate::stream::Stream;
 use crate::timer::{Elapsed, Slot};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, header};
+use setup::handshakes::{HANDSHAKE_TIMEOUT, count, timed_out};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -23,8 +24,6 @@ use telemetry::{GaugeGuard, Scope, Stat};
 use tls::{HandshakeError, Peer, ServerTls};
 use tokio::net::TcpStream;
 
-/// A client must be done with its handshake within this time (attack T7).
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// And within this time once the listener ends.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Handshakes may come together for so long before they are spread, in nanoseconds.
@@ -163,22 +162,6 @@ pub(crate) async fn accept(
     }
 }
 
-/// The admin server's side of a handshake.
-pub(crate) async fn accept_admin(tls: Arc<ServerTls>, socket: TcpStream) -> Option<tls::ServerStream<TcpStream>> {
-    let error = match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
-        Ok(Ok(stream)) => return Some(stream),
-        Ok(Err(error)) => error,
-        Err(_) => timed_out(),
-    };
-    count("admin", error.reason);
-    tracing::debug!(reason = error.reason, "TLS handshake with the admin server failed: {error}");
-    None
-}
-
-fn timed_out() -> HandshakeError {
-    HandshakeError { reason: "timeout", text: format!("not done within {HANDSHAKE_TIMEOUT:?}") }
-}
-
 async fn paced(
     tls: &ServerTls,
     socket: TcpStream,
@@ -214,11 +197,6 @@ async fn paced(
         pace.measured(cost);
     }
     outcome
-}
-
-/// Counts a handshake that failed, of the side `server`, `client` or `admin`.
-pub(crate) fn count(side: &'static str, reason: &'static str) {
-    metrics::counter!("tls_handshake_failures_total", "side" => side, "reason" => reason).increment(1);
 }
 
 /// Refuses a request for another host than the connection was made for, where `requireSniMatch` asks for it: what

@@ -1,12 +1,12 @@
 //! [`Server`]: one listener of a router: its parameters and counters, shared by all workers; and the sockets.
 
-use crate::config::{OverrideMode, RouterParams, ServerParams, SocketParams};
+use crate::config::{OverrideMode, RouterParams, ServerParams};
 use crate::deadline::DeadlineStats;
 use crate::descriptors;
 use crate::overrides::Gate;
 use crate::secure::TlsStats;
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, Socket, Type};
+use setup::listen::{backlog, open};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -15,9 +15,6 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
 use tls::ServerTls;
-
-/// Connections that may wait to be accepted, unless `socketOptions.backlog` says otherwise.
-const BACKLOG: i32 = 4096;
 
 /// The counters of a server (telemetry reference §4.1).
 pub struct ServerStats {
@@ -287,26 +284,4 @@ fn probe(params: &ServerParams, address: SocketAddr) -> io::Result<SocketAddr> {
     socket.listen(1)?;
     let bound: std::net::TcpListener = socket.into();
     bound.local_addr()
-}
-
-/// Opens the listening socket of the admin server with the options of the config.
-pub fn listen_once(address: SocketAddr, options: &SocketParams) -> io::Result<std::net::TcpListener> {
-    let socket = open(address, options, options.reuse_port)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog(options))?;
-    Ok(socket.into())
-}
-
-fn backlog(options: &SocketParams) -> i32 {
-    options.backlog.map_or(BACKLOG, |n| i32::try_from(n).unwrap_or(BACKLOG))
-}
-
-fn open(address: SocketAddr, options: &SocketParams, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(options.reuse_addr)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }

@@ -6,6 +6,7 @@
 
 use dtab::{Activity, Addr, Address, BoundName, DtabStack, Interpreter, NameTree, Path, State};
 use parking_lot::Mutex;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const AVOIDED: Duration = Duration::from_secs(10);
 /// DNS may take so long to answer for the first time.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes is looked after so often; its end is noticed after at most 2.5 times as long.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// Bytes to and from a peer, over TLS or not.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -28,6 +31,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// What TLS makes of a socket; made by whoever knows the config.
 pub type Secure =
     Arc<dyn Fn(TcpStream) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>> + Send + Sync>;
+
+/// Lets the system find out that the host at the other end is gone, though nothing is sent either way.
+fn notice_silence(socket: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(KEEPALIVE * 2))?;
+    Ok(())
+}
 
 /// See the module; cloning shares what is known of the replicas.
 #[derive(Clone)]
@@ -60,14 +73,21 @@ impl Peers {
     pub async fn connect(&self) -> Result<(SocketAddr, Box<dyn Io>), String> {
         let mut tried = Vec::new();
         for address in self.in_order().await? {
-            match timeout(CONNECT_TIMEOUT, self.open(address)).await {
-                Ok(Ok(io)) => return Ok((address, io)),
-                Ok(Err(error)) => tried.push(format!("{address}: {error}")),
-                Err(_) => tried.push(format!("{address}: no answer within {CONNECT_TIMEOUT:?}")),
+            match self.connect_to(address).await {
+                Ok(io) => return Ok((address, io)),
+                Err(reason) => tried.push(reason),
             }
             self.avoid(address);
         }
         Err(format!("cannot connect to {}: {}", self.shared.dst, tried.join("; ")))
+    }
+
+    /// A connection to this address and no other.
+    pub(crate) async fn connect_to(&self, address: SocketAddr) -> Result<Box<dyn Io>, String> {
+        match timeout(CONNECT_TIMEOUT, self.open(address)).await {
+            Ok(opened) => opened.map_err(|error| format!("{address}: {error}")),
+            Err(_) => Err(format!("{address}: no answer within {CONNECT_TIMEOUT:?}")),
+        }
     }
 
     /// Says that this address has failed: others are tried first for a while.
@@ -81,6 +101,7 @@ impl Peers {
     async fn open(&self, address: SocketAddr) -> io::Result<Box<dyn Io>> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
+        notice_silence(&socket)?;
         match &self.shared.secure {
             None => Ok(Box::new(socket)),
             Some(secure) => secure(socket).await,

@@ -3,9 +3,10 @@
 //! For: the readers of routers and `load`. Not for: binding anything; no socket is opened. Linkerd found some of these
 //! clashes only after it had opened its first sockets, or told them without a place.
 
-use super::params::{AccessLogParams, AdminParams};
+use super::params::AccessLogParams;
 use super::problem::quote;
 use super::reader::{Bad, Context, Item};
+use setup::config::params::AdminParams;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, PathBuf};

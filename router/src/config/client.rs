@@ -3,13 +3,14 @@
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
 use super::balancer::balancer;
-use super::kinds::{ACCRUALS, AUTHORIZERS, Found};
+use super::kinds::{ACCRUALS, AUTHORIZERS, Found, none_of};
 use super::moved::Place;
-use super::objects::{backoff, budget, nanos, none_of, session, socket};
+use super::objects::{backoff, budget, nanos, session};
 use super::reader::Reader;
 use super::scalar::{boolean, count, double, loose_millis, millis, millis_or_off, size};
 use super::sections::sections;
 use super::settings::{ClientSettings, PoolSettings, Sections};
+use super::socket::socket;
 use super::tls::client_tls;
 use balance::{AccrualConfig, Backoff};
 use dtab::Pattern;

@@ -1,14 +1,13 @@
-//! The small objects that several others hold: socket options, sessions, budgets, back-offs (config reference §3.2,
-//! §4.2, §7.3, §7.4).
+//! The small objects that several others hold: sessions, budgets, back-offs (config reference §4.2,
+//! §7.3, §7.4).
 //!
 //! For: the readers of servers, clients, services and the administrative server. Not for: anything with one holder.
 
-use super::kinds::{BACKOFFS, Found, Kinds};
+use super::kinds::{BACKOFFS, Found};
 use super::moved::Place;
-use super::params::SocketParams;
 use super::reader::Reader;
-use super::scalar::{boolean, count, double, int, loose_millis, millis_or_off};
-use super::settings::{BudgetParams, SessionSettings, limit};
+use super::scalar::{count, double, int, loose_millis};
+use super::settings::{BudgetParams, SessionSettings};
 use balance::Backoff;
 use std::time::Duration;
 
@@ -17,23 +16,6 @@ const NS_PER_MS: u64 = 1_000_000;
 /// Milliseconds of a key as nanoseconds.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// `socketOptions` under the key of that name; members that are absent have their defaults.
-pub(super) fn socket(parent: &mut Reader<'_>) -> Option<SocketParams> {
-    let mut reader = parent.sub("socketOptions", Place::Other)?;
-    let default = SocketParams::default();
-    let socket = SocketParams {
-        no_delay: reader.get("noDelay", boolean).unwrap_or(default.no_delay),
-        reuse_addr: reader.get("reuseAddr", boolean).unwrap_or(default.reuse_addr),
-        reuse_port: reader.get("reusePort", boolean).unwrap_or(default.reuse_port),
-        keep_alive: reader.get("keepAlive", boolean),
-        backlog: reader.get("backlog", count(1)),
-        read_timeout: reader.get("readTimeoutMs", millis_or_off).and_then(limit),
-        write_timeout: reader.get("writeTimeoutMs", millis_or_off).and_then(limit),
-    };
-    reader.finish();
-    Some(socket)
 }
 
 /// `clientSession` or `serverSession` under the key given.
@@ -89,13 +71,4 @@ fn jittered(reader: &mut Reader<'_>) -> Option<Backoff> {
         return None;
     }
     Some(Backoff::Jittered { min_ns: u64::from(min) * NS_PER_MS, max_ns: u64::from(max) * NS_PER_MS })
-}
-
-/// A list of plug-ins none of which is built: each element is reported by its kind.
-pub(super) fn none_of(reader: &mut Reader<'_>, key: &'static str, kinds: &Kinds) {
-    for item in reader.list(key) {
-        if let Some(mut inner) = Reader::open(reader.context, item, Place::Other) {
-            kinds.of(&mut inner);
-        }
-    }
 }

@@ -4,7 +4,8 @@
 //! come from the readers; defaults and meanings from `keys.md`. Tests hold one to the other: every key that is read has
 //! its line, every line its key, and every default in backticks is what a config without the key gets.
 
-use super::probe::{Known, KnownKey, known};
+use super::known;
+use super::probe::{Known, KnownKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -4,13 +4,14 @@
 
 use super::forwarded::forwarded;
 use super::moved::Place;
-use super::objects::{session, socket};
+use super::objects::session;
 use super::overrides::overrides;
-use super::params::{LOOPBACK, ServerParams};
+use super::params::ServerParams;
 use super::reader::{Item, Reader};
-use super::scalar::{boolean, header, ip, millis, millis_or_off, port, size, string};
-use super::settings::limit;
+use super::scalar::{boolean, header, ip, limit, millis, millis_or_off, port, size, string};
+use super::socket::socket;
 use super::tls::server_tls;
+use setup::config::params::LOOPBACK;
 use std::time::Duration;
 
 const DEFAULT_PORT: u16 = 4140;

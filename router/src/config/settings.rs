@@ -4,10 +4,11 @@
 //! (see `client` and `service`).
 
 use super::balancer::BalancerParams;
-use super::params::SocketParams;
+use super::scalar::limit;
+use super::tls::{PeerTls, TlsSetting};
 use balance::{AccrualConfig, Backoff};
 use dtab::{Captures, Path, Pattern};
-use std::sync::Arc;
+use setup::config::params::SocketParams;
 use std::time::Duration;
 
 /// A set of settings that lies over defaults: what is `None` leaves the parameter as it was.
@@ -78,32 +79,6 @@ pub struct ClientSettings {
     pub forward_client_cert: Option<bool>,
     /// `egress`.
     pub egress: Option<bool>,
-}
-
-/// `tls` of a section of `client` (config reference §8.5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TlsSetting {
-    /// `enabled: false`: plain text, whatever earlier sections say.
-    Off,
-    /// The name may hold `{variables}` of the section's prefix.
-    On(PeerTls),
-}
-
-/// TLS towards the endpoints of a client (config reference §8.5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerTls {
-    /// Files, protocols, trust.
-    pub params: Arc<tls::ClientTlsParams>,
-    /// `commonName`: what the servers must prove to be. None only with `disableValidation`.
-    pub common_name: Option<String>,
-}
-
-impl TlsSetting {
-    fn resolve(&self, captures: &Captures) -> Option<PeerTls> {
-        let TlsSetting::On(PeerTls { params, common_name }) = self else { return None };
-        let common_name = common_name.as_ref().map(|name| captures.substitute(name));
-        Some(PeerTls { params: params.clone(), common_name })
-    }
 }
 
 /// `hostConnectionPool` (config reference §8.1).
@@ -285,11 +260,6 @@ fn set<T>(param: &mut T, setting: Option<T>) {
     if let Some(setting) = setting {
         *param = setting;
     }
-}
-
-/// A time limit, where zero is none.
-pub(super) fn limit(time: Duration) -> Option<Duration> {
-    (!time.is_zero()).then_some(time)
 }
 
 /// A budget of retries or requeues (config reference §7.3).

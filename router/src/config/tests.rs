@@ -2,9 +2,11 @@
 //! mutated and hostile texts in `robust`.
 
 mod bodies;
+mod discovery;
 mod kinds;
 mod overrides;
 mod policy;
+mod probe;
 mod robust;
 mod tls;
 mod transformers;
@@ -242,8 +244,8 @@ fn secrets_are_in_neither_the_report_nor_the_json() {
     assert!(!problems.to_string().contains("hunter2"));
     let problems = load("f", &router("token: hunter2")).unwrap_err();
     assert!(!problems.to_string().contains("hunter2"), "{problems}");
-    let source = Source::new("a: {token: x, b: [1, 010, 1.5, yes, '1', ~]}");
+    let source = setup::config::source::Source::new("a: {token: x, b: [1, 010, 1.5, yes, '1', ~]}");
     let (node, _) = tree::parse("a: {token: x, b: [1, 010, 1.5, yes, '1', ~]}", &source).ok().unwrap();
-    let json = json::json(&node).to_string();
+    let json = setup::config::json::json(&node).to_string();
     assert_eq!(json, r#"{"a":{"b":[1,10,1.5,true,"1",null],"token":"<redacted>"}}"#);
 }

@@ -14,7 +14,6 @@ use crate::meter::Metered;
 use crate::pool::{Place, Upstream};
 use crate::proxy_status::ProxyError;
 use crate::route::PathService;
-use crate::secure;
 use crate::stream::Stream;
 use http1::Conn;
 use std::cell::Cell;
@@ -113,7 +112,7 @@ pub(crate) fn tls_failed(
     client: &Client,
     error: &HandshakeError,
 ) -> RouteError {
-    secure::count("client", error.reason);
+    setup::handshakes::count("client", error.reason);
     client.stats.creation_failures.record("com.twitter.finagle.SslException");
     let text = text(addr, service, client, &format!("TLS: {error}"));
     let (kind, cause) = match error.reason {

@@ -1,6 +1,6 @@
 //! Pages about names: how a name resolves, which names there are, what the clients know, what the namers watch.
 
-use super::{State, watches};
+use super::State;
 use crate::client::{Client, ReplicaState};
 use crate::live::Live;
 use crate::router::Router;
@@ -33,7 +33,7 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
         let fs = fs.clone();
         pages = pages.get(&format!("/namer_state/{name}.json"), "what a namer watches", move |_| {
             let fs = fs.clone();
-            async move { Response::json_value(&Value::Array(fs.report().iter().map(watches::watch).collect())) }
+            async move { Response::json_value(&Value::Array(fs.report().iter().map(setup::watches::watch).collect())) }
         });
     }
     pages

@@ -11,4 +11,5 @@ def app(environ, start_response):
     while environ["wsgi.input"].read(65536):
         pass
     start_response("503 Busy" if "busy" in target else "200 OK", [("x-seen", target[:200]), ("content-length", "3")])
-    return [b"ok\n"]
+    # gunicorn sends what it is given, also after the head that answers HEAD.
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [b"ok\n"]

@@ -6,8 +6,8 @@ use crate::language::text;
 use dtab::{Activity, Addr, Dtab, DtabStack, Interpreter, Name, NameTree, Namer, Path, State};
 use namers::{DnsOptions, DnsResolver, LocalInterpreter, SystemNamer};
 use router::config::{self, TransformerParams};
-use router::linker::transformers::{around_interpreter, around_namer, built};
 use serde_json::{Value as Json, json};
+use setup::naming::transformers::{around_interpreter, around_namer, built};
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 

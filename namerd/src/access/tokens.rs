@@ -1,0 +1,84 @@
+//! [`TokenFile`]: a bearer token, in a file that may be replaced at any time.
+//!
+//! Called by `access`. Not for: what the caller with the token may do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use subtle::ConstantTimeEq;
+
+/// A shorter token could be guessed.
+const MIN_LENGTH: usize = 16;
+/// A longer file is none.
+const MAX_BYTES: u64 = 4096;
+
+/// A file with a token of 16 to 4096 printable ASCII characters; white space around it does not count.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenFile(PathBuf);
+
+impl fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenFile({})", self.0.display())
+    }
+}
+
+impl TokenFile {
+    /// The token is in the file at `path`, which is read for each request that shows a token.
+    pub fn new(path: impl Into<PathBuf>) -> TokenFile {
+        TokenFile(path.into())
+    }
+
+    /// What is wrong with the file, for a check of the config.
+    pub fn check(&self) -> Result<(), String> {
+        read(&self.0).map(drop)
+    }
+
+    /// Whether `shown` is the token in the file at this moment. Takes a time that does not tell where the two differ. A
+    /// file that cannot be used lets nobody in.
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
+        match read(&self.0) {
+            Ok(token) => token.as_bytes().ct_eq(shown).into(),
+            Err(text) => {
+                tracing::warn!("a token cannot be read, so nobody has it: {text}");
+                false
+            }
+        }
+    }
+}
+
+/// The token in a file. Errors say what is wrong with the file, and show nothing of it.
+fn read(path: &Path) -> Result<String, String> {
+    let wrong = |what: &str| format!("{}: {what}", path.display());
+    let length = std::fs::metadata(path).map_err(|error| wrong(&error.to_string()))?.len();
+    if length > MAX_BYTES {
+        return Err(wrong(&format!("it has {length} bytes, and a token has at most {MAX_BYTES}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+    let token = text.trim();
+    match () {
+        () if token.len() < MIN_LENGTH => Err(wrong(&format!("a token has at least {MIN_LENGTH} characters"))),
+        () if !token.bytes().all(|byte| byte.is_ascii_graphic()) => Err(wrong("a token has printable ASCII only")),
+        () => Ok(token.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_compared_whole_and_read_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("token");
+        let file = TokenFile::new(&path);
+        assert!(!file.is(b"") && file.check().is_err(), "no file lets nobody in");
+        for (text, fits) in [("0123456789abcdef\n", true), ("fedcba9876543210", false), ("", false), ("short", false)] {
+            std::fs::write(&path, text).expect("it is written");
+            assert_eq!(file.is(b"0123456789abcdef"), fits, "{text}");
+            for wrong in [&b""[..], b"0123456789abcde", b"0123456789abcdef ", b"short"] {
+                assert!(!file.is(wrong), "{text}: {wrong:?}");
+            }
+        }
+        std::fs::write(&path, "x".repeat(5000)).expect("it is written");
+        assert!(file.check().is_err_and(|text| text.contains("at most 4096")));
+    }
+}

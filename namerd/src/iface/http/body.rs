@@ -1,0 +1,40 @@
+//! Request bodies: read whole, within bounds of size and time (namerd reference §2.1).
+//!
+//! Called by routes that take a body. Not for: what the bytes mean.
+
+use super::answer::Refusal;
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A larger body is refused with 413.
+pub(super) const MAX_BODY: usize = 5 << 20;
+/// For a body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All of a body, however it is framed. Errors with 413, 400 and 408.
+pub(super) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(all)) => Ok(all.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            let text = format!("the body is incomplete or malformed: {error}; nothing was changed");
+            Err(Refusal::new(StatusCode::BAD_REQUEST, text).closing())
+        }
+        Err(_) => {
+            let text = format!("the body did not arrive within {BODY_TIMEOUT:?}; nothing was changed");
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text).closing())
+        }
+    }
+}
+
+fn too_large() -> Refusal {
+    let text = format!("the body has more than {MAX_BODY} bytes; nothing was changed");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text).closing()
+}

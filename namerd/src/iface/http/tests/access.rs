@@ -1,0 +1,227 @@
+//! Who may do what, over the wire (attacks A1, A2, A7, A11).
+
+use super::*;
+use crate::access::{AccessParams, Namespaces, Right, Rule, TokenFile, TokenParams};
+use parking_lot::Mutex;
+use std::fmt::Debug;
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+const CI: &str = "ci-token-0123456789";
+const OPS: &str = "ops-token-0123456789";
+
+/// `ci` may change `/svc/web` of `prod`, `ops` everything, everybody may read `prod`.
+fn policy(dir: &std::path::Path) -> Access {
+    let rule = |right, namespaces, prefixes: &[&str]| Rule {
+        right,
+        namespaces,
+        prefixes: prefixes.iter().map(|text| dtab::parse_prefix(text).expect("a prefix")).collect(),
+    };
+    let prod = || Namespaces::Named(vec!["prod".into(), "audited".into()]);
+    let token = |name: &str, token: &str, rules| {
+        let file = dir.join(name);
+        std::fs::write(&file, token).expect("it is written");
+        TokenParams { name: name.into(), file: TokenFile::new(file), rules }
+    };
+    Access::new(Some(AccessParams {
+        anonymous: vec![rule(Right::Read, prod(), &[])],
+        tokens: vec![
+            token("ci", CI, vec![rule(Right::Write, prod(), &["/svc/web"])]),
+            token("ops", OPS, vec![rule(Right::Write, Namespaces::All, &[])]),
+        ],
+        identities: Vec::new(),
+    }))
+}
+
+async fn guarded() -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = memory(&[("prod", "/svc => /a; /svc/web => /b"), ("secret", "/x => /y")]);
+    let server = Server::with(store, policy(dir.path()), HttpParams::default(), "127.0.0.1:0").await;
+    (dir, server)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+#[tokio::test]
+async fn rights_hold_on_every_route() {
+    let (_dir, server) = guarded().await;
+    let (ci, ops) = (bearer(CI), bearer(OPS));
+    let ask = async |token: Option<&str>, method: &str, target: &str, body: &str| {
+        let mut headers = vec![DTAB];
+        headers.extend(token.map(|token| ("authorization", token)));
+        server.send(method, target, &headers, body).await
+    };
+    for route in [
+        "dtabs/secret",
+        "dtabs/secret?watch=1",
+        "bind/secret?path=/x",
+        "addr/secret?path=/x",
+        "resolve/secret?path=/x",
+        "delegate/secret?path=/x",
+        "delegate?path=/x&namespace=secret",
+        "history/secret",
+        "names/secret",
+    ] {
+        let target = format!("/api/1/{route}");
+        let reply = ask(None, "GET", &target, "").await;
+        assert_eq!((reply.status, reply.header("www-authenticate")), (401, Some("Bearer")), "{route}");
+        assert_eq!(ask(Some(&ci), "GET", &target, "").await.status, 403, "{route}");
+        assert_eq!(ask(Some("Bearer wrong-token-0123456789"), "GET", &target, "").await.status, 401, "{route}");
+    }
+    assert_eq!(ask(None, "GET", "/api/1/dtabs", "").await.body, "[\"prod\"]\n");
+    assert_eq!(ask(Some(&ops), "GET", "/api/1/dtabs", "").await.body, "[\"prod\",\"secret\"]\n");
+    assert_eq!(ask(Some(&ops), "GET", "/api/1/dtabs/secret", "").await.status, 200);
+    let prod = "/api/1/dtabs/prod";
+    assert_eq!(ask(None, "PUT", prod, "/svc => /a").await.status, 401);
+    assert_eq!(ask(None, "DELETE", prod, "").await.status, 401);
+    for (method, body, part) in [
+        ("PUT", "/svc => /evil; /svc/web => /b", "dentries of /svc in"),
+        ("PUT", "/svc => /a; /svc/web => /b; /svc/* => /evil", "dentries of /svc/* in"),
+        ("DELETE", "", "remove namespace prod"),
+    ] {
+        let reply = ask(Some(&ci), method, prod, body).await;
+        assert_eq!(reply.status, 403, "{method} {body}");
+        assert!(reply.body.contains(part), "{}", reply.body);
+    }
+    assert_eq!(ask(Some(&ci), "POST", "/api/1/dtabs/new", "").await.status, 403);
+    assert_eq!(ask(Some(&ci), "PUT", prod, "/svc => /a; /svc/web => /canary").await.status, 204);
+    assert_eq!(ask(Some("bearer ops-token-0123456789"), "PUT", prod, "/svc => /c").await.status, 204);
+    assert_eq!(ask(Some(&ops), "DELETE", prod, "").await.status, 204);
+    assert_eq!(ask(Some(&ci), "PUT", prod, "/svc/web => /b").await.status, 403, "a namespace is made");
+}
+
+/// Requirement P13.5: without a version, writers with different prefixes do not undo each other's rights.
+#[tokio::test]
+async fn limited_writers_race_by_what_is_stored_at_that_moment() {
+    let (_dir, server) = guarded().await;
+    let (ci, ops) = (bearer(CI), bearer(OPS));
+    let mut writers = JoinSet::new();
+    for i in 0..40 {
+        let (at, token) = (server.address, if i % 2 == 0 { ci.clone() } else { ops.clone() });
+        writers.spawn(async move {
+            let dtab = match i % 2 {
+                0 => format!("/svc => /a; /svc/web => /{i}"),
+                _ => format!("/svc => /changed; /svc/web => /{i}"),
+            };
+            let headers = [DTAB, ("authorization", token.as_str())];
+            (i % 2, client::ask(at, "PUT", "/api/1/dtabs/prod", &headers, Some(dtab.as_bytes())).await.status)
+        });
+    }
+    for (who, status) in writers.join_all().await {
+        assert!(status == 204 || (who == 0 && matches!(status, 403 | 412)), "{who}: {status}");
+    }
+    let history: serde_json::Value =
+        serde_json::from_str(&server.get("/api/1/history/prod?limit=100").await.body).expect("JSON");
+    let list = history.as_array().expect("a list");
+    for pair in list.windows(2).filter(|pair| pair[0]["author"] == "ci") {
+        assert_eq!(pair[0]["dtab"][0], pair[1]["dtab"][0], "ci has changed /svc");
+    }
+}
+
+#[tokio::test]
+async fn a2_browsers_that_were_led_here_change_nothing() {
+    let params = HttpParams { hosts: HostCheck::new(["namerd.example"]), ..HttpParams::default() };
+    let server = Server::with(memory(&[("a", "/keep => /me")]), Access::default(), params, "127.0.0.1:0").await;
+    let target = "/api/1/dtabs/a";
+    for headers in [
+        &[DTAB, ("origin", "http://evil.example")][..],
+        &[DTAB, ("origin", "null")],
+        &[DTAB, ("sec-fetch-site", "cross-site")],
+        &[("content-type", "application/x-www-form-urlencoded")],
+        &[("content-type", "multipart/form-data; boundary=x")],
+        &[DTAB, ("host", "evil.example")],
+        &[DTAB, ("host", "localhost.evil.example")],
+    ] {
+        for method in ["PUT", "POST", "DELETE"] {
+            let reply = server.send(method, target, headers, "/a => /evil").await;
+            assert_eq!(reply.status, 403, "{method} {headers:?}: {}", reply.body);
+            assert!(reply.header("access-control-allow-origin").is_none());
+        }
+    }
+    assert_eq!(client::ask(server.address, "GET", target, &[("host", "evil.example")], None).await.status, 403);
+    for host in ["namerd.example:4180", "localhost:4180", "[::1]:4180"] {
+        let reply = client::ask(server.address, "GET", target, &[("host", host)], None).await;
+        assert_eq!((reply.status, reply.body.as_str()), (200, "[{\"prefix\":\"/keep\",\"dst\":\"/me\"}]\n"), "{host}");
+    }
+    let own =
+        [DTAB, ("host", "localhost:4180"), ("origin", "http://localhost:4180"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(server.send("PUT", target, &own, "/a => /b").await.status, 204);
+}
+
+/// Keeps what is said to the target `audit`, by all tests of this process.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "audit"
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+                self.0.push_str(&format!("{}={value:?};", field.name()));
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().push(text.0);
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn every_write_is_on_record() {
+    let lines = Lines::default();
+    tracing::subscriber::set_global_default(lines.clone()).expect("the only one");
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = memory(&[("audited", "/svc => /a; /svc/web => /b")]);
+    let server = Server::with(store, policy(dir.path()), HttpParams::default(), "127.0.0.1:0").await;
+    let (target, token) = ("/api/1/dtabs/audited", bearer(CI));
+    let ci = ("authorization", token.as_str());
+    let before = server.get(target).await.etag().to_owned();
+    let said = [DTAB, ci, ("l5d-author", "Ana\u{202e}"), ("l5d-reason", "ticket\t7")];
+    let after = server.send("PUT", target, &said, "/svc => /a; /svc/web => /c").await.etag().to_owned();
+    server.send("PUT", target, &[DTAB, ci], "/svc => /evil").await;
+    server.send("PUT", target, &[DTAB], "/svc => /evil").await;
+    server.send("DELETE", target, &[("sec-fetch-site", "cross-site")], "").await;
+    server.send("PUT", target, &[DTAB, ci, ("if-match", &before)], "/svc => /a").await;
+    server.get(target).await;
+    let lines: Vec<String> =
+        lines.0.lock().iter().filter(|line| line.contains("namespace=audited;")).cloned().collect();
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    for part in [
+        "outcome=\"accepted\"",
+        "caller=ci;",
+        "author=Ana (ci);",
+        "reason=ticket 7;",
+        "from=127.0.0.1:",
+        "prefixes=/svc/web;",
+        "action=\"put\"",
+        &format!("before={before};"),
+        &format!("after={after};"),
+    ] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+    }
+    for (line, status, part) in [
+        (1, 403, "prefixes=/svc /svc/web;"),
+        (2, 401, "caller=-;"),
+        (3, 403, "action=\"delete\""),
+        (4, 412, "action=\"update\""),
+    ] {
+        assert!(
+            lines[line].contains("outcome=\"refused\"") && lines[line].contains(&format!("status={status};")),
+            "{}",
+            lines[line]
+        );
+        assert!(lines[line].contains(part) && lines[line].contains("after=-;"), "{part} in {}", lines[line]);
+    }
+}

@@ -1,0 +1,253 @@
+//! Writes: what is sent, who may, compare-and-set, and the line in the audit (namerd reference §2.6).
+//!
+//! A write that has begun is finished whether its client waits for it or not, so that the audit says what happened. Called
+//! by the route of dtabs. Not for: who has which rights.
+
+use super::answer::{self, Answer, Refusal};
+use super::call::Call;
+use super::encoding::{self, Expected, Format};
+use crate::access::{Caller, WriteRight, audit, browser, changes};
+use crate::storage::{Note, Store, StoreError, Version, VersionedDtab};
+use dtab::Dtab;
+use http::header::{ETAG, IF_MATCH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A store may take so long for a write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a write without If-Match of a caller with limited rights is tried again when others write as well.
+const TRIES: usize = 8;
+/// Names of namespaces are not longer.
+const MAX_NAME: usize = 253;
+
+/// What a client wants.
+enum Wish {
+    Create(Dtab),
+    Put(Dtab),
+    Update(Dtab, Expected),
+    Delete(Option<Expected>),
+}
+
+/// A write under way.
+struct Job {
+    store: Arc<dyn Store>,
+    namespace: String,
+    right: WriteRight,
+    wish: Wish,
+    line: audit::Write,
+}
+
+impl Call<'_> {
+    pub(super) async fn write(&self, namespace: &str, body: Incoming) -> Result<Answer, Refusal> {
+        let mut line = self.line(namespace);
+        let job = match self.prepare(namespace, body, &mut line).await {
+            Ok((right, wish)) => {
+                let (store, namespace) = (self.api.names.store().clone(), namespace.to_owned());
+                Job { store, namespace, right, wish, line }
+            }
+            Err(refusal) => {
+                line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                return Err(refusal);
+            }
+        };
+        let done = tokio::spawn(job.run()).await;
+        done.unwrap_or_else(|_| {
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed; the log says more"))
+        })
+    }
+
+    /// What the audit knows of the request itself.
+    fn line(&self, namespace: &str) -> audit::Write {
+        let header = |name: &str| Some(String::from_utf8_lossy(self.head.headers.get(name)?.as_bytes()));
+        let action = match self.head.method {
+            Method::POST => "create",
+            Method::DELETE => "delete",
+            _ if self.head.headers.contains_key(IF_MATCH) => "update",
+            _ => "put",
+        };
+        audit::Write {
+            note: Note::new(header("l5d-author").as_deref(), header("l5d-reason").as_deref()),
+            from: Some(self.from.peer.address),
+            action,
+            namespace: namespace.to_owned(),
+            ..audit::Write::default()
+        }
+    }
+
+    /// Everything that can be judged without the store.
+    async fn prepare(
+        &self,
+        namespace: &str,
+        body: Incoming,
+        line: &mut audit::Write,
+    ) -> Result<(WriteRight, Wish), Refusal> {
+        browser::check(&self.head).map_err(|text| Refusal::new(StatusCode::FORBIDDEN, text))?;
+        let caller: Caller = self.caller()?;
+        line.caller = caller.name.clone();
+        line.note.author = author(line.note.author.take(), caller.name.as_deref());
+        let right = caller.may_write(namespace)?;
+        check_name(namespace, &self.head.method)?;
+        let if_match =
+            self.head.headers.get(IF_MATCH).map(|value| encoding::read_if_match(value.as_bytes())).transpose()?;
+        if self.head.method == Method::DELETE {
+            return Ok((right, Wish::Delete(if_match)));
+        }
+        let format = Format::of_body(&self.head.headers)?;
+        let sent = self.read(body).await?;
+        if sent.is_empty() && self.head.headers.contains_key(TRANSFER_ENCODING) {
+            let text =
+                "the chunked body is empty; an empty dtab takes Content-Length: 0, so that a failed pipe is none";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+        }
+        let dtab = format.read(&sent)?;
+        Ok((
+            right,
+            match (&self.head.method, if_match) {
+                (&Method::POST, _) => Wish::Create(dtab),
+                (_, None) => Wish::Put(dtab),
+                (_, Some(expected)) => Wish::Update(dtab, expected),
+            },
+        ))
+    }
+}
+
+/// Who wrote: who the caller says to be, beside what it is known to be.
+fn author(said: Option<String>, known: Option<&str>) -> Option<String> {
+    match (said, Note::new(known, None).author) {
+        (Some(said), Some(known)) if said != known => Some(format!("{said} ({known})")),
+        (Some(said), _) => Some(said),
+        (None, known) => known,
+    }
+}
+
+/// Namespaces that are written have names that every store can keep; others can only be removed.
+fn check_name(namespace: &str, method: &Method) -> Result<(), Refusal> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let good = !namespace.is_empty() && namespace.len() <= MAX_NAME && namespace.bytes().all(plain);
+    if *method == Method::DELETE || (good && !matches!(namespace, "." | "..")) {
+        return Ok(());
+    }
+    let text = format!("{namespace:?} cannot be the name of a namespace: at most {MAX_NAME} of A-Z a-z 0-9 . _ -");
+    Err(Refusal::new(StatusCode::BAD_REQUEST, text))
+}
+
+impl Job {
+    async fn run(mut self) -> Result<Answer, Refusal> {
+        let done = match timeout(WRITE_TIMEOUT, self.attempts()).await {
+            Ok(done) => done,
+            Err(_) => {
+                let text = format!("no answer within {WRITE_TIMEOUT:?}; read the dtab to see whether it has changed");
+                Err(StoreError::Unavailable(text).into())
+            }
+        };
+        match done {
+            Ok(version) => {
+                self.line.after = version.as_ref().map(encoding::etag);
+                self.line.log(None);
+                let mut answer = answer::empty(StatusCode::NO_CONTENT);
+                if let Some(Ok(etag)) = self.line.after.as_deref().map(HeaderValue::from_str) {
+                    answer.headers_mut().insert(ETAG, etag);
+                }
+                Ok(answer)
+            }
+            Err(refusal) => {
+                self.line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Judges the write by what is stored, and writes; again while somebody else is faster, where that does not matter.
+    async fn attempts(&mut self) -> Result<Option<Version>, Refusal> {
+        for _ in 1..TRIES {
+            match self.attempt().await {
+                Err(again) if again == StoreError::Mismatch.into() && self.may_repeat() => {}
+                done => return done,
+            }
+        }
+        self.attempt().await
+    }
+
+    /// True when the client did not say which version it has seen.
+    fn may_repeat(&self) -> bool {
+        matches!(self.wish, Wish::Put(_) | Wish::Update(_, Expected::Some) | Wish::Delete(None | Some(Expected::Some)))
+    }
+
+    async fn attempt(&mut self) -> Result<Option<Version>, Refusal> {
+        let stored = match self.store.read(&self.namespace).await {
+            Ok(stored) => stored,
+            Err(error) if self.right != WriteRight::All => return Err(error.into()),
+            // The store itself decides; the audit knows less.
+            Err(error) => return self.unseen(error).await,
+        };
+        self.note_changes(stored.as_ref());
+        if let Some(error) = self.contradiction(stored.as_ref()) {
+            return Err(error.into());
+        }
+        self.right.judge(&self.namespace, stored.as_ref().map(|stored| &stored.dtab), self.wanted())?;
+        let (store, name, note) = (&self.store, self.namespace.as_str(), self.line.note.clone());
+        let limited = self.right != WriteRight::All;
+        let written = match (&self.wish, stored) {
+            (Wish::Create(dtab), _) => store.create(name, dtab.clone(), note).await.map(Some),
+            (Wish::Update(dtab, _), Some(seen)) => store.update(name, dtab.clone(), seen.version, note).await.map(Some),
+            (Wish::Put(dtab), Some(seen)) if limited => {
+                store.update(name, dtab.clone(), seen.version, note).await.map(Some)
+            }
+            (Wish::Put(dtab), _) => store.put(name, dtab.clone(), note).await.map(Some),
+            (Wish::Delete(Some(_)), Some(seen)) => store.delete(name, Some(seen.version), note).await.map(|()| None),
+            (Wish::Delete(None), _) => store.delete(name, None, note).await.map(|()| None),
+            (Wish::Update(..) | Wish::Delete(Some(_)), None) => Err(StoreError::NotFound),
+        };
+        Ok(written?)
+    }
+
+    /// The write without knowing what is stored, of a caller who may change all of it.
+    async fn unseen(&self, error: StoreError) -> Result<Option<Version>, Refusal> {
+        let (store, name, note) = (&self.store, self.namespace.as_str(), self.line.note.clone());
+        let written = match &self.wish {
+            Wish::Create(dtab) => store.create(name, dtab.clone(), note).await.map(Some),
+            Wish::Put(dtab) => store.put(name, dtab.clone(), note).await.map(Some),
+            Wish::Update(dtab, Expected::Version(version)) => {
+                store.update(name, dtab.clone(), version.clone(), note).await.map(Some)
+            }
+            Wish::Delete(Some(Expected::Version(version))) => {
+                store.delete(name, Some(version.clone()), note).await.map(|()| None)
+            }
+            Wish::Delete(None) => store.delete(name, None, note).await.map(|()| None),
+            Wish::Update(_, Expected::Some) | Wish::Delete(Some(Expected::Some)) => Err(error),
+        };
+        Ok(written?)
+    }
+
+    /// What is wrong with the wish, by what is stored.
+    fn contradiction(&self, stored: Option<&VersionedDtab>) -> Option<StoreError> {
+        let expected = match &self.wish {
+            Wish::Create(_) => return stored.map(|_| StoreError::Exists),
+            Wish::Put(_) => return None,
+            Wish::Delete(None) => return stored.is_none().then_some(StoreError::NotFound),
+            Wish::Update(_, expected) | Wish::Delete(Some(expected)) => expected,
+        };
+        match (expected, stored) {
+            (_, None) => Some(StoreError::NotFound),
+            (Expected::Version(wanted), Some(stored)) if *wanted != stored.version => Some(StoreError::Mismatch),
+            _ => None,
+        }
+    }
+
+    fn wanted(&self) -> Option<&Dtab> {
+        match &self.wish {
+            Wish::Create(dtab) | Wish::Put(dtab) | Wish::Update(dtab, _) => Some(dtab),
+            Wish::Delete(_) => None,
+        }
+    }
+
+    fn note_changes(&mut self, stored: Option<&VersionedDtab>) {
+        let nothing = Dtab::empty();
+        let before = stored.map_or(&nothing, |stored| &stored.dtab);
+        self.line.changes = changes(before, self.wanted().unwrap_or(&nothing));
+        self.line.before = stored.map(|stored| encoding::etag(&stored.version));
+    }
+}

@@ -1,0 +1,118 @@
+//! [`Client`]: one request on one connection to a namerd, and its answer's status looked at.
+//!
+//! Called by `control` and its probes. Not for: what is in the answers.
+
+use crate::remote::peers::{Io, Peers};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// The head of an answer may take so long: a stream begins at once, whether a value is known or not.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an answer in one piece may have.
+const MAX_BODY: usize = 16 << 20;
+/// So much of the text of an error is shown.
+const SHOWN: usize = 300;
+
+/// Gives the bearer token for each request; None for none. Errors say why it cannot be had.
+pub type TokenSource = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// How requests are made.
+pub(super) struct Client {
+    pub(super) peers: Peers,
+    pub(super) host: Option<String>,
+    pub(super) token: Option<TokenSource>,
+}
+
+/// An answer under way; its connection ends when it is dropped.
+pub(super) struct Answer {
+    pub(super) address: SocketAddr,
+    pub(super) body: Incoming,
+    _connection: JoinSet<()>,
+}
+
+impl Client {
+    /// The answer of any replica. An address that does not answer well is avoided for a while.
+    pub(super) async fn get(&self, target: &str) -> Result<Answer, String> {
+        let (address, io) = self.peers.connect().await?;
+        let found = async {
+            let (answer, connection) = self.request(address, io, target).await?;
+            let (head, body) = answer.into_parts();
+            match head.status {
+                StatusCode::OK => Ok(Answer { address, body, _connection: connection }),
+                status => Err(refused(status, body).await),
+            }
+        };
+        found.await.map_err(|reason: String| {
+            self.peers.avoid(address);
+            format!("namerd at {address}: {reason}")
+        })
+    }
+
+    /// Whether the process at this address answers anything at all.
+    pub(super) async fn ping(&self, address: SocketAddr) -> Result<(), String> {
+        let io = self.peers.connect_to(address).await?;
+        self.request(address, io, "/api/1/bound-names").await.map(drop)
+    }
+
+    async fn request(
+        &self,
+        address: SocketAddr,
+        io: Box<dyn Io>,
+        target: &str,
+    ) -> Result<(Response<Incoming>, JoinSet<()>), String> {
+        let request = self.head(address, target)?;
+        let answered = async {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+            let mut task = JoinSet::new();
+            task.spawn(async {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection to namerd ended");
+                }
+            });
+            Ok::<_, hyper::Error>((sender.send_request(request).await?, task))
+        };
+        match timeout(HEAD_TIMEOUT, answered).await {
+            Ok(answered) => answered.map_err(|error| format!("it gives no HTTP answer: {error}")),
+            Err(_) => Err(format!("it gives no answer within {HEAD_TIMEOUT:?}")),
+        }
+    }
+
+    fn head(&self, address: SocketAddr, target: &str) -> Result<Request<Empty<Bytes>>, String> {
+        let host = self.host.clone().unwrap_or_else(|| address.to_string());
+        let mut request = Request::get(target).header(HOST, host).header(ACCEPT, "application/json");
+        request = request.header(USER_AGENT, concat!("switchyard/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token()?)).map_err(|error| error.to_string())?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        request.body(Empty::new()).map_err(|error| format!("a request for {target} cannot be made: {error}"))
+    }
+}
+
+/// All of an answer.
+pub(super) async fn whole(body: Incoming) -> Result<Bytes, String> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(all) => Ok(all.to_bytes()),
+        Err(error) => Err(format!("its answer cannot be read: {error}")),
+    }
+}
+
+/// What a status says, with the beginning of its text.
+async fn refused(status: StatusCode, body: Incoming) -> String {
+    let text = match timeout(HEAD_TIMEOUT, whole(body)).await {
+        Ok(Ok(body)) => String::from_utf8_lossy(&body[..body.len().min(SHOWN)]).trim().replace(char::is_control, " "),
+        _ => String::new(),
+    };
+    if text.is_empty() { format!("it answers {status}") } else { format!("it answers {status}: {text}") }
+}
