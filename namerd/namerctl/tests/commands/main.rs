@@ -6,5 +6,6 @@ mod changes;
 mod classic;
 mod fake;
 mod pipeline;
+mod real;
 mod secure;
 mod tool;
