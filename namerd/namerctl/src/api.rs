@@ -45,6 +45,14 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// True when the same may succeed a little later: nobody answers, or a gateway or store is not ready. Of a write, the
+    /// outcome is not known.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, ApiError::Transport(_) | ApiError::Status { status: 502..=504, .. })
+    }
+}
+
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
         let failure = Failure::new(error.to_string());

@@ -7,11 +7,14 @@ use crate::api::{ApiError, Body, Namerd};
 use crate::error::Failure;
 use crate::wire::{Entry, Versioned};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// So often a write is tried when others write at the same time.
 const ATTEMPTS: u32 = 50;
 /// So often a write is tried whose outcome stays unknown.
 const LOST_ANSWERS: u32 = 3;
+/// A namerd that is not there is tried again so often.
+const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -57,18 +60,25 @@ pub enum Edited {
 }
 
 /// Writes what `change` makes of the entries; None from it means that there is nothing to do. `create`: a namespace that is
-/// not there is made. An error of `change` ends it without a write.
+/// not there is made. `patience`: so long a namerd that is not there, or not ready, is tried again. An error of `change` ends
+/// it without a write.
 pub async fn edit<D: Dtabs>(
     dtabs: &D,
     create: bool,
+    patience: Duration,
     mut change: impl FnMut(&[Entry]) -> Result<Option<Vec<Entry>>, Failure>,
 ) -> Result<Edited, Failure> {
+    let deadline = Instant::now() + patience;
     let mut lost = None;
-    let mut losses = 0;
-    for attempt in 0..ATTEMPTS {
+    let (mut conflicts, mut losses) = (0, 0);
+    while conflicts < ATTEMPTS {
         let (before, there) = match dtabs.read().await {
             Ok(dtab) => (dtab, true),
             Err(ApiError::NotFound) if create => (Versioned::default(), false),
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                tokio::time::sleep(OUTAGE_PAUSE).await;
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         let Some(after) = change(&before.entries)? else {
@@ -85,15 +95,17 @@ pub async fn edit<D: Dtabs>(
         };
         match written {
             Ok(()) => return Ok(Edited::Written(before.entries, after)),
-            Err(error) if error.is_conflict() => {}
-            Err(ApiError::NotFound) => {}
-            Err(ApiError::Transport(error)) if error.may_have_acted() && losses < LOST_ANSWERS => {
+            Err(error) if error.is_conflict() || error == ApiError::NotFound => {
+                tokio::time::sleep(pause(conflicts)).await;
+                conflicts += 1;
+            }
+            Err(error) if error.is_passing() && (losses < LOST_ANSWERS || Instant::now() < deadline) => {
                 losses += 1;
                 lost = Some((before.entries, after));
+                tokio::time::sleep(if patience.is_zero() { pause(losses) } else { OUTAGE_PAUSE }).await;
             }
             Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(pause(attempt)).await;
     }
     Err(Failure::new(format!("others changed the dtab {ATTEMPTS} times in between; nothing was written")))
 }
@@ -158,6 +170,8 @@ pub(crate) mod tests {
         pub(crate) others: RefCell<Vec<Vec<Entry>>>,
         /// The next so many writes are done but not answered.
         pub(crate) lose: Cell<u32>,
+        /// The next so many reads are not answered.
+        pub(crate) away: Cell<u32>,
         pub(crate) writes: RefCell<Vec<Vec<Entry>>>,
     }
 
@@ -189,6 +203,10 @@ pub(crate) mod tests {
 
     impl Dtabs for Fake {
         async fn read(&self) -> Result<Versioned, ApiError> {
+            if self.away.get() > 0 {
+                self.away.set(self.away.get() - 1);
+                return Err(ApiError::Transport(crate::http::lost_for_tests()));
+            }
             let entries = self.dtab.borrow().clone().ok_or(ApiError::NotFound)?;
             Ok(Versioned { version: self.version.get().to_string(), entries })
         }
@@ -232,7 +250,7 @@ pub(crate) mod tests {
     async fn a_conflict_is_tried_again_on_what_the_other_wrote() {
         let fake = Fake::of("/a=>/1");
         fake.others.borrow_mut().push(entries("/a=>/1; /b=>/2"));
-        let edited = edit(&fake, false, |now| Ok(set(now, &prefix("/a"), "/9"))).await.unwrap();
+        let edited = edit(&fake, false, Duration::ZERO, |now| Ok(set(now, &prefix("/a"), "/9"))).await.unwrap();
         assert_eq!(edited, Edited::Written(entries("/a=>/1; /b=>/2"), entries("/a=>/9; /b=>/2")));
         assert_eq!(fake.writes.borrow().len(), 1);
     }
@@ -241,11 +259,11 @@ pub(crate) mod tests {
     async fn nothing_is_created_unless_wanted() {
         let fake = Fake::default();
         let change = |now: &[Entry]| Ok(set(now, &prefix("/a"), "/1"));
-        assert!(edit(&fake, false, change).await.unwrap_err().message.contains("not found"));
+        assert!(edit(&fake, false, Duration::ZERO, change).await.unwrap_err().message.contains("not found"));
         assert!(fake.dtab.borrow().is_none());
         // Somebody else is faster: what he wrote stays.
         fake.others.borrow_mut().push(entries("/b=>/2"));
-        edit(&fake, true, change).await.unwrap();
+        edit(&fake, true, Duration::ZERO, change).await.unwrap();
         assert_eq!(fake.dtab.borrow().clone().unwrap(), entries("/b=>/2; /a=>/1"));
     }
 
@@ -253,16 +271,27 @@ pub(crate) mod tests {
     async fn a_write_without_an_answer_is_looked_after() {
         let fake = Fake::of("/a=>/1");
         fake.lose.set(1);
-        let edited = edit(&fake, false, |now| Ok(set(now, &prefix("/a"), "/2"))).await.unwrap();
+        let edited = edit(&fake, false, Duration::ZERO, |now| Ok(set(now, &prefix("/a"), "/2"))).await.unwrap();
         assert_eq!(edited, Edited::Written(entries("/a=>/1"), entries("/a=>/2")));
         assert_eq!(fake.writes.borrow().len(), 1, "not written twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_waited_for_as_long_as_wanted() {
+        let fake = Fake::of("/a=>/1");
+        let change = |now: &[Entry]| Ok(set(now, &prefix("/a"), "/2"));
+        fake.away.set(30);
+        assert!(edit(&fake, false, Duration::ZERO, change).await.is_err());
+        assert!(edit(&fake, false, Duration::from_secs(10), change).await.is_err());
+        let edited = edit(&fake, false, Duration::from_secs(60), change).await.unwrap();
+        assert_eq!(edited, Edited::Written(entries("/a=>/1"), entries("/a=>/2")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn endless_conflicts_end() {
         let fake = Fake::of("/a=>/1");
         *fake.others.borrow_mut() = vec![entries("/a=>/3"); 100];
-        let failure = edit(&fake, false, |now| Ok(set(now, &prefix("/a"), "/2"))).await.unwrap_err();
+        let failure = edit(&fake, false, Duration::ZERO, |now| Ok(set(now, &prefix("/a"), "/2"))).await.unwrap_err();
         assert!(failure.message.contains("nothing was written"), "{failure}");
         assert!(fake.writes.borrow().is_empty());
     }

@@ -15,6 +15,10 @@ use tokio::sync::watch;
 
 /// A step that cannot be judged is prolonged so often before it counts as failed.
 const PATIENCE: u32 = 10;
+/// A namerd that is away when a step is due is waited for so long.
+const STEP_PATIENCE: Duration = Duration::from_secs(60);
+/// And when the old destination is to be put back.
+const ROLLBACK_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Reads how the new destination fares.
 pub trait Meter {
@@ -167,7 +171,7 @@ impl Shift {
                 return Err(self.interrupted(dtabs, &at).await);
             }
             let dst = self.dst(*step);
-            self.write(dtabs, &at, &dst).await?;
+            self.write(dtabs, &at, &dst, STEP_PATIENCE).await?;
             say(format!("{step}%  {} => {dst}", self.prefix));
             now = Some(dst.clone());
             if i + 1 == left.len() && self.abort_below.is_none() {
@@ -225,7 +229,13 @@ impl Shift {
     }
 
     /// One compare-and-set on the entry.
-    async fn write<D: Dtabs>(&self, dtabs: &D, expected: &str, dst: &str) -> Result<Edited, Failure> {
+    async fn write<D: Dtabs>(
+        &self,
+        dtabs: &D,
+        expected: &str,
+        dst: &str,
+        patience: Duration,
+    ) -> Result<Edited, Failure> {
         let change = |entries: &[Entry]| {
             let entry = entries.iter().rev().find(|entry| has_prefix(entry, &self.prefix));
             match entry {
@@ -238,7 +248,7 @@ impl Shift {
                 }
             }
         };
-        let edited = edit::edit(dtabs, false, change).await;
+        let edited = edit::edit(dtabs, false, patience, change).await;
         edited.map_err(|failure| {
             let stays = format!("the last that is known to be written: {} => {expected}", self.prefix);
             let detail = failure.detail.clone().map_or(stays.clone(), |detail| format!("{detail}\n{stays}"));
@@ -247,7 +257,7 @@ impl Shift {
     }
 
     async fn take_back<D: Dtabs>(&self, dtabs: &D, now: &str, why: &str) -> Failure {
-        match self.write(dtabs, now, &self.from).await {
+        match self.write(dtabs, now, &self.from, ROLLBACK_PATIENCE).await {
             Ok(_) => Failure::new(format!("rolled back: {why}")).with(format!("{} => {}", self.prefix, self.from)),
             Err(failure) => Failure::new(format!("rolling back failed: {}", failure.message))
                 .with(format!("it was wanted because of {why}\n{}", failure.detail.unwrap_or_default())),

@@ -79,6 +79,29 @@ async fn a_bad_rate_takes_it_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_namerd_that_is_away_is_waited_for_and_longer_to_go_back() {
+    let fake = Fake::of("/svc/w=>/#/a");
+    let wanted = Shift { abort_below: Some(99.5), ..shift("10,100") };
+    let (_keep, mut stop) = watch::channel(false);
+    let rates = Rates::of(&[Some((0, 0)), Some((1, 1))]);
+    let mut say = |line: String| {
+        if line.starts_with("10%") {
+            fake.away.set(300);
+        }
+    };
+    let failure = wanted.run(&fake, &rates, &mut stop, &mut say).await.unwrap_err();
+    assert!(failure.message.starts_with("rolled back"), "{failure}");
+    assert_eq!(dst(&fake), "/#/a");
+    let mut say = |line: String| {
+        if line.starts_with("10%") {
+            fake.away.set(300);
+        }
+    };
+    let failure = shift("10,100").run(&fake, &rates, &mut stop, &mut say).await.unwrap_err();
+    assert!(failure.detail.unwrap().contains("the last that is known to be written: /svc/w => 10 * "));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_step_is_judged_too() {
     let fake = Fake::of("/svc/w=>/#/a");
     let wanted = Shift { abort_below: Some(99.5), ..shift("100") };

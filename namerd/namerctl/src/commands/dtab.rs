@@ -9,6 +9,7 @@ use crate::settings::Settings;
 use crate::source::Source;
 use crate::wire;
 use clap::CommandFactory as _;
+use std::time::Duration;
 
 pub(super) fn run(args: DtabArgs, settings: Settings) -> Outcome {
     match args.command {
@@ -127,7 +128,7 @@ async fn set(namerd: &Namerd, name: &str, prefix: &str, dst: Option<&str>, creat
             None => edit::unset(entries, &parsed),
         })
     };
-    let edited = edit::edit(&namespace, create, change).await?;
+    let edited = edit::edit(&namespace, create, Duration::ZERO, change).await?;
     let changed = matches!(edited, Edited::Written(..));
     if json {
         let diff = match &edited {
