@@ -4,8 +4,8 @@
 //! add, remove, replace and move entries under them as it likes, as long as the other entries stay, in their order.
 //! Called by `access` and by the interface that writes. Not for: what the change does to names.
 
-use dtab::{Dentry, Dtab, Element, Prefix};
-use std::collections::HashMap;
+use dtab::{Dentry, Dtab, Element, Exact, Prefix};
+use std::collections::{HashMap, HashSet};
 
 /// What differs between two dtabs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,19 +28,19 @@ pub fn changes(before: &Dtab, after: &Dtab) -> Changes {
     let reordered = counts.values().all(|count| *count == 0);
     let differs = |dentry: &&Dentry| reordered || counts.get(&dentry_key(dentry)).is_some_and(|count| *count != 0);
     let mut changes = Changes::default();
-    for dentry in new.iter().chain(old).filter(differs) {
-        let prefix = dentry.prefix.to_string();
+    let mut known = HashSet::new();
+    for dentry in new.iter().chain(old).filter(differs).filter(|dentry| known.insert(&dentry.prefix)) {
         match changes.prefixes.len() {
-            _ if changes.prefixes.contains(&prefix) => {}
             SHOWN => changes.more += 1,
-            _ => changes.prefixes.push(prefix),
+            _ => changes.prefixes.push(dentry.prefix.to_string()),
         }
     }
     changes
 }
 
+/// What prints alike is one dentry for the audit.
 fn dentry_key(dentry: &Dentry) -> String {
-    format!("{dentry:?}")
+    Exact(dentry).to_string()
 }
 
 /// What is left of both when what they have in common at the start and at the end is gone.

@@ -106,7 +106,7 @@ impl HttpInterface {
     async fn answer(&self, request: Request<Incoming>, from: From) -> Answer {
         let (head, body) = request.into_parts();
         if body.is_end_stream() {
-            from.at_start.set();
+            from.at_start.set(0);
         }
         let refused = |refusal: Refusal| refusal.into_answer();
         if let Err(refusal) = within_limits(&head) {
@@ -114,10 +114,12 @@ impl HttpInterface {
             *answer.version_mut() = Version::HTTP_10;
             return answer;
         }
-        if let Err(refusal) = self.params.hosts.check(&head) {
-            return answer::text(refusal.status, &String::from_utf8_lossy(&refusal.body));
-        }
         let call = Call { api: self, head, from };
+        if let Err(refusal) = self.params.hosts.check(&call.head) {
+            let text = String::from_utf8_lossy(&refusal.body);
+            call.note_refusal(refusal.status, &text);
+            return answer::text(refusal.status, &text);
+        }
         call.answer(body).await.unwrap_or_else(refused)
     }
 }

@@ -17,6 +17,8 @@ use tokio::time::sleep;
 
 /// Between two questions to one address, at least; at most half as much again.
 const PERIOD: Duration = Duration::from_secs(20);
+/// So many questions in a row without an answer end the streams.
+const FAILURES: u32 = 2;
 
 /// The addresses that have streams.
 #[derive(Default)]
@@ -43,12 +45,16 @@ impl Probes {
         let mut task = JoinSet::new();
         let client = Arc::downgrade(client);
         task.spawn(async move {
-            loop {
+            let mut failures = 0;
+            while failures < FAILURES {
                 sleep(PERIOD.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
                 let Some(client) = client.upgrade() else { return };
-                if let Err(reason) = client.ping(address).await {
+                let answered = client.ping(address).await;
+                failures = if answered.is_ok() { 0 } else { failures + 1 };
+                if let Err(reason) = answered
+                    && failures == FAILURES
+                {
                     failed.send_replace(Some(format!("its streams are silent and it does not answer: {reason}")));
-                    return;
                 }
             }
         });

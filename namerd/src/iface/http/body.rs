@@ -12,15 +12,21 @@ use tokio::time::timeout;
 
 /// A larger body is refused with 413.
 pub(super) const MAX_BODY: usize = 5 << 20;
+/// A form holds one question, which is kept for as long as it is answered; a larger one is refused with 413.
+pub(super) const MAX_FORM: usize = 64 << 10;
 /// For a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All of a body, however it is framed. Errors with 413, 400 and 408.
-pub(super) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
-    if body.size_hint().lower() > MAX_BODY as u64 {
+/// All of a body of at most `most` bytes, however it is framed. Errors with 413, 400 and 408.
+pub(super) async fn read(body: Incoming, most: usize) -> Result<Bytes, Refusal> {
+    let too_large = || {
+        let text = format!("the body has more than {most} bytes; nothing was changed");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text).closing()
+    };
+    if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
+    match timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(all)) => Ok(all.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => {
@@ -32,9 +38,4 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, Refusal> {
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, text).closing())
         }
     }
-}
-
-fn too_large() -> Refusal {
-    let text = format!("the body has more than {MAX_BODY} bytes; nothing was changed");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text).closing()
 }

@@ -10,7 +10,7 @@ use crate::access::{Caller, Denied};
 use crate::iface::{Closing, Peer};
 use bytes::Bytes;
 use dtab::{Activity, State};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -63,16 +63,22 @@ impl Call<'_> {
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Ok((self.query(), Some(body)));
         }
-        let form = self.read(body).await?;
+        let form = self.read_within(body, body::MAX_FORM).await?;
         let mut params = Params::parse(&String::from_utf8_lossy(&form));
         params.extend(self.query().0);
         Ok((Params(params), None))
     }
 
-    /// All of a body.
+    /// All of the body of a write.
     pub(super) async fn read(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        let all = body::read(body).await?;
-        self.from.at_start.set();
+        self.read_within(body, body::MAX_BODY).await
+    }
+
+    async fn read_within(&self, body: Incoming, most: usize) -> Result<Bytes, Refusal> {
+        let all = body::read(body, most).await?;
+        if !self.head.headers.contains_key(TRANSFER_ENCODING) {
+            self.from.at_start.set(all.len() as u64);
+        }
         Ok(all)
     }
 
@@ -101,8 +107,8 @@ impl Call<'_> {
         let wait = self.api.params.first_answer;
         let text = match timeout(wait, activity.settled()).await {
             Ok(State::Ok(value)) => return Ok(value),
-            Ok(State::Failed(reason)) => format!("{what} cannot be known: {reason}"),
-            Ok(State::Pending) | Err(_) => format!("{what} is not known yet, after {wait:?}; try again"),
+            Ok(State::Failed(reason)) => format!("{what}: not to be known now: {reason}"),
+            Ok(State::Pending) | Err(_) => format!("{what}: not known yet after {wait:?}; try again"),
         };
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1"))
     }

@@ -6,6 +6,7 @@
 use super::answer::{self, Answer, Refusal};
 use super::call::Call;
 use super::encoding::{self, Expected, Format};
+use super::route::Route;
 use crate::access::{Caller, WriteRight, audit, browser, changes};
 use crate::storage::{Note, Store, StoreError, Version, VersionedDtab};
 use dtab::Dtab;
@@ -57,6 +58,14 @@ impl Call<'_> {
         done.unwrap_or_else(|_| {
             Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed; the log says more"))
         })
+    }
+
+    /// Puts on record a write that was refused before anything of it was looked at.
+    pub(super) fn note_refusal(&self, status: StatusCode, text: &str) {
+        let writes = matches!(self.head.method, Method::POST | Method::PUT | Method::DELETE);
+        if let (true, Ok(Route::Dtab(namespace))) = (writes, Route::of(self.head.uri.path())) {
+            self.line(&namespace).log(Some((status.as_u16(), text)));
+        }
     }
 
     /// What the audit knows of the request itself.

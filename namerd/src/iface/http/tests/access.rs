@@ -194,10 +194,11 @@ async fn every_write_is_on_record() {
     server.send("PUT", target, &[DTAB], "/svc => /evil").await;
     server.send("DELETE", target, &[("sec-fetch-site", "cross-site")], "").await;
     server.send("PUT", target, &[DTAB, ci, ("if-match", &before)], "/svc => /a").await;
+    server.send("POST", target, &[DTAB, ("origin", "http://evil.example")], "/a => /b").await;
     server.get(target).await;
     let lines: Vec<String> =
         lines.0.lock().iter().filter(|line| line.contains("namespace=audited;")).cloned().collect();
-    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(lines.len(), 6, "{lines:#?}");
     for part in [
         "outcome=\"accepted\"",
         "caller=ci;",
@@ -216,6 +217,7 @@ async fn every_write_is_on_record() {
         (2, 401, "caller=-;"),
         (3, 403, "action=\"delete\""),
         (4, 412, "action=\"update\""),
+        (5, 403, "action=\"create\""),
     ] {
         assert!(
             lines[line].contains("outcome=\"refused\"") && lines[line].contains(&format!("status={status};")),

@@ -79,6 +79,14 @@ keep = http.client.HTTPConnection(host, timeout=20)
 for _ in range(3):
     keep.request("GET", "/api/1/dtabs")
     assert keep.getresponse().read() == b"[]\n"
+    keep.request("GET", "/api/1/bind/x?path=/s&dtab=/s=>/$/inet/127.0.0.1/7")
+    assert b'"port":7' in keep.getresponse().read()
+    keep.request("PUT", "/api/1/dtabs/raw", "/s => /b # <\"> and more\n; /t => /c", text)
+    assert keep.getresponse().read() == b""
+    keep.request("GET", "/api/1/dtabs/raw", headers={"Accept": "text/plain"})
+    assert keep.getresponse().read() == b"/s=>/b;/t=>/c\n"
+    keep.request("DELETE", "/api/1/dtabs/raw")
+    assert keep.getresponse().read() == b""
 print("agreed")
 "#;
 
