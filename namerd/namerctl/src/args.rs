@@ -26,8 +26,8 @@ pub struct Global {
     /// config file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// namer location (e.g. http://namerd.example.com:4180)
-    #[arg(long, global = true, value_name = "URL")]
+    /// Where namerd is.
+    #[arg(long, global = true, value_name = "URL", help = "namer location (e.g. http://namerd.example.com:4180)")]
     pub base_url: Option<String>,
     /// Bearer token; better in NAMERCTL_TOKEN or a file, since others can see the words of a command
     #[arg(long, global = true, value_name = "TOKEN")]
@@ -291,7 +291,7 @@ pub struct ShiftArgs {
     /// Go back when a step is worse than this, such as 'success<99.5'
     #[arg(long, value_name = "CONDITION", requires = "metrics")]
     pub abort_if: Option<String>,
-    /// Admin servers of routers, such as http://router:9990. Several times, or separated by commas
+    /// Admin servers of routers, such as `http://router:9990`. Several times, or separated by commas
     #[arg(long, value_name = "URL", value_delimiter = ',', num_args = 1..)]
     pub metrics: Vec<String>,
     /// Judge by the counters of this concrete name, instead of those to which --to is bound. Several times for several

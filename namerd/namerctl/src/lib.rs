@@ -2,7 +2,7 @@
 //!
 //! A drop-in for the first `namerctl`, with what continuous integration needs: one entry changed atomically, history and
 //! rollback, plans, lint, unit tests, traffic shifting. [`run`] is the whole program; the engines ([`edit`], [`lint`],
-//! [`plan`], [`shift`], [`unit`]) take values and know neither words nor terminals.
+//! [`plan`], [`shift`], [`mod@unit`]) take values and know neither words nor terminals.
 
 pub mod api;
 pub mod args;

@@ -116,3 +116,24 @@ fn plans_delegations_and_shifts_are_answered() {
     assert!(out.ends_with("done: /host/world => /srv/world-v2\n"), "{out}");
     assert!(tool.ok(&["dtab", "history", "internal"], "").lines().count() == 5, "one write a step");
 }
+
+#[test]
+fn the_first_namerctl_sees_and_does_the_same() {
+    let Some(original) = std::env::var_os("NAMERCTL_GO") else {
+        println!("not run: NAMERCTL_GO does not name the first namerctl");
+        return;
+    };
+    let disco = tempfile::tempdir().unwrap();
+    let url = namerd(disco.path());
+    let (ours, theirs) = (Tool::new(&url), Tool::of(original.as_ref(), &url));
+    assert_eq!(theirs.ok(&["dtab", "create", "go", "-"], "/svc => 1 * /a & 9 * /b | ~ ;"), "Created go\n");
+    for words in [&["list"][..], &["get", "go"], &["get", "go", "--json"], &["get", "internal", "--pretty=false"]] {
+        let words = [&["dtab"], words].concat();
+        assert_eq!(ours.ok(&words, ""), theirs.ok(&words, ""), "{words:?}");
+    }
+    let json = theirs.ok(&["dtab", "get", "go", "--json"], "");
+    assert_eq!(ours.ok(&["dtab", "update", "go", "-", "--json"], &json), "Updated go\n");
+    assert_eq!(theirs.run(&["dtab", "update", "go", "-", "--json"], &json).status, 255, "it was changed in between");
+    assert_eq!(theirs.ok(&["dtab", "delete", "go"], ""), "Deleted go\n");
+    assert_eq!(ours.run(&["dtab", "get", "go"], "").status, 1);
+}
