@@ -1,3 +1,7 @@
-//! `namerctl`: changes the dtabs of a namerd, and shows what a change does.
+//! The program: words in, exit status out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(namerctl::run(std::env::args_os()))
+}
