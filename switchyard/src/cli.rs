@@ -60,7 +60,7 @@ struct RunArgs {
 }
 
 /// Runs the command line; the exit code of the process.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = Cli::parse_from(args.into_iter().map(modern_spelling));
     match cli {
         Cli { command: Some(Command::Check { config }), .. } => check(&config),

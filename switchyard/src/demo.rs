@@ -18,7 +18,7 @@ const ADMIN: u16 = 9990;
 
 /// Why the demo does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// The routers do not start; most likely a port is taken.
     #[error("{0}. For the demo: --port-offset 1000 moves all ports")]
     Start(#[from] StartError),
@@ -34,7 +34,7 @@ pub enum DemoError {
 }
 
 /// The running services; their files are removed on drop.
-pub struct Demo {
+pub(crate) struct Demo {
     folder: PathBuf,
     ports: Ports,
     world: Vec<Backend>,
@@ -57,7 +57,7 @@ impl Ports {
 }
 
 /// Starts the services and the routers.
-pub async fn start(
+pub(crate) async fn start(
     port_offset: u16,
     options: &Options,
     shutdown: &Shutdown,
@@ -111,7 +111,7 @@ impl Demo {
     }
 
     /// What to try, with the ports of this run.
-    pub fn instructions(&self) -> String {
+    pub(crate) fn instructions(&self) -> String {
         let Ports { outgoing, incoming, admin } = self.ports;
         let (disco, folder) = (self.disco(), &self.folder);
         let (disco, folder) = (disco.display(), folder.display());

@@ -1,10 +1,12 @@
 //! The harness of the end-to-end stories: the real binary, real sockets, real files.
 //!
 //! - [`Switchyard`]: one running process of the router, from YAML text.
+//! - [`Namerd`]: one namerd, which can be killed and started again, and `namerctl` on it.
 //! - [`Disco`]: the discovery folder of an `io.l5d.fs` namer.
 //! - [`NameServer`]: a DNS server that says what it is told.
 //! - [`Backend`]: a scripted HTTP/1 server that remembers what it was asked.
 //! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given; [`Https`]: one that speaks TLS.
+//! - [`Load`]: requests at a steady pace while something happens.
 //! - [`Authority`]: issues certificates.
 //!
 //! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that the
@@ -22,7 +24,9 @@ mod disco;
 mod dns;
 pub mod fuzz;
 mod https;
+mod load;
 mod message;
+mod namerd;
 mod process;
 mod wait;
 
@@ -32,6 +36,8 @@ pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
 pub use dns::NameServer;
 pub use https::{Https, Offer};
+pub use load::Load;
+pub use namerd::{NAMERD_CONFIG, Namerd};
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{StopOnDrop, eventually, holds_for};
 

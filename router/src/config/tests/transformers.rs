@@ -46,7 +46,11 @@ fn all_options_are_read() {
         let of_namer = good(&on_namer(written)).namers.remove(0).transformers;
         assert_eq!((&of_interpreter[..], &of_namer[..]), (&[wanted.clone()][..], &[wanted][..]), "{written}");
     }
-    let several = good(&with("{kind: io.l5d.localhost}, {kind: io.l5d.port, port: 1}")).routers.remove(0).interpreter.transformers;
+    let several = good(&with("{kind: io.l5d.localhost}, {kind: io.l5d.port, port: 1}"))
+        .routers
+        .remove(0)
+        .interpreter
+        .transformers;
     assert_eq!(
         several.iter().map(|one| one.prefix.to_string()).collect::<Vec<_>>(),
         ["/%/io.l5d.localhost", "/%/io.l5d.port/1"]
