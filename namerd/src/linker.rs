@@ -39,9 +39,7 @@ const SNAPSHOT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be had.
-    #[error(
-        "cannot listen on {address} for {kind}: {error}. Is another process using the port? Choose another one in the config"
-    )]
+    #[error("cannot listen on {address} for {kind}: {error}. {}", setup::listen::advice(error))]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -42,9 +42,7 @@ const SNAPSHOT_FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be had.
-    #[error(
-        "cannot listen on {address} for {what}: {error}. Is another process using the port? Choose another one in the config"
-    )]
+    #[error("cannot listen on {address} for {what}: {error}. {}", setup::listen::advice(error))]
     Listen {
         /// The address.
         address: SocketAddr,

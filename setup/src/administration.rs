@@ -25,9 +25,7 @@ const SHOW: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The address cannot be had.
-    #[error(
-        "cannot listen on {address} for the admin server: {error}. Is another process using the port? Choose another one in the config"
-    )]
+    #[error("cannot listen on {address} for the admin server: {error}. {}", crate::listen::advice(error))]
     Listen {
         /// The address.
         address: SocketAddr,

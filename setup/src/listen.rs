@@ -17,6 +17,19 @@ pub fn listen_once(address: SocketAddr, options: &SocketParams) -> io::Result<st
     Ok(socket.into())
 }
 
+/// What to do when an address cannot be listened on.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            "No interface of this host has this address: choose another `ip` in the config"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "Ports below 1024 need the capability CAP_NET_BIND_SERVICE: give it to this process, or choose another `port`"
+        }
+        _ => "Is another process using the port? Choose another one in the config",
+    }
+}
+
 /// The length of the accept queue.
 pub fn backlog(options: &SocketParams) -> i32 {
     options.backlog.map_or(BACKLOG, |n| i32::try_from(n).unwrap_or(BACKLOG))

@@ -110,6 +110,27 @@ fn p6_a_name_that_namerd_was_never_asked_for_says_who_is_missing() {
     }
 }
 
+/// The port of another interface is a mistake that everybody makes once.
+#[test]
+fn p6_a_router_that_asks_the_wrong_interface_is_told_which_one_it_needs() {
+    let disco = disco(&[]);
+    let namerd = Namerd::start(NAMERD_CONFIG, disco.path());
+    let [http, mesh, thrift, admin] = namerd.place().ports;
+    for (kind, port, told) in [
+        (KINDS[0], http, "io.l5d.mesh of a namerd?"),
+        (KINDS[1], mesh, "io.l5d.thriftNameInterpreter of a namerd?"),
+        (KINDS[1], admin, "io.l5d.thriftNameInterpreter of a namerd?"),
+        (KINDS[2], mesh, "This port speaks gRPC"),
+        (KINDS[2], thrift, "namerd at 127.0.0.1"),
+    ] {
+        let router = Switchyard::start(&router(&format!("{{ kind: {kind}, dst: /$/inet/127.0.0.1/{port} }}"), ""));
+        let response = get(router.addr(0), "web");
+        let text = response.text();
+        assert!(response.status >= 500 && text.contains(told), "{kind} at {port}: {text}");
+        assert!(text.contains(&port.to_string()), "{kind} at {port}: {text}");
+    }
+}
+
 /// A namerd that answers nothing, or nonsense: the router neither hangs nor grows, and serves once there is a real one.
 #[test]
 fn a9_a_namerd_that_lies_is_not_believed() {

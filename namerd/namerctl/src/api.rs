@@ -11,6 +11,9 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde_json::Value;
 
+/// What to do when nobody answers, or somebody else does.
+const WHERE: &str =
+    "--base-url or NAMERCTL_BASE_URL says where namerd is; its io.l5d.httpController listens on 4180 by default";
 /// So much of the text of an error answer is shown.
 const SHOWN: usize = 2000;
 
@@ -72,7 +75,9 @@ impl From<ApiError> for Failure {
             ApiError::Transport(error) if error.may_have_acted() => {
                 failure.with("it is not known whether namerd has acted on it")
             }
-            _ => failure,
+            ApiError::Transport(_) => failure.with(WHERE),
+            ApiError::Answer(_) => failure.with(format!("is this the HTTP interface of a namerd? {WHERE}")),
+            ApiError::NotFound => failure.with("`namerctl dtab list` shows the namespaces that there are"),
         }
     }
 }

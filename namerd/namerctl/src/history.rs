@@ -59,6 +59,7 @@ pub fn table(writes: &[Write]) -> String {
             let before = writes.get(i + 1).map(|write| write.dtab.clone().unwrap_or_default());
             let change = match (&write.dtab, before) {
                 (None, _) => "deleted".to_owned(),
+                (Some(dtab), None) if dtab.len() == 1 => "1 entry".to_owned(),
                 (Some(dtab), None) => format!("{} entries", dtab.len()),
                 (Some(dtab), Some(before)) => summary(&before, dtab),
             };
@@ -178,10 +179,10 @@ mod tests {
         let writes = read(&value).unwrap();
         let shown = table(&writes);
         let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[0], "VERSION  TIME                  AUTHOR  CHANGE     REASON");
-        assert_eq!(lines[1], "Mw==     2026-11-21T17:05:09Z  -       deleted    -");
-        assert_eq!(lines[2], "Mg==     2026-11-21T17:05:09Z  ann     +1 -1      two\u{fffd}");
-        assert_eq!(lines[3], "MQ==     1970-01-01T00:00:00Z  ann     1 entries  first");
+        assert_eq!(lines[0], "VERSION  TIME                  AUTHOR  CHANGE   REASON");
+        assert_eq!(lines[1], "Mw==     2026-11-21T17:05:09Z  -       deleted  -");
+        assert_eq!(lines[2], "Mg==     2026-11-21T17:05:09Z  ann     +1 -1    two\u{fffd}");
+        assert_eq!(lines[3], "MQ==     1970-01-01T00:00:00Z  ann     1 entry  first");
         assert_eq!(find(&writes, "\"Mg==\"").unwrap().0, 1);
         assert!(find(&writes, "x").is_err() && read(&serde_json::json!({})).is_err());
     }

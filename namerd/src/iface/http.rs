@@ -32,6 +32,7 @@ mod write;
 use crate::access::Access;
 use crate::iface::{Closing, Interface, Peer};
 use crate::names::Names;
+use crate::storage::Store;
 use admin::HostCheck;
 use answer::{Answer, Refusal};
 use call::{Call, From};
@@ -52,6 +53,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use watches::Watches;
+
+/// What is said of a store that has not answered in time: which, and where its words are.
+fn silent(store: &dyn Store, wait: Duration) -> String {
+    let told = store.report();
+    let last = told["lastError"].as_str().map_or_else(String::new, |error| format!(" (its last error: {error})"));
+    format!("{} gives no answer within {wait:?}{last}; `/storage/` on the admin server says more", store.kind())
+}
 
 /// Method, target and version of a request, in bytes.
 const MAX_REQUEST_LINE: usize = 4 << 10;

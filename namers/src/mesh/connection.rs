@@ -135,7 +135,11 @@ impl Connections {
         let (address, io) = self.peers.connect().await?;
         let bound = self.options.close_timeout;
         let begun = timeout(bound, begin(io, address, &self.options, self.peers.clone())).await;
-        let begun = begun.unwrap_or_else(|_| Err(format!("{address} does not answer a ping within {bound:?}")));
+        let begun = begun.unwrap_or_else(|_| {
+            Err(format!(
+                "{address} does not answer a ping within {bound:?}; is this the interface io.l5d.mesh of a namerd?"
+            ))
+        });
         begun.inspect_err(|_| self.peers.avoid(address))
     }
 }
@@ -181,7 +185,10 @@ async fn begin(
     let connection = Arc::new(Connection { requests, address, streams: AtomicUsize::new(0), over, task });
     match proof.await {
         Ok(()) => Ok(connection),
-        Err(_) => Err(connection.problem(&"it ended at once")),
+        Err(_) => {
+            let problem = connection.problem(&"it ended at once");
+            Err(format!("{problem}, before it answered a ping; is this the interface io.l5d.mesh of a namerd?"))
+        }
     }
 }
 

@@ -79,7 +79,7 @@ impl Peers {
             }
             self.avoid(address);
         }
-        Err(format!("cannot connect to {}: {}", self.shared.dst, tried.join("; ")))
+        Err(format!("cannot connect to the namerd at {}: {}", self.shared.dst, tried.join("; ")))
     }
 
     /// A connection to this address and no other.

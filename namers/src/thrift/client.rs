@@ -165,7 +165,8 @@ impl Shared {
                 }
             }
         }
-        Err(format!("cannot connect to {}: {problem}", self.peers.dst()))
+        let asked = "is this the interface io.l5d.thriftNameInterpreter of a namerd?";
+        Err(format!("cannot speak to the namerd at {}: {problem}; {asked}", self.peers.dst()))
     }
 
     fn name(&self, stamp: Stamp, name: Path) -> NameRef {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const DTAB: [(&str, &str); 1] = [("content-type", "application/dtab")];
 /// A write must not wait for ever for a store.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 fn storage(server: &servers::Server) -> String {
     format!("{{ kind: io.l5d.etcd, host: 127.0.0.1, port: {} }}", server.port)
@@ -22,6 +22,11 @@ fn p1_etcd_is_killed_and_restarted_under_load() {
     set(a, "v1");
     let routers = KINDS.map(|kind| pair.router(kind));
     routers.iter().for_each(|router| follows(router, "web", "v1", LATER));
+    // A namerd knows what it was asked for: all routers may have chosen the same one.
+    for namerd in [a, b] {
+        let bound = api(namerd, "GET", "/api/1/bind/default?path=/svc/web", &[], "");
+        assert!(bound.text().contains("web-v1"), "{bound:?}");
+    }
     let load = Load::during(routers[0].addr(0), "web", |load| {
         server.kill();
         for namerd in [a, b] {
@@ -74,6 +79,7 @@ fn p1_etcd_hangs_under_load() {
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(refused.text().contains(&server.port.to_string()), "{}", refused.text());
         assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        assert!(refused.text().contains("etcd"), "{}", refused.text());
         load.more(100);
         server.freeze(false);
         // Nothing is known of the write that was refused: it may have waited in etcd and have been done since.

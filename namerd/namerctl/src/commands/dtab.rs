@@ -112,14 +112,14 @@ fn with_place(error: ApiError, source: &Source) -> Failure {
 }
 
 async fn set(namerd: &Namerd, name: &str, prefix: &str, dst: Option<&str>, create: bool, json: bool) -> Outcome {
-    let shown = |text: &str, error: dtab::ParseError| {
+    let shown = |what: &str, text: &str, error: dtab::ParseError| {
         let message = error.to_string();
         let message = message.split(" found at '").next().unwrap_or(&message).to_owned();
-        Failure::usage(message).with(crate::source::caret(text, error.offset()))
+        Failure::usage(format!("{what}: {message}")).with(crate::source::caret(text, error.offset()))
     };
-    let parsed = dtab::parse_prefix(prefix).map_err(|error| shown(prefix, error))?;
+    let parsed = dtab::parse_prefix(prefix).map_err(|error| shown("PREFIX", prefix, error))?;
     if let Some(dst) = dst {
-        dtab::parse_tree(dst).map_err(|error| shown(dst, error))?;
+        dtab::parse_tree(dst).map_err(|error| shown("DST", dst, error))?;
     }
     let namespace = Namespace { namerd, name };
     let change = |entries: &[wire::Entry]| {

@@ -22,12 +22,21 @@ async fn writes(namerd: &Namerd, name: &str, limit: usize) -> Result<Vec<Write>,
     history::read(&answer.value).map_err(|why| Failure::new(format!("unexpected answer: {why}")))
 }
 
+/// No write to this namespace is known.
+fn unknown(name: &str) -> Failure {
+    Failure::new(format!("there is no history of {name}"))
+        .with("there has never been such a namespace, or nobody has written to it since this namerd keeps a history")
+}
+
 pub(super) async fn history(namerd: &Namerd, name: &str, limit: usize, json: bool) -> Outcome {
     if json {
         return Ok((format!("{}\n", namerd.history(name, limit).await?.text), OK));
     }
     // One more than is shown, so that the last one shows what it changed.
     let all = writes(namerd, name, limit.saturating_add(1)).await?;
+    if all.is_empty() {
+        return Err(unknown(name));
+    }
     let table = history::table(&all);
     let shown: Vec<&str> = table.lines().take(limit.min(all.len()) + 1).collect();
     Ok((format!("{}\n", shown.join("\n")), OK))
@@ -35,6 +44,9 @@ pub(super) async fn history(namerd: &Namerd, name: &str, limit: usize, json: boo
 
 pub(super) async fn diff(namerd: &Namerd, name: &str, version: Option<&str>, to: Option<&str>, json: bool) -> Outcome {
     let all = writes(namerd, name, SEARCHED).await?;
+    if all.is_empty() {
+        return Err(unknown(name));
+    }
     let empty = Vec::new();
     let entries = |write: Option<&Write>| write.and_then(|write| write.dtab.clone()).unwrap_or_else(|| empty.clone());
     let after = match to {
@@ -81,7 +93,10 @@ pub(super) async fn rollback(settings: Settings, name: &str, version: Option<&st
                     Failure::new("somebody else is writing").with("look at `dtab history`, and name the version")
                 );
             }
-            all.get(1).ok_or_else(|| Failure::new(format!("{name} has only one version")))?
+            all.get(1).ok_or_else(|| match all.is_empty() {
+                true => unknown(name),
+                false => Failure::new(format!("{name} has only one version, so there is nothing to go back to")),
+            })?
         }
     };
     let Some(entries) = &target.dtab else {

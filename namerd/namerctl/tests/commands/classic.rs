@@ -152,6 +152,7 @@ fn failures_exit_with_one_and_say_what_helps() {
     assert_eq!(fake.dtab("internal"), "");
     let run = Tool::new("http://127.0.0.1:1").run(&["dtab", "list"], "");
     assert!(run.status == 1 && run.stderr.contains("Connection refused"), "{run:?}");
+    assert!(run.stderr.contains("NAMERCTL_BASE_URL"), "what to do: {run:?}");
     let run = tool.run(&["dtab", "update", "internal", "-"], "[{\"prefix\":\"/a\",\"dst\":\"/c\"}]");
     assert_eq!((run.status, fake.dtab("internal").as_str()), (0, "/a=>/c"), "the array alone is read, too");
 }

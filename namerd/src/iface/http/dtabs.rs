@@ -79,7 +79,7 @@ impl Call<'_> {
             Ok(Ok(stored)) => return Ok((stored, false)),
             Ok(Err(error @ StoreError::Unavailable(_))) => error,
             Ok(Err(error)) => return Err(error.into()),
-            Err(_) => StoreError::Unavailable(format!("no answer within {wait:?}")),
+            Err(_) => StoreError::Unavailable(super::silent(&**store, wait)),
         };
         match store.observe(namespace).get() {
             State::Ok(Some(stored)) => Ok((Some(stored), true)),
@@ -102,7 +102,7 @@ impl Call<'_> {
         let wait = self.api.params.first_answer;
         let entries = match timeout(wait, self.api.names.store().history(namespace, limit)).await {
             Ok(entries) => entries?,
-            Err(_) => return Err(StoreError::Unavailable(format!("no answer within {wait:?}")).into()),
+            Err(_) => return Err(StoreError::Unavailable(super::silent(&**self.api.names.store(), wait)).into()),
         };
         Ok(answer::whole(Some(JSON), encoding::array(entries.iter().take(limit).map(entry)) + "\n"))
     }

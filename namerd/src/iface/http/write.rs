@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A store may take so long for a write.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A store may take so long for a write: longer than those behind the network try, which know best what is wrong.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a write without If-Match of a caller with limited rights is tried again when others write as well.
 const TRIES: usize = 8;
 /// Names of namespaces are not longer.
@@ -148,7 +148,10 @@ impl Job {
         let done = match timeout(WRITE_TIMEOUT, self.attempts()).await {
             Ok(done) => done,
             Err(_) => {
-                let text = format!("no answer within {WRITE_TIMEOUT:?}; read the dtab to see whether it has changed");
+                let text = format!(
+                    "{}; read the dtab to see whether it has changed",
+                    super::silent(&*self.store, WRITE_TIMEOUT)
+                );
                 Err(StoreError::Unavailable(text).into())
             }
         };
