@@ -1,4 +1,4 @@
-"""Judges the fake Consul with a client that is not ours: python-consul or py-consul. Usage: judge_consul.py PORT TOKEN"""
+"""Judges the fake Consul with a client that is not ours: py-consul. Usage: judge_consul.py PORT TOKEN"""
 
 import sys
 import threading
