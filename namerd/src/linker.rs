@@ -125,10 +125,10 @@ impl Linked<'_> {
     fn protocol(&self, params: &InterfaceParams) -> Arc<dyn Interface> {
         let (names, access) = (self.names.clone(), self.access.clone());
         match params.kind.clone() {
-            InterfaceKind::Http { max_watches } => {
+            InterfaceKind::Http { max_watches, guard } => {
                 // What listens on loopback must not be reachable by way of a browser.
                 let hosts = if params.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
-                let own = HttpParams { hosts, watches_per_client: max_watches, ..HttpParams::default() };
+                let own = HttpParams { hosts, watches_per_client: max_watches, guard, ..HttpParams::default() };
                 Arc::new(HttpInterface::new(names, access, own))
             }
             InterfaceKind::Mesh => Arc::new(MeshInterface::new(names)),

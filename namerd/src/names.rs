@@ -101,6 +101,11 @@ impl Names {
         self.world.interpreter(own).explain(&DtabStack::new([extra.clone()]), path).await
     }
 
+    /// An interpreter over the namers of this process, without a dtab.
+    pub fn without_dtab(&self) -> LocalInterpreter {
+        self.world.interpreter(None)
+    }
+
     /// All names that interfaces have bound in this namespace within the last hour, sorted.
     pub fn known(&self, namespace: &str) -> Vec<Path> {
         self.seen.of(namespace)

@@ -8,12 +8,14 @@
 pub mod peers;
 mod saved;
 
+use crate::addresses;
 use crate::watch::{Source, SourceError, WatchOptions, WatchTable, Watched};
 use crate::watches::Discovery;
 use dtab::{Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Path};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long explaining waits for namerd (naming reference §10.1).
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -149,7 +151,12 @@ impl Interpreter for RemoteInterpreter {
     fn explain<'a>(&'a self, dtab: &'a DtabStack, path: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
         let explained = self.remote.explain(flat(dtab), path.clone());
         Box::pin(async {
-            tokio::time::timeout(EXPLAIN_TIMEOUT, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.into()))
+            let deadline = Instant::now() + EXPLAIN_TIMEOUT;
+            let explained = tokio::time::timeout_at(deadline, explained).await;
+            let mut tree = explained.unwrap_or_else(|_| Err(TIMED_OUT.into()))?;
+            // Thrift and gRPC carry no addresses here.
+            addresses::fill(&mut tree, deadline, |id| self.resolve(id)).await;
+            Ok(tree)
         })
     }
 }

@@ -63,14 +63,15 @@ impl Namerd {
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be made");
         let mut command = Command::new(binary("namerd"));
         command.arg(&self.config).args(["--log-level", "DEBUG"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
-        self.child = Some(child);
-        let ready = || {
-            let page =
-                Client::try_connect(self.admin()).and_then(|mut c| c.try_get("localhost", "/admin/ready")).ok()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
+        let admin = self.admin();
+        eventually("namerd is ready", READY_WITHIN, || {
+            let ended = child.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "namerd has ended: {ended:?}\n{}", tail(&self.log));
+            let page = Client::try_connect(admin).and_then(|mut c| c.try_get("localhost", "/admin/ready")).ok()?;
             (page.status == 200).then_some(())
-        };
-        eventually("namerd is ready", READY_WITHIN, ready);
+        });
+        self.child = Some(child);
     }
 
     /// Ends it as `kill -9` does, and waits until it is gone.

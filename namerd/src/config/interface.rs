@@ -2,6 +2,7 @@
 //!
 //! For: `load`. Not for: listening.
 
+use crate::guard::Guard;
 use crate::iface::thrift::{CacheLimits, ThriftOptions};
 use setup::config::clash::{Claim, Sockets};
 use setup::config::kinds::{Found, INTERFACES};
@@ -43,6 +44,8 @@ pub enum InterfaceKind {
     Http {
         /// Watches of one caller at once. Default 20 000.
         max_watches: usize,
+        /// What an edit may take away from the names in use.
+        guard: Guard,
     },
     /// `io.l5d.mesh`.
     Mesh,
@@ -87,7 +90,19 @@ fn interface<'a>(top: &Reader<'a>, item: Item<'a>, sockets: &mut Sockets) -> Opt
 }
 
 fn http(reader: &mut Reader<'_>) -> InterfaceKind {
-    InterfaceKind::Http { max_watches: reader.get("maxWatchesPerClient", size(1)).unwrap_or(MAX_WATCHES) }
+    let max_watches = reader.get("maxWatchesPerClient", size(1)).unwrap_or(MAX_WATCHES);
+    InterfaceKind::Http { max_watches, guard: guard(reader) }
+}
+
+fn guard(parent: &mut Reader<'_>) -> Guard {
+    let mut guard = Guard::default();
+    if let Some(mut reader) = parent.sub("guard", Place::Other) {
+        let percent = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
+        guard.most_lost_percent = reader.get("maxLostPercent", int(0, 100)).map_or(guard.most_lost_percent, percent);
+        guard.min_names = reader.get("minNames", size(1)).unwrap_or(guard.min_names);
+        reader.finish();
+    }
+    guard
 }
 
 /// The access log of Linkerd's mesh interface is not written: what happens is counted, and writes go to the audit.

@@ -30,6 +30,7 @@ mod watches;
 mod write;
 
 use crate::access::Access;
+use crate::guard::Guard;
 use crate::iface::{Closing, Interface, Peer};
 use crate::names::Names;
 use admin::HostCheck;
@@ -75,11 +76,18 @@ pub struct HttpParams {
     pub watches_per_client: usize,
     /// A value that has never been known is waited for so long before the answer is 503. Default 5 s.
     pub first_answer: Duration,
+    /// What an edit may take away from the names in use.
+    pub guard: Guard,
 }
 
 impl Default for HttpParams {
     fn default() -> HttpParams {
-        HttpParams { hosts: HostCheck::new(["*"]), watches_per_client: 20_000, first_answer: Duration::from_secs(5) }
+        HttpParams {
+            hosts: HostCheck::new(["*"]),
+            watches_per_client: 20_000,
+            first_answer: Duration::from_secs(5),
+            guard: Guard::default(),
+        }
     }
 }
 

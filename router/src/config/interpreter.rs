@@ -81,6 +81,17 @@ pub enum NamerdProtocol {
     },
 }
 
+impl NamerdProtocol {
+    /// The kind as configs have it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            NamerdProtocol::Thrift => "io.l5d.namerd",
+            NamerdProtocol::Http => "io.l5d.namerd.http",
+            NamerdProtocol::Mesh { .. } => "io.l5d.mesh",
+        }
+    }
+}
+
 /// The interpreter; the default one when the key is absent.
 pub(super) fn interpreter(router: &mut Reader<'_>) -> InterpreterParams {
     let Some(mut reader) = router.sub("interpreter", Place::Other) else { return InterpreterParams::default() };
