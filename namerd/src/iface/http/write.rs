@@ -39,6 +39,7 @@ struct Job {
     right: WriteRight,
     wish: Wish,
     line: audit::Write,
+    outcomes: audit::Outcomes,
 }
 
 impl Call<'_> {
@@ -47,10 +48,10 @@ impl Call<'_> {
         let job = match self.prepare(namespace, body, &mut line).await {
             Ok((right, wish)) => {
                 let (store, namespace) = (self.api.names.store().clone(), namespace.to_owned());
-                Job { store, namespace, right, wish, line }
+                Job { store, namespace, right, wish, line, outcomes: self.api.outcomes.clone() }
             }
             Err(refusal) => {
-                line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                line.log(&self.api.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 return Err(refusal);
             }
         };
@@ -64,7 +65,7 @@ impl Call<'_> {
     pub(super) fn note_refusal(&self, status: StatusCode, text: &str) {
         let writes = matches!(self.head.method, Method::POST | Method::PUT | Method::DELETE);
         if let (true, Ok(Route::Dtab(namespace))) = (writes, Route::of(self.head.uri.path())) {
-            self.line(&namespace).log(Some((status.as_u16(), text)));
+            self.line(&namespace).log(&self.api.outcomes, Some((status.as_u16(), text)));
         }
     }
 
@@ -155,7 +156,7 @@ impl Job {
         match done {
             Ok(version) => {
                 self.line.after = version.as_ref().map(encoding::etag);
-                self.line.log(None);
+                self.line.log(&self.outcomes, None);
                 let mut answer = answer::empty(StatusCode::NO_CONTENT);
                 if let Some(Ok(etag)) = self.line.after.as_deref().map(HeaderValue::from_str) {
                     answer.headers_mut().insert(ETAG, etag);
@@ -163,7 +164,7 @@ impl Job {
                 Ok(answer)
             }
             Err(refusal) => {
-                self.line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                self.line.log(&self.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 Err(refusal)
             }
         }
