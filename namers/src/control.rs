@@ -9,10 +9,8 @@ mod connection;
 mod documents;
 mod probe;
 
-pub use connection::TokenSource;
-
-use crate::remote::RemoteNames;
 use crate::remote::peers::Peers;
+use crate::remote::{RemoteNames, TokenSource};
 use crate::watch::{SourceError, Val, Watched};
 use crate::wire::read;
 use connection::Client;

@@ -7,10 +7,10 @@ use crate::config::{InterpreterKind, NamerdParams, NamerdProtocol};
 use crate::linker::StartError;
 use dtab::{Interpreter, Path};
 use namers::DtabFile;
-use namers::control::{ControlNames, ControlOptions, TokenSource};
+use namers::control::{ControlNames, ControlOptions};
 use namers::mesh::{MeshClient, MeshOptions};
 use namers::remote::peers::Peers;
-use namers::remote::{RemoteInterpreter, RemoteNames, RemoteOptions};
+use namers::remote::{RemoteInterpreter, RemoteNames, RemoteOptions, TokenSource};
 use namers::thrift::client::{Pings, ThriftNames};
 use setup::naming::{Naming, World};
 use setup::secure::secure;
@@ -78,20 +78,23 @@ fn protocol(params: &NamerdParams, peers: Peers, world: &World) -> Result<Arc<dy
             Arc::new(ThriftNames::new(peers, namespace, pings, world.discovery.handle.clone()))
         }
         NamerdProtocol::Http => {
-            let token = params.token_file.clone().map(|file| {
-                let token: TokenSource = Arc::new(move || setup::tokens::read(&file));
-                token
-            });
-            let options = ControlOptions { host: host(&params.dst), token };
+            let options = ControlOptions { host: host(&params.dst), token: token(params) };
             Arc::new(ControlNames::new(peers, namespace, options))
         }
         NamerdProtocol::Mesh { window } => {
-            let options = MeshOptions { ping_every: params.ping, close_timeout: params.pong, window };
+            let token = token(params);
+            let options = MeshOptions { ping_every: params.ping, close_timeout: params.pong, window, token };
             let root = Path::from_labels([namespace.as_bytes()]);
             let root = root.map_err(|_| StartError::Namespace(namespace.clone()))?;
             Arc::new(MeshClient::new(peers, root, options))
         }
     })
+}
+
+/// The token that is shown, read from its file for each request.
+fn token(params: &NamerdParams) -> Option<TokenSource> {
+    let file = params.token_file.clone()?;
+    Some(Arc::new(move || setup::tokens::read(&file)))
 }
 
 /// The host of `/$/inet/host/port`, which requests are for; None for other names.

@@ -28,6 +28,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// See the module. Dropping it kills the process.
 pub struct Namerd {
     child: Option<Child>,
+    args: Vec<String>,
     folder: TempDir,
     log: PathBuf,
     config: PathBuf,
@@ -41,6 +42,11 @@ impl Namerd {
     /// Starts a namerd with this config and waits until it is ready. `@ADMIN@`, `@HTTP@`, `@MESH@` and `@THRIFT@` stand for
     /// free ports, `@DATA@` for a folder of its own, `@DISCO@` for `disco`, which may be that of a router.
     pub fn start(yaml: &str, disco: &Path) -> Namerd {
+        Namerd::start_with(yaml, disco, &["--log-level", "DEBUG"])
+    }
+
+    /// The same with these arguments after the config.
+    pub fn start_with(yaml: &str, disco: &Path, args: &[&str]) -> Namerd {
         let folder = tempfile::Builder::new().prefix("namerd-").tempdir().expect("a temporary folder");
         let ports = free_ports(4);
         let (http, mesh, thrift, admin) = (ports[0], ports[1], ports[2], ports[3]);
@@ -52,7 +58,8 @@ impl Namerd {
         let (config, log) = (folder.path().join("namerd.yaml"), folder.path().join("log"));
         std::fs::write(&config, text).expect("the config can be written");
         note_log(&log);
-        let mut namerd = Namerd { child: None, folder, log, config, http, mesh, thrift, admin };
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        let mut namerd = Namerd { child: None, args, folder, log, config, http, mesh, thrift, admin };
         namerd.run();
         namerd
     }
@@ -62,7 +69,7 @@ impl Namerd {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be made");
         let mut command = Command::new(binary("namerd"));
-        command.arg(&self.config).args(["--log-level", "DEBUG"]);
+        command.arg(&self.config).args(&self.args);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
         let admin = self.admin();
         eventually("namerd is ready", READY_WITHIN, || {
@@ -85,9 +92,15 @@ impl Namerd {
 
     /// Asks it to end, and waits until it has; true when it ended well.
     pub fn terminate(&mut self) -> bool {
-        let Some(mut child) = self.child.take() else { return false };
+        let Some(child) = &self.child else { return false };
         let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         assert!(told.is_ok_and(|status| status.success()), "the process can be signalled");
+        self.ends()
+    }
+
+    /// Waits until it has ended by itself; true when it ended well.
+    pub fn ends(&mut self) -> bool {
+        let Some(mut child) = self.child.take() else { return false };
         eventually("namerd ends", READY_WITHIN, || child.try_wait().ok().flatten()).success()
     }
 
@@ -119,6 +132,11 @@ impl Namerd {
     /// `GET` of an admin page.
     pub fn page(&self, path: &str) -> Response {
         Client::connect(self.admin()).get("localhost", path)
+    }
+
+    /// A metric of `/admin/metrics.json`.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.page("/admin/metrics.json").json()[name].as_f64()
     }
 
     /// All that it wrote to stderr.

@@ -8,6 +8,7 @@ use setup::config::clash::{Claim, Sockets};
 use setup::config::kinds::{Found, INTERFACES};
 use setup::config::moved::Place;
 use setup::config::params::{LOOPBACK, SocketParams};
+use setup::config::problem::quote;
 use setup::config::reader::{Bad, Item, Reader};
 use setup::config::scalar::{boolean, int, ip, port, seconds, size, string};
 use setup::config::socket::socket;
@@ -46,6 +47,9 @@ pub enum InterfaceKind {
         max_watches: usize,
         /// What an edit may take away from the names in use.
         guard: Guard,
+        /// `allowedHosts`: host names that requests may be for, besides `localhost` and addresses. Empty, the default: no
+        /// others on a loopback listener, all on another.
+        hosts: Vec<String>,
     },
     /// `io.l5d.mesh`.
     Mesh,
@@ -85,13 +89,21 @@ fn interface<'a>(top: &Reader<'a>, item: Item<'a>, sockets: &mut Sockets) -> Opt
     };
     let holder = format!("the interface {name}");
     sockets.claim(top.context, &at, Claim::new(holder, params.ip, params.port, params.socket.reuse_port));
+    warn_of_timeouts(&mut reader, &params.socket);
     reader.finish();
     Some(params)
 }
 
 fn http(reader: &mut Reader<'_>) -> InterfaceKind {
     let max_watches = reader.get("maxWatchesPerClient", size(1)).unwrap_or(MAX_WATCHES);
-    InterfaceKind::Http { max_watches, guard: guard(reader) }
+    let mut hosts = Vec::new();
+    for item in reader.list("allowedHosts") {
+        match host(&item) {
+            Ok(name) => hosts.push(name),
+            Err(bad) => reader.context.bad(item.pos, &item.path, bad),
+        }
+    }
+    InterfaceKind::Http { max_watches, hosts, guard: guard(reader) }
 }
 
 fn guard(parent: &mut Reader<'_>) -> Guard {
@@ -103,6 +115,26 @@ fn guard(parent: &mut Reader<'_>) -> Guard {
         reader.finish();
     }
     guard
+}
+
+/// A host name without a port, or `*` for all.
+fn host(item: &Item<'_>) -> Result<String, Bad> {
+    let text = string(item)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match text == "*" || (!text.is_empty() && text.len() <= 253 && text.bytes().all(plain)) {
+        true => Ok(text),
+        false => Err(Bad::new(format!("{} is not the name of a host", quote(&text)))
+            .expected("a name without a port, such as namerd.example; `*` for all")),
+    }
+}
+
+/// Times of sockets are those of the protocols, which give up clients that are silent or take nothing.
+fn warn_of_timeouts(reader: &mut Reader<'_>, socket: &SocketParams) {
+    let set = socket.read_timeout.is_some() || socket.write_timeout.is_some();
+    if let (true, Some(at)) = (set, reader.take("socketOptions")) {
+        let text = "`readTimeoutMs` and `writeTimeoutMs` have no effect here: each protocol has limits of its own";
+        reader.context.warn(&at, text);
+    }
 }
 
 /// The access log of Linkerd's mesh interface is not written: what happens is counted, and writes go to the audit.

@@ -45,6 +45,7 @@ struct Job {
     /// With the names that it looks at; None when the client forces the write.
     guard: Option<(Guard, Names)>,
     line: audit::Write,
+    outcomes: audit::Outcomes,
 }
 
 impl Call<'_> {
@@ -55,10 +56,10 @@ impl Call<'_> {
                 let (store, namespace) = (self.api.names.store().clone(), namespace.to_owned());
                 let forced = self.head.headers.get(FORCE).is_some_and(|value| value == "true");
                 let guard = (!forced).then(|| (self.api.params.guard, self.api.names.clone()));
-                Job { store, namespace, right, wish, guard, line }
+                Job { store, namespace, right, wish, guard, line, outcomes: self.api.outcomes.clone() }
             }
             Err(refusal) => {
-                line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                line.log(&self.api.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 return Err(refusal);
             }
         };
@@ -72,7 +73,7 @@ impl Call<'_> {
     pub(super) fn note_refusal(&self, status: StatusCode, text: &str) {
         let writes = matches!(self.head.method, Method::POST | Method::PUT | Method::DELETE);
         if let (true, Ok(Route::Dtab(namespace))) = (writes, Route::of(self.head.uri.path())) {
-            self.line(&namespace).log(Some((status.as_u16(), text)));
+            self.line(&namespace).log(&self.api.outcomes, Some((status.as_u16(), text)));
         }
     }
 
@@ -163,7 +164,7 @@ impl Job {
         match done {
             Ok(version) => {
                 self.line.after = version.as_ref().map(encoding::etag);
-                self.line.log(None);
+                self.line.log(&self.outcomes, None);
                 let mut answer = answer::empty(StatusCode::NO_CONTENT);
                 if let Some(Ok(etag)) = self.line.after.as_deref().map(HeaderValue::from_str) {
                     answer.headers_mut().insert(ETAG, etag);
@@ -171,7 +172,7 @@ impl Job {
                 Ok(answer)
             }
             Err(refusal) => {
-                self.line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                self.line.log(&self.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 Err(refusal)
             }
         }
