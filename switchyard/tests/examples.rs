@@ -1,11 +1,16 @@
 //! Every example and every YAML block of the documents loads without a problem and without a warning.
 //!
-//! A block that is not meant to load is marked `yaml ignore`. Paths in examples and blocks are relative to the root of the
+//! A block that is not meant to load is marked `yaml ignore`, one of a namerd.yaml `yaml namerd`. Paths in examples and blocks are relative to the root of the
 //! workspace, so the test that loads them works there.
 
 use router::config;
+use setup::config::kinds;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// What a block of a namerd.yaml lacks.
+const NAMERD: &str = "storage: { kind: io.l5d.inMemory }\ninterfaces: [{ kind: io.l5d.mesh }]\n";
 
 /// The root of the workspace.
 fn root() -> PathBuf {
@@ -31,8 +36,8 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).expect("a readable text")
 }
 
-/// The blocks marked `yaml` of a document, with the number of their first line.
-fn blocks(text: &str) -> Vec<(usize, String)> {
+/// The blocks with this mark of a document, with the number of their first line.
+fn blocks(text: &str, marked: &str) -> Vec<(usize, String)> {
     let mut found: Vec<(usize, String)> = Vec::new();
     let (mut open, mut wanted) = (false, false);
     for (at, line) in text.lines().enumerate() {
@@ -40,7 +45,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
             Some(_) if open => open = false,
             Some(mark) => {
                 open = true;
-                wanted = mark.trim() == "yaml";
+                wanted = mark.trim() == marked;
                 if wanted {
                     found.push((at + 2, String::new()));
                 }
@@ -62,6 +67,15 @@ fn wrong(name: &str, text: &str) -> Option<String> {
         return wrong_in_a_pod(name);
     }
     match config::load(name, text) {
+        Ok(config) if config.warnings.is_empty() => None,
+        Ok(config) => Some(config.warnings.join("\n")),
+        Err(problems) => Some(problems.to_string()),
+    }
+}
+
+/// The same, for a namerd.yaml.
+fn wrong_namerd(name: &str, text: &str) -> Option<String> {
+    match namerd::config::load(name, text) {
         Ok(config) if config.warnings.is_empty() => None,
         Ok(config) => Some(config.warnings.join("\n")),
         Err(problems) => Some(problems.to_string()),
@@ -92,16 +106,22 @@ fn examples_and_documents_load() {
     let certificates = make_certificates();
     let mut documents = vec![PathBuf::from("README.md")];
     documents.extend(files(Path::new("docs"), "md"));
-    let mut configs: Vec<(String, String)> =
-        files(Path::new("examples"), "yaml").iter().map(|path| (path.display().to_string(), read(path))).collect();
+    let examples =
+        files(Path::new("examples"), "yaml").into_iter().map(|path| (path.display().to_string(), read(&path)));
+    let (mut namerds, mut configs): (Vec<_>, Vec<_>) =
+        examples.partition::<Vec<_>, _>(|(name, _)| name.starts_with("examples/namerd/"));
     configs.retain(|(_, text)| certificates || !text.contains("examples/tls/"));
     assert!(configs.len() >= 15, "only {} examples", configs.len());
     for document in documents {
-        for (line, block) in blocks(&read(&document)) {
-            configs.push((format!("{} (block at line {line})", document.display()), block));
-        }
+        let (shown, text) = (document.display(), read(&document));
+        let named = |(line, block)| (format!("{shown} (block at line {line})"), block);
+        configs.extend(blocks(&text, "yaml").into_iter().map(named));
+        namerds.extend(
+            blocks(&text, "yaml namerd").into_iter().map(|(line, block)| named((line, format!("{NAMERD}{block}")))),
+        );
     }
-    let wrong: Vec<String> = configs.iter().filter_map(|(name, text)| wrong(name, text)).collect();
+    let wrong = configs.iter().filter_map(|(name, text)| wrong(name, text));
+    let wrong: Vec<String> = wrong.chain(namerds.iter().filter_map(|(name, text)| wrong_namerd(name, text))).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -110,14 +130,79 @@ fn examples_and_documents_load() {
 fn examples_explain_themselves() {
     let list = read(&root().join("examples/README.md"));
     for path in files(&root().join("examples"), "yaml") {
-        let (name, text) = (path.file_name().unwrap_or_default().to_string_lossy(), read(&path));
+        let (name, text) = (path.strip_prefix(root().join("examples")).unwrap_or(&path).display(), read(&path));
         assert!(text.starts_with("# Shows: ") && text.contains("\n# Try"), "{name} does not explain itself");
         assert!(list.contains(&format!("({name})")), "examples/README.md does not list {name}");
     }
 }
 
+/// The kinds in an object of this key, wherever it stands in a config; those of objects within it too.
+fn kinds_below<'t>(text: &'t str, key: &str, discriminator: &str) -> Vec<&'t str> {
+    let (mut kinds, mut within) = (Vec::new(), None);
+    let (key, kind) = (format!("{key}:"), format!("{discriminator}: "));
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let bare = line.trim_start_matches([' ', '-']);
+        let (indent, is_item) = (line.len() - line.trim_start().len(), line.trim_start().starts_with("- "));
+        if within.is_some_and(|outer| indent < outer || indent == outer && !is_item) {
+            within = None;
+        }
+        if within.is_none() && bare.starts_with(&key) {
+            within = Some(line.len() - bare.len());
+        }
+        if within.is_some() {
+            let named = line.split(&kind).skip(1);
+            kinds.extend(named.filter_map(|rest| rest.trim_start_matches('"').split([' ', ',', '}', '"']).next()));
+        }
+    }
+    kinds
+}
+
+/// DESIGN: a kind is one file, one variant, one example, one entry. That variants and entries agree is tested beside the
+/// readers; here, that each kind has an example and an entry.
+#[test]
+fn every_kind_has_an_example_and_an_entry() {
+    let objects = [
+        ("routers", "docs/config.md", &kinds::PROTOCOLS),
+        ("namers", "docs/config.md", &kinds::NAMERS),
+        ("interpreter", "docs/config.md", &kinds::INTERPRETERS),
+        ("transformers", "docs/config.md", &kinds::TRANSFORMERS),
+        ("identifier", "docs/config.md", &kinds::IDENTIFIERS),
+        ("addForwardedHeader", "docs/config.md", &kinds::LABELERS),
+        ("telemetry", "docs/config.md", &kinds::TELEMETERS),
+        ("loadBalancer", "docs/config.md", &kinds::BALANCERS),
+        ("failureAccrual", "docs/config.md", &kinds::ACCRUALS),
+        ("responseClassifier", "docs/config.md", &kinds::CLASSIFIERS),
+        ("backoff", "docs/config.md", &kinds::BACKOFFS),
+        ("storage", "docs/namerd-config.md", &kinds::STORAGES),
+        ("interfaces", "docs/namerd-config.md", &kinds::INTERFACES),
+    ];
+    let examples: Vec<String> = files(&root().join("examples"), "yaml").iter().map(|path| read(path)).collect();
+    let mut missing = Vec::new();
+    for (key, document, kinds) in objects {
+        let shown: BTreeSet<&str> = examples.iter().flat_map(|text| kinds_below(text, key, kinds.key)).collect();
+        let entries = read(&root().join(document));
+        for kind in kinds.built {
+            if !shown.contains(kind) {
+                missing.push(format!("{kind} is in no example as {}, below `{key}`", kinds.noun));
+            }
+            if !entries.contains(&format!("`{kind}`")) {
+                missing.push(format!("{kind} has no entry in {document}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+#[test]
+fn kinds_are_found() {
+    let text = "a:\n- kind: x\n  in: { kind: y }\nb:\n  kind: z\nc: { kind: u }\nkind: v\n";
+    assert_eq!(kinds_below(text, "a", "kind"), ["x", "y"]);
+    assert_eq!(kinds_below(text, "b", "kind"), ["z"]);
+    assert_eq!(kinds_below(text, "c", "kind"), ["u"]);
+}
+
 #[test]
 fn blocks_are_found() {
     let text = "a\n```yaml\nx: 1\n```\n```yaml ignore\ny: 2\n```\n```sh\nz\n```\n  ```yaml\n  w: 3\n  ```\n";
-    assert_eq!(blocks(text), [(3, "x: 1\n".to_owned()), (12, "  w: 3\n".to_owned())]);
+    assert_eq!(blocks(text, "yaml"), [(3, "x: 1\n".to_owned()), (12, "  w: 3\n".to_owned())]);
 }

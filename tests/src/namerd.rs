@@ -25,6 +25,37 @@ interfaces:
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// Where a namerd listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The address of all its listeners.
+    pub ip: Ipv4Addr,
+    /// The ports: of HTTP, mesh, thrift and the admin server.
+    pub ports: [u16; 4],
+}
+
+impl Place {
+    /// Free ports of 127.0.0.1.
+    pub fn free() -> Place {
+        Place { ip: Ipv4Addr::LOCALHOST, ports: free_ports(4).try_into().expect("four ports") }
+    }
+
+    /// The same ports of another address.
+    pub fn at(self, ip: [u8; 4]) -> Place {
+        Place { ip: ip.into(), ..self }
+    }
+
+    /// The port that an interpreter of this kind asks.
+    pub fn port(&self, interpreter: &str) -> u16 {
+        let [http, mesh, thrift, _] = self.ports;
+        match interpreter {
+            "io.l5d.mesh" => mesh,
+            "io.l5d.namerd" => thrift,
+            _ => http,
+        }
+    }
+}
+
 /// See the module. Dropping it kills the process.
 pub struct Namerd {
     child: Option<Child>,
@@ -32,10 +63,7 @@ pub struct Namerd {
     folder: TempDir,
     log: PathBuf,
     config: PathBuf,
-    http: u16,
-    mesh: u16,
-    thrift: u16,
-    admin: u16,
+    place: Place,
 }
 
 impl Namerd {
@@ -47,38 +75,69 @@ impl Namerd {
 
     /// The same with these arguments after the config.
     pub fn start_with(yaml: &str, disco: &Path, args: &[&str]) -> Namerd {
+        let mut namerd = Namerd::prepare(Place::free(), yaml, disco);
+        namerd.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        namerd.run();
+        namerd
+    }
+
+    /// As [`Namerd::start`], with the ports of `place`; `@IP@` stands for its address.
+    pub fn start_at(place: Place, yaml: &str, disco: &Path) -> Namerd {
+        let mut namerd = Namerd::prepare(place, yaml, disco);
+        namerd.run();
+        namerd
+    }
+
+    /// As [`Namerd::start_at`], but nothing runs yet.
+    pub fn prepare(place: Place, yaml: &str, disco: &Path) -> Namerd {
         let folder = tempfile::Builder::new().prefix("namerd-").tempdir().expect("a temporary folder");
-        let ports = free_ports(4);
-        let (http, mesh, thrift, admin) = (ports[0], ports[1], ports[2], ports[3]);
-        let mut text = yaml.replace("@DISCO@", &disco.display().to_string());
+        let mut text = yaml.replace("@DISCO@", &disco.display().to_string()).replace("@IP@", &place.ip.to_string());
         text = text.replace("@DATA@", &folder.path().join("data").display().to_string());
-        for (name, port) in [("@HTTP@", http), ("@MESH@", mesh), ("@THRIFT@", thrift), ("@ADMIN@", admin)] {
+        for (name, port) in ["@HTTP@", "@MESH@", "@THRIFT@", "@ADMIN@"].into_iter().zip(place.ports) {
             text = text.replace(name, &port.to_string());
         }
         let (config, log) = (folder.path().join("namerd.yaml"), folder.path().join("log"));
         std::fs::write(&config, text).expect("the config can be written");
         note_log(&log);
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let mut namerd = Namerd { child: None, args, folder, log, config, http, mesh, thrift, admin };
-        namerd.run();
-        namerd
+        let args = ["--log-level", "DEBUG"].map(str::to_owned).to_vec();
+        Namerd { child: None, args, folder, log, config, place }
     }
 
-    /// Starts it again, on the same ports and data.
+    /// Starts it, again on the same ports and data, and waits until it is ready.
     pub fn run(&mut self) {
+        self.spawn();
+        eventually("namerd is ready", READY_WITHIN, || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "namerd has ended: {ended:?}\n{}", tail(&self.log));
+            self.is_ready().then_some(())
+        });
+    }
+
+    /// Starts it, ready or not.
+    pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be made");
         let mut command = Command::new(binary("namerd"));
         command.arg(&self.config).args(&self.args);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
-        let admin = self.admin();
-        eventually("namerd is ready", READY_WITHIN, || {
-            let ended = child.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "namerd has ended: {ended:?}\n{}", tail(&self.log));
-            let page = Client::try_connect(admin).and_then(|mut c| c.try_get("localhost", "/admin/ready")).ok()?;
-            (page.status == 200).then_some(())
-        });
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
         self.child = Some(child);
+    }
+
+    /// Whether it says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        let page = Client::try_connect(self.admin()).and_then(|mut client| client.try_get("localhost", "/admin/ready"));
+        page.is_ok_and(|page| page.status == 200)
+    }
+
+    /// Stops the process where it is, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        self.signal(if frozen { "STOP" } else { "CONT" });
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("a running process").id();
+        let told = Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "the process can be signalled");
     }
 
     /// Ends it as `kill -9` does, and waits until it is gone.
@@ -92,9 +151,10 @@ impl Namerd {
 
     /// Asks it to end, and waits until it has; true when it ended well.
     pub fn terminate(&mut self) -> bool {
-        let Some(child) = &self.child else { return false };
-        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(told.is_ok_and(|status| status.success()), "the process can be signalled");
+        if self.child.is_none() {
+            return false;
+        }
+        self.signal("TERM");
         self.ends()
     }
 
@@ -106,22 +166,22 @@ impl Namerd {
 
     /// The address of the HTTP interface.
     pub fn http(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.http))
+        SocketAddr::from((self.place.ip, self.place.ports[0]))
     }
 
     /// The address of the admin server.
     pub fn admin(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin))
+        SocketAddr::from((self.place.ip, self.place.ports[3]))
+    }
+
+    /// Where it listens.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// An interpreter of this namerd for the config of a router; `kind` as configs have it.
     pub fn interpreter(&self, kind: &str) -> String {
-        let port = match kind {
-            "io.l5d.mesh" => self.mesh,
-            "io.l5d.namerd" => self.thrift,
-            _ => self.http,
-        };
-        format!("{{ kind: {kind}, dst: /$/inet/127.0.0.1/{port} }}")
+        format!("{{ kind: {kind}, dst: /$/inet/{}/{} }}", self.place.ip, self.place.port(kind))
     }
 
     /// A folder that lives as long as this.

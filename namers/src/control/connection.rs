@@ -18,6 +18,8 @@ use tokio::time::timeout;
 
 /// The head of an answer may take so long: a stream begins at once, whether a value is known or not.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A probe asks for so little that it is answered sooner.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What an answer in one piece may have.
 const MAX_BODY: usize = 16 << 20;
 /// So much of the text of an error is shown.
@@ -58,7 +60,8 @@ impl Client {
     /// Whether the process at this address answers anything at all.
     pub(super) async fn ping(&self, address: SocketAddr) -> Result<(), String> {
         let io = self.peers.connect_to(address).await?;
-        self.request(address, io, "/api/1/bound-names").await.map(drop)
+        let answered = timeout(PROBE_TIMEOUT, self.request(address, io, "/api/1/bound-names")).await;
+        answered.map_err(|_| format!("it gives no answer within {PROBE_TIMEOUT:?}"))?.map(drop)
     }
 
     async fn request(
@@ -85,7 +88,9 @@ impl Client {
     }
 
     fn head(&self, address: SocketAddr, target: &str) -> Result<Request<Empty<Bytes>>, String> {
-        let host = self.host.clone().unwrap_or_else(|| address.to_string());
+        // By another name than its own, a server of loopback is not reached: to it that looks like a browser's rebinding.
+        let named = self.host.clone().filter(|_| !address.ip().is_loopback());
+        let host = named.unwrap_or_else(|| address.to_string());
         let mut request = Request::get(target).header(HOST, host).header(ACCEPT, "application/json");
         request = request.header(USER_AGENT, concat!("switchyard/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// Between two questions to one address, at least; at most half as much again.
-const PERIOD: Duration = Duration::from_secs(20);
+const PERIOD: Duration = Duration::from_secs(10);
 /// So many questions in a row without an answer end the streams.
 const FAILURES: u32 = 2;
 

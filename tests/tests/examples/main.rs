@@ -4,9 +4,10 @@
 //! The files are taken as they are, but for ports, which are free ones here, and for folders that something writes to.
 
 mod curl;
+mod namerd;
 
 use curl::{Curl, Promise, https};
-use e2e::{Authority, Backend, Client, Pair, PairFiles, Response, Switchyard, eventually};
+use e2e::{Authority, Backend, Client, Namerd, Pair, PairFiles, Response, Switchyard, eventually};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -36,6 +37,7 @@ impl Lab {
     fn new() -> Lab {
         std::env::set_current_dir(root()).expect("the root of the workspace");
         let folder = tempfile::tempdir().expect("a folder");
+        std::fs::copy("examples/namerd/default.dtab", folder.path().join("default.dtab")).expect("a copy to edit");
         let authority = Authority::new("Example authority");
         authority.write(folder.path(), "ca");
         for (name, names) in CERTIFIED {
@@ -54,6 +56,7 @@ impl Lab {
         let folder = self.folder.path().display().to_string();
         let mut text = text.replace("examples/disco", "@DISCO@").replace("examples/tls/", &format!("{folder}/"));
         text = text.replace("/tmp/switchyard-state", &format!("{folder}/state"));
+        text = text.replace("dtabFile: examples/namerd/", &format!("dtabFile: {folder}/"));
         text = text.replace("httpAccessLog: access.log", &format!("httpAccessLog: {folder}/access.log"));
         for (n, port) in LISTENERS.iter().enumerate() {
             text = text.replace(port, &format!("@P{n}@"));
@@ -80,6 +83,8 @@ impl Lab {
     /// Starts an example, with the files of `examples/disco`.
     fn start(&self, example: &Path) -> Started {
         let text = std::fs::read_to_string(example).expect("an example");
+        let namerd = namerd::asked_by(&text).then(|| self.namerd_with_dtab());
+        let text = namerd.as_ref().map_or_else(|| text.clone(), |namerd| namerd::at(&text, namerd));
         let config = self.config(&text);
         let switchyard = Switchyard::start_in(&config, &[], &[("POD_IP", "127.0.0.1")]);
         for file in std::fs::read_dir("examples/disco").expect("the folder").flatten() {
@@ -89,13 +94,15 @@ impl Lab {
         }
         let header = text.lines().take_while(|line| line.starts_with('#')).map(|line| &line[1..]).collect::<Vec<_>>();
         let commands = filled(&self.template(&header.join("\n")), &switchyard);
-        Started { switchyard, commands, listeners: listeners(&config) }
+        Started { switchyard, namerd, commands, listeners: listeners(&config) }
     }
 }
 
 /// A running example.
 struct Started {
     switchyard: Switchyard,
+    /// The one that binds its names, if it needs one.
+    namerd: Option<Namerd>,
     /// Its header.
     commands: String,
     listeners: Vec<Listener>,
@@ -142,24 +149,8 @@ fn assert_well_formed(response: &Response, what: &str) {
 }
 
 impl Started {
-    /// Tries what the header says, up to a line that is no such command: what follows may need it. The number of promises
-    /// kept.
     fn keeps_its_promises(&self, name: &str) -> usize {
-        let commands = self.commands.split_once("\n Try").map_or("", |(_, commands)| commands).replace("\\\n", " ");
-        let lines = commands.lines().skip(1).filter(|line| line.starts_with("   ")).map(str::trim);
-        let mut kept = 0;
-        for line in lines.take_while(|line| line.starts_with("curl ") || line.starts_with("http_proxy=")) {
-            let Some((curl, promise)) = Curl::read(line) else { continue };
-            let begun = Instant::now();
-            let (is_kept, answer) = eventually(line, SOON * 2, || {
-                let answer = curl.run();
-                let is_kept = promise.is_kept(&answer);
-                (is_kept || begun.elapsed() > SOON).then_some((is_kept, answer))
-            });
-            assert!(is_kept, "{name}: `{line}` has another answer: {answer:?}");
-            kept += usize::from(promise != Promise::Nothing);
-        }
-        kept
+        keep_promises(name, &self.commands, self.namerd.as_ref())
     }
 
     /// Sends a request through each listener.
@@ -186,6 +177,31 @@ impl Started {
     }
 }
 
+/// Tries what a header says, up to a line that is no such command: what follows may need it. The number of promises kept.
+fn keep_promises(name: &str, header: &str, namerd: Option<&Namerd>) -> usize {
+    let commands = header.split_once("\n Try").map_or("", |(_, commands)| commands).replace("\\\n", " ");
+    let lines = commands.lines().skip(1).filter(|line| line.starts_with("   ")).map(str::trim);
+    let is_command = |line: &&str| ["curl ", "http_proxy=", "namerctl "].iter().any(|first| line.starts_with(first));
+    let mut kept = 0;
+    for line in lines.take_while(is_command) {
+        if line.starts_with("namerctl ") {
+            namerd::run(line, namerd.expect("a namerd"));
+            kept += 1;
+            continue;
+        }
+        let Some((curl, promise)) = Curl::read(line) else { continue };
+        let begun = Instant::now();
+        let (is_kept, answer) = eventually(line, SOON * 2, || {
+            let answer = curl.run();
+            let is_kept = promise.is_kept(&answer);
+            (is_kept || begun.elapsed() > SOON).then_some((is_kept, answer))
+        });
+        assert!(is_kept, "{name}: `{line}` has another answer: {answer:?}");
+        kept += usize::from(promise != Promise::Nothing);
+    }
+    kept
+}
+
 #[test]
 fn p9_every_example_runs_and_keeps_what_it_promises() {
     let lab = Lab::new();
@@ -193,7 +209,7 @@ fn p9_every_example_runs_and_keeps_what_it_promises() {
         std::fs::read_dir("examples").expect("the examples").flatten().map(|entry| entry.path()).collect();
     examples.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     examples.sort();
-    assert!(examples.len() >= 35, "only {} examples", examples.len());
+    assert!(examples.len() >= 39, "only {} examples", examples.len());
     let mut kept = 0;
     for example in examples {
         let name = example.display().to_string();
@@ -202,7 +218,7 @@ fn p9_every_example_runs_and_keeps_what_it_promises() {
         started.answers_everywhere(&lab, &name);
         started.ends(&name);
     }
-    assert!(kept >= 40, "only {kept} promises were found in the headers");
+    assert!(kept >= 49, "only {kept} promises were found in the headers");
 }
 
 /// The two files of the mesh belong together: one sends to the other.
