@@ -1,6 +1,6 @@
 //! The Mesh API, `io.l5d.mesh`: gRPC by which routers follow names, addresses and dtabs; it changes nothing.
 //!
-//! A connection is HTTP/2 behind a [`filter`], which lets Linkerd 1 in; each of its streams is one [`call`]. Called by
+//! A connection is HTTP/2 behind a `filter`, which lets Linkerd 1 in; each of its streams is one `call`. Called by
 //! `serve`. Not for: messages, which are `namers::mesh`.
 
 mod call;

@@ -31,7 +31,7 @@ struct Level {
     _gauge: GaugeGuard,
 }
 
-/// One of a [`Level`], until it is dropped.
+/// One that a gauge counts, until it is dropped.
 pub struct Open(Arc<AtomicUsize>);
 
 impl Drop for Open {

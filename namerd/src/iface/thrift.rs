@@ -1,7 +1,7 @@
 //! The interface `io.l5d.thriftNameInterpreter`: names by long polls over ThriftMux (namerd reference §4).
 //!
-//! A connection is mux, or framed thrift when its first frame is a call; [`session`] and [`framed`] serve the two. What is
-//! asked is the same: [`calls`] opens it, [`observed`] keeps one observation per question, however many poll for it. The
+//! A connection is mux, or framed thrift when its first frame is a call; `session` and `framed` serve the two. What is
+//! asked is the same: `calls` opens it, `observed` keeps one observation per question, however many poll for it. The
 //! bytes are `namers::thrift`, which the client has in common with this. Not for: writing dtabs, the destination interface.
 
 mod calls;
