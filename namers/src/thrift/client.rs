@@ -1,6 +1,6 @@
 //! [`ThriftNames`]: one namespace of a namerd, asked over ThriftMux (namerd reference §8.2).
 //!
-//! Every follow is a loop of long polls on the one [`Link`]: ask with the last stamp, publish the answer, ask with its stamp.
+//! Every follow is a loop of long polls on the one link: ask with the last stamp, publish the answer, ask with its stamp.
 //! When the link is lost, all of them ask anew on the next one, which leads to another replica when there is one. Called by
 //! [`crate::remote::RemoteInterpreter`], which backs off after errors. Not for: bytes.
 
