@@ -67,16 +67,17 @@ impl Write {
             target: "audit",
             outcome = if refusal.is_none() { "accepted" } else { "refused" },
             action = self.action,
-            namespace = %clean(&self.namespace, MAX_NAME),
-            caller = %part(&self.caller),
-            author = %part(&self.note.author),
+            // Texts of callers are quoted, as all that is not `%`: they cannot look like fields.
+            namespace = clean(&self.namespace, MAX_NAME),
+            caller = part(&self.caller),
+            author = part(&self.note.author),
             from = %from,
             before = %part(&self.before),
             after = %part(&self.after),
-            prefixes = %clean(&prefixes, MAX_TEXT),
-            reason = %clean(self.note.reason.as_deref().unwrap_or("-"), MAX_TEXT),
+            prefixes = clean(&prefixes, MAX_TEXT),
+            reason = clean(self.note.reason.as_deref().unwrap_or("-"), MAX_TEXT),
             status,
-            why = %clean(why.trim_end(), MAX_TEXT),
+            why = clean(why.trim_end(), MAX_TEXT),
             "write"
         );
     }

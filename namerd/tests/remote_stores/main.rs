@@ -1,7 +1,7 @@
 //! The stores behind the network, against real servers where these are installed, and against a fake Consul.
 //!
 //! Each is put through the contract of all stores; then through what only it does. A test whose server is not installed
-//! says so and passes: `apt-get install etcd-server zookeeper`.
+//! says so and passes: `apt-get install etcd-server default-jre-headless libzookeeper-java`.
 
 mod consul;
 mod etcd;

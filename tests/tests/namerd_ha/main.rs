@@ -1,7 +1,7 @@
 //! As an operator, I run several namerds over one store: to callers they are one, and routers lose any of them, or the store
 //! behind them, without a failed request (issue of namerd, requirements P1, P2, P12; namerd reference §11, 19).
 //!
-//! The stores are real: a story whose server is not installed says so and passes (`apt-get install etcd-server zookeeper`).
+//! The stores are real: a story whose server is not installed says so and passes (`apt-get install etcd-server default-jre-headless libzookeeper-java`).
 
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 

@@ -189,7 +189,7 @@ async fn every_write_is_on_record() {
     let (target, token) = ("/api/1/dtabs/audited", bearer(CI));
     let ci = ("authorization", token.as_str());
     let before = server.get(target).await.etag().to_owned();
-    let said = [DTAB, ci, ("l5d-author", "Ana\u{202e}"), ("l5d-reason", "ticket\t7")];
+    let said = [DTAB, ci, ("l5d-author", "Ana\u{202e}"), ("l5d-reason", "ticket\t7\" status=500")];
     let after = server.send("PUT", target, &said, "/svc => /a; /svc/web => /c").await.etag().to_owned();
     server.send("PUT", target, &[DTAB, ci], "/svc => /evil").await;
     server.send("PUT", target, &[DTAB], "/svc => /evil").await;
@@ -198,15 +198,16 @@ async fn every_write_is_on_record() {
     server.send("POST", target, &[DTAB, ("origin", "http://evil.example")], "/a => /b").await;
     server.get(target).await;
     let lines: Vec<String> =
-        lines.0.lock().iter().filter(|line| line.contains("namespace=audited;")).cloned().collect();
+        lines.0.lock().iter().filter(|line| line.contains("namespace=\"audited\";")).cloned().collect();
     assert_eq!(lines.len(), 6, "{lines:#?}");
     for part in [
         "outcome=\"accepted\"",
-        "caller=ci;",
-        "author=Ana (ci);",
-        "reason=ticket 7;",
+        "caller=\"ci\";",
+        "author=\"Ana (ci)\";",
+        // A text of a caller cannot look like a field.
+        "reason=\"ticket 7\\\" status=500\";",
         "from=127.0.0.1:",
-        "prefixes=/svc/web;",
+        "prefixes=\"/svc/web\";",
         "action=\"put\"",
         &format!("before={before};"),
         &format!("after={after};"),
@@ -214,8 +215,8 @@ async fn every_write_is_on_record() {
         assert!(lines[0].contains(part), "{part} in {}", lines[0]);
     }
     for (line, status, part) in [
-        (1, 403, "prefixes=/svc /svc/web;"),
-        (2, 401, "caller=-;"),
+        (1, 403, "prefixes=\"/svc /svc/web\";"),
+        (2, 401, "caller=\"-\";"),
         (3, 403, "action=\"delete\""),
         (4, 412, "action=\"update\""),
         (5, 403, "action=\"create\""),
