@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// The first DNS name, URI or common name of its certificate, when one was shown and checked.
+    /// The first URI of its certificate, else its first DNS name, else its common name, when one was shown and checked.
     pub identity: Option<String>,
 }
 

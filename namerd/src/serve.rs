@@ -2,11 +2,14 @@
 //!
 //! Called by `linker`. Not for: what is spoken on a connection.
 
+mod sources;
+
 use crate::config::InterfaceParams;
 use crate::iface::{Closing, Interface, Peer};
 use namers::remote::peers::{Io, notice_silence};
 use setup::config::params::SocketParams;
 use setup::{handshakes, listen};
+use sources::Sources;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ pub struct Listener {
     address: SocketAddr,
     tls: Option<Arc<ServerTls>>,
     max_connections: usize,
+    sources: Sources,
     options: SocketParams,
 }
 
@@ -36,7 +40,8 @@ impl Listener {
         let most = setup::descriptors::most_connections().unwrap_or(usize::MAX);
         let max_connections = params.max_connections.min(most).min(Semaphore::MAX_PERMITS);
         let socket = TcpListener::from_std(socket)?;
-        Ok(Listener { socket, address, tls, max_connections, options: params.socket })
+        let sources = Sources::new(params.max_connections_per_source.min(max_connections));
+        Ok(Listener { socket, address, tls, max_connections, sources, options: params.socket })
     }
 
     /// Where it listens.
@@ -63,11 +68,16 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, address, permit)) => {
+                    let Some(counted) = self.sources.count(address.ip()) else {
+                        stats.accept_failed();
+                        tracing::debug!(interface = kind, %address, "closed: too many connections of one address");
+                        continue;
+                    };
                     let serving = serve(interface.clone(), self.tls.clone(), socket, address, closing.clone());
                     let open = stats.connection();
                     connections.spawn(async move {
                         serving.await;
-                        drop((permit, open));
+                        drop((permit, open, counted));
                     });
                 }
                 Err(error) => {

@@ -56,6 +56,11 @@ impl Place {
     }
 }
 
+/// A command that starts the binary, for what needs no running namerd.
+pub fn namerd_command() -> Command {
+    Command::new(binary("namerd"))
+}
+
 /// See the module. Dropping it kills the process.
 pub struct Namerd {
     child: Option<Child>,

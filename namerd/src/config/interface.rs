@@ -20,6 +20,8 @@ use tls::ServerTlsParams;
 const MAX_WATCHES: usize = 20_000;
 /// Connections of one interface at once.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Connections of one address at once.
+const MAX_PER_SOURCE: usize = 5_000;
 
 /// A listener with a protocol.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct InterfaceParams {
     pub tls: Option<ServerTlsParams>,
     /// Connections at once; further ones wait. Default 10 000.
     pub max_connections: usize,
+    /// Connections of one address at once; further ones are closed. Default 5000.
+    pub max_connections_per_source: usize,
 }
 
 /// A protocol of namerd with its options.
@@ -86,6 +90,7 @@ fn interface<'a>(top: &Reader<'a>, item: Item<'a>, sockets: &mut Sockets) -> Opt
         socket: socket(&mut reader).unwrap_or_default(),
         tls: server_tls(&mut reader),
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(MAX_CONNECTIONS),
+        max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(MAX_PER_SOURCE),
     };
     let holder = format!("the interface {name}");
     sockets.claim(top.context, &at, Claim::new(holder, params.ip, params.port, params.socket.reuse_port));

@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Peers {
-    /// The replicas at `dst`, looked up by `system`, an interpreter without configured namers. TLS as `secure` does it.
+    /// The replicas at `dst`, looked up by `system`, mostly a name of the system namer. TLS as `secure` does it.
     pub fn new(system: Arc<dyn Interpreter>, dst: Path, secure: Option<Secure>) -> Peers {
         let (addresses, avoided) = (Mutex::new(None), Mutex::new(Vec::new()));
         Peers { shared: Arc::new(Shared { system, dst, secure, addresses, avoided }) }
