@@ -272,7 +272,7 @@ fn a10_an_edit_that_takes_all_names_away_is_refused_unless_forced() {
         assert_eq!(get(router.addr(0), "name-0").text(), "web");
     }
     // An edit of a part is nobody's business.
-    namerd.ctl(&["dtab", "set", "default", "/svc/name-1", "/#/io.l5d.fs/nowhere"], "");
+    namerd.ctl(&["dtab", "set", "default", "/svc/name-1", "!"], "");
     eventually("one name is gone", LATER, || (get(router.addr(0), "name-1").status == 502).then_some(()));
     namerd.ctl(&["dtab", "update", "default", "-", "--force"], "/svc => /#/io.l5d.fs/nowhere");
     eventually("it was meant", LATER, || (get(router.addr(0), "name-0").status == 502).then_some(()));

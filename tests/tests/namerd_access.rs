@@ -291,8 +291,8 @@ fn a11_author_and_reason_stay_on_their_line() {
             assert!(!text.contains(escaped), "{text:?}");
         }
     }
-    assert!(lines[0].contains("caller=admin") && lines[0].contains("(admin)"), "{}", lines[0]);
-    assert!(lines[1].contains("reason=a b") && lines[1].contains("prefixes=/svc"), "{}", lines[1]);
+    assert!(lines[0].contains("caller=\"admin\"") && lines[0].contains("(admin)"), "{}", lines[0]);
+    assert!(lines[1].contains("reason=\"a b\"") && lines[1].contains("prefixes=\"/svc\""), "{}", lines[1]);
 }
 
 /// Every write leaves a line, accepted or refused, at any level of logs, as JSON too; and is counted.
@@ -400,8 +400,8 @@ fn namerctl_shows_a_certificate() {
     let written = secured(&world, &namerd, Some("router.example"), &["dtab", "delete", "default"], "");
     assert!(stderr(&written).contains("router.example may not write namespace default"), "{}", stderr(&written));
     let lines = audit(&namerd);
-    assert!(lines.len() == 2 && lines[0].contains("caller=ops.example"), "{lines:#?}");
-    assert!(lines[1].contains("outcome=\"refused\"") && lines[1].contains("caller=router.example"), "{lines:#?}");
+    assert!(lines.len() == 2 && lines[0].contains("caller=\"ops.example\""), "{lines:#?}");
+    assert!(lines[1].contains("outcome=\"refused\"") && lines[1].contains("caller=\"router.example\""), "{lines:#?}");
     let history = ops(&world, &namerd, &["dtab", "history", "default"], "");
     assert!(history.contains("ops.example"), "the certificate is the author: {history}");
 }
