@@ -74,19 +74,29 @@ def check(commands, offset):
     expect(commands[1][0], every(f"hello, {v1}", 1), "a greeting with world v1")
     expect(commands[2][0], every(f"{v1}|{v2}", 20), "20 answers of world v1 or v2")
     expect(commands[3][0], every(f"hello, {v2}", 1), "a greeting with world v2")
-    expect(commands[4][0], every("bye", 1), "the farewell of a backend")
+    environment, get, edit, ask = commands[4]
+    ctl = lambda command: f"{environment}; {command}"
+    expect(ctl(get), lambda answer: "/svc/canary" in answer and "9.00*/host/world-v1" in answer, "the dtab in namerd")
+    expect(ctl(edit), every("Updated demo.*|Set .*", 1), "that the entry is set")
+    expect(ask, lambda answer: every(f"{v1}|{v2}", 20)(answer) and answer.count(v2) >= 4, "halves of both")
+    history, rollback, delegate = commands[5]
+    expect(ctl(history), lambda answer: "half and half" in answer, "the reason of the edit")
+    expect(ctl(rollback), lambda answer: "demo" in answer, "that the dtab is the former one")
+    expect(ctl(get), lambda answer: "9.00*/host/world-v1" in answer, "the former dtab")
+    expect(ctl(delegate), lambda answer: "/#/io.l5d.fs/world-v1" in answer, "a delegation tree")
+    expect(commands[6][0], every("bye", 1), "the farewell of a backend")
     # Once: no request may fail.
-    print(f"$ {commands[4][1]}")
-    answer = run(commands[4][1])
+    print(f"$ {commands[6][1]}")
+    answer = run(commands[6][1])
     if not every(v1, 20)(answer):
         sys.exit(f"{answer}\nwrong: expected 20 answers of the sibling")
     print(answer, end="")
-    run(commands[5][0])
-    expect(commands[5][1], every(v1, 1), "world v1")
-    run(commands[6][0])
-    expect(commands[6][1], every(v2, 1), "world v2")
-    expect(commands[7][0], lambda answer: '"type":"alt"' in answer, "a delegation tree")
-    expect(commands[7][1], lambda answer: "rt/outgoing/service/svc/world/requests" in answer, "request counters")
+    run(commands[7][0])
+    expect(commands[7][1], every(v1, 1), "world v1")
+    run(commands[8][0])
+    expect(commands[8][1], every(v2, 1), "world v2")
+    expect(commands[9][0], lambda answer: '"type":"alt"' in answer, "a delegation tree")
+    expect(commands[9][1], lambda answer: "rt/outgoing/service/svc/world/requests" in answer, "request counters")
     admin = f"http://localhost:{9990 + offset}"
     expect(f"curl -s {admin}/admin/ready", lambda answer: answer == "ready\n", "ready")
     if shutil.which("promtool"):
@@ -99,7 +109,7 @@ def main():
     demo, lines, offset = start(sys.argv[1])
     try:
         commands = steps(lines)
-        if sorted(commands) != [1, 2, 3, 4, 5, 6, 7]:
+        if sorted(commands) != list(range(1, 10)):
             sys.exit(f"the demo prints other steps than this script knows: {sorted(commands)}")
         check(commands, offset)
     finally:

@@ -225,15 +225,26 @@ impl<'a> Walk<'a> {
 
 /// Binds `path` (naming reference §4.2): what the tables and the namers make of it now. The result holds no Alt.
 pub fn bind(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups) -> State<NameTree<BoundName>> {
-    match Walk::new(dtab, lookups).resolve(&mut Binding, path, None, 0) {
+    bind_with_gaps(dtab, path, lookups).0
+}
+
+/// As [`bind`]. The flag is true when a branch of a union was left out because nothing is known of it yet: all traffic
+/// would go to the others, and a caller may want to wait a little.
+pub fn bind_with_gaps(dtab: &DtabStack, path: &Path, lookups: &mut dyn Lookups) -> (State<NameTree<BoundName>>, bool) {
+    let mut binding = Binding { gaps: false };
+    let tree = match Walk::new(dtab, lookups).resolve(&mut binding, path, None, 0) {
         Ok(tree) => State::Ok(tree),
         Err(EvalError::Pending) => State::Pending,
         Err(EvalError::Failed(reason) | EvalError::TooDeep(reason) | EvalError::Fatal(reason)) => State::Failed(reason),
-    }
+    };
+    (tree, binding.gaps)
 }
 
 /// Builds the bound tree; pulls alternatives only until one is not negative.
-struct Binding;
+struct Binding {
+    /// A branch of a union is not known yet, and others are.
+    gaps: bool,
+}
 
 impl Listener for Binding {
     type Node = NameTree<BoundName>;
@@ -297,7 +308,10 @@ impl Listener for Binding {
             (false, _, _) => match union_of(bound) {
                 // Nothing is bound yet and something may be: to say Neg now would fail requests for no reason.
                 NameTree::Neg if pending => Err(EvalError::Pending),
-                tree => Ok(tree),
+                tree => {
+                    self.gaps |= pending;
+                    Ok(tree)
+                }
             },
             (true, Some(error), _) => Err(error),
             (true, None, true) => Err(EvalError::Pending),

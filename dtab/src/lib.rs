@@ -21,7 +21,7 @@ mod tree;
 pub use crate::activity::{Activity, Publisher, State};
 pub use crate::addr::{Addr, AddrSet, Address, Meta};
 pub use crate::dtab::{Dentry, Dtab, DtabStack, Element, Prefix};
-pub use crate::evaluate::{Lookups, MAX_DEPTH, MAX_PATH_BYTES, MAX_STEPS, bind};
+pub use crate::evaluate::{Lookups, MAX_DEPTH, MAX_PATH_BYTES, MAX_STEPS, bind, bind_with_gaps};
 pub use crate::explain::{DelegateTree, Delegation, MAX_EXPLAIN_BYTES, explain, explain_within};
 pub use crate::parse::{MAX_NESTING, ParseError, dentry_offsets, parse_dtab, parse_path, parse_prefix, parse_tree};
 pub use crate::path::{EmptyLabel, Path, PathBuilder};

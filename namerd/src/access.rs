@@ -7,13 +7,12 @@
 pub mod audit;
 pub mod browser;
 mod changes;
-mod tokens;
 
 pub use changes::{Changes, changes};
-pub use tokens::TokenFile;
 
 use crate::iface::Peer;
 use dtab::{Dtab, Prefix};
+use setup::tokens::TokenFile;
 use std::sync::Arc;
 
 /// What a rule lets its callers do.
@@ -129,28 +128,26 @@ impl Access {
         Access { policy: policy.map(Arc::new) }
     }
 
+    /// Who is calling, as far as its connection says it: over protocols that have no place for a token.
+    pub fn connected(&self, peer: &Peer) -> Caller {
+        let name = peer.identity.clone();
+        let Some(policy) = &self.policy else { return Caller { name, rules: None } };
+        let known = policy.identities.iter().filter(|known| Some(&known.identity) == name.as_ref());
+        let own = known.flat_map(|known| known.rules.iter().cloned());
+        Caller { rules: Some(policy.anonymous.iter().cloned().chain(own).collect()), name }
+    }
+
     /// Who is calling. `token` is what followed `Bearer` in the request, if it has one. A token that nobody has is an
     /// error, whatever callers without a token may do.
     pub fn caller(&self, peer: &Peer, token: Option<&[u8]>) -> Result<Caller, Denied> {
-        let Some(policy) = &self.policy else {
-            return Ok(Caller { name: peer.identity.clone(), rules: None });
+        let caller = self.connected(peer);
+        let (Some(policy), Some(token)) = (&self.policy, token) else { return Ok(caller) };
+        let Some(known) = policy.tokens.iter().find(|known| known.file.is(token)) else {
+            let text = "the bearer token is not one that this namerd knows; check that it is complete and has not been replaced";
+            return Err(Denied::Unauthenticated(text.into()));
         };
-        let mut rules = policy.anonymous.clone();
-        let mut name = None;
-        if let Some(identity) = &peer.identity {
-            name = Some(identity.clone());
-            let known = policy.identities.iter().filter(|known| known.identity == *identity);
-            rules.extend(known.flat_map(|known| known.rules.iter().cloned()));
-        }
-        if let Some(token) = token {
-            let Some(known) = policy.tokens.iter().find(|known| known.file.is(token)) else {
-                let text = "the bearer token is not one that this namerd knows; check that it is complete and has not been replaced";
-                return Err(Denied::Unauthenticated(text.into()));
-            };
-            name = Some(known.name.clone());
-            rules.extend(known.rules.iter().cloned());
-        }
-        Ok(Caller { name, rules: Some(rules) })
+        let rules = caller.rules.into_iter().flatten().chain(known.rules.iter().cloned()).collect();
+        Ok(Caller { name: Some(known.name.clone()), rules: Some(rules) })
     }
 
     /// Whether the caller may read the dtab of `namespace` and names by it.
@@ -199,7 +196,8 @@ impl Caller {
     fn denied(&self, what: &str) -> Denied {
         match &self.name {
             None => Denied::Unauthenticated(format!(
-                "callers without credentials may not {what}; send `Authorization: Bearer <token>`, or a client certificate"
+                "callers without credentials may not {what}; show a client certificate, or send `Authorization: Bearer <token>` \
+                 where the protocol has a place for it"
             )),
             Some(name) => {
                 Denied::Forbidden(format!("{name} may not {what}; its rights are in the config of this namerd"))

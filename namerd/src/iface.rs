@@ -5,10 +5,12 @@
 
 pub mod http;
 pub mod mesh;
+pub mod stats;
 pub mod thrift;
 
 use dtab::BoxFuture;
 use namers::remote::peers::Io;
+use stats::InterfaceStats;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// The first DNS name, URI or common name of its certificate, when one was shown and checked.
+    /// The first URI of its certificate, else its first DNS name, else its common name, when one was shown and checked.
     pub identity: Option<String>,
 }
 
@@ -29,6 +31,9 @@ pub type Closing = watch::Receiver<bool>;
 pub trait Interface: Send + Sync + 'static {
     /// The kind in configs, e.g. `io.l5d.mesh`.
     fn kind(&self) -> &'static str;
+
+    /// What it counts.
+    fn stats(&self) -> &InterfaceStats;
 
     /// ALPN names that this protocol has on TLS listeners, best first; empty for none.
     fn alpn(&self) -> Vec<Vec<u8>>;

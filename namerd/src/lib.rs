@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cli;
 pub mod config;
+pub mod guard;
 pub mod iface;
 pub mod linker;
 pub mod names;

@@ -3,6 +3,7 @@
 //! Order of start: store, namers, listening sockets, admin. Order of the end: interfaces stop accepting and finish, admin
 //! closes.
 
+mod gauges;
 mod stores;
 
 use crate::access::Access;
@@ -14,6 +15,7 @@ use crate::iface::{Closing, Interface};
 use crate::names::Names;
 use crate::pages;
 use crate::serve::Listener;
+use crate::storage::counted::Counted;
 use admin::{HostCheck, LivePages};
 use setup::administration::{AdminError, AdminSocket, Serving, new_metrics, show_discovery};
 use setup::naming::{NamingError, World};
@@ -85,11 +87,14 @@ pub async fn start(config: Config, shutdown: &Shutdown, handle: &Handle) -> Resu
     let world = World::new(&config.discovery, handle);
     let admin_socket = AdminSocket::open(&config.admin, &world.tls)?;
     let store = stores::open(&config.storage, &world).await?;
+    let store = Arc::new(Counted::new(store, &metrics.root().scope("dtabstore")));
     let naming = world.naming(&config.namers, None).await?;
-    let names = Names::new(store, naming.namers.clone(), world.system().clone(), &world.discovery);
+    gauges::show(&naming, &world.discovery, &metrics.root().scope("namer"));
+    let names =
+        Names::new(store, naming.namers.clone(), world.system().clone(), &world.discovery).listing(naming.fs.clone());
     let access = Access::new(config.access.clone());
     let (close, closing) = watch::channel(false);
-    let mut linked = Linked { names: &names, access: &access, world: &world, closing, handle };
+    let mut linked = Linked { names: &names, access: &access, world: &world, metrics: &metrics, closing, handle };
     let (mut interfaces, mut serving) = (Vec::new(), JoinSet::new());
     for params in &config.interfaces {
         interfaces.push(linked.interface(params, &mut serving)?);
@@ -115,6 +120,7 @@ struct Linked<'a> {
     names: &'a Names,
     access: &'a Access,
     world: &'a World,
+    metrics: &'a Metrics,
     closing: Closing,
     handle: &'a Handle,
 }
@@ -122,15 +128,20 @@ struct Linked<'a> {
 impl Linked<'_> {
     fn protocol(&self, params: &InterfaceParams) -> Arc<dyn Interface> {
         let (names, access) = (self.names.clone(), self.access.clone());
+        let scope = |kind| self.metrics.root().scope("interface").scope(kind);
         match params.kind.clone() {
-            InterfaceKind::Http { max_watches } => {
+            InterfaceKind::Http { max_watches, hosts, guard } => {
                 // What listens on loopback must not be reachable by way of a browser.
-                let hosts = if params.ip.is_loopback() { HostCheck::default() } else { HostCheck::new(["*"]) };
-                let own = HttpParams { hosts, watches_per_client: max_watches, ..HttpParams::default() };
-                Arc::new(HttpInterface::new(names, access, own))
+                let open = hosts.is_empty() && !params.ip.is_loopback();
+                let hosts = if open { HostCheck::new(["*"]) } else { HostCheck::new(hosts) };
+                let own = HttpParams { hosts, watches_per_client: max_watches, guard, ..HttpParams::default() };
+                Arc::new(HttpInterface::new(names, access, own).counting(&scope("io.l5d.httpController")))
             }
-            InterfaceKind::Mesh => Arc::new(MeshInterface::new(names)),
-            InterfaceKind::Thrift(options) => Arc::new(ThriftInterface::new(names, &options, self.handle)),
+            InterfaceKind::Mesh => Arc::new(MeshInterface::new(names, access).counting(&scope("io.l5d.mesh"))),
+            InterfaceKind::Thrift(options) => {
+                let thrift = ThriftInterface::new(names, access, &options, self.handle);
+                Arc::new(thrift.counting(&scope("io.l5d.thriftNameInterpreter")))
+            }
         }
     }
 

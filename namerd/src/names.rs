@@ -4,13 +4,18 @@
 //! binding, however many routers ask. What was known stays known while the store or a namer is away. Called by the
 //! interfaces. Not for: protocols, rights.
 
+mod listed;
 mod seen;
 
 use crate::storage::{Store, VersionedDtab};
 use dtab::{
-    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Namer, Path, State,
+    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Exact, Interpreter, NameTree, Namer, Path,
+    State,
 };
-use namers::{Discovery, LocalInterpreter, Source, SourceError, SystemNamer, WatchOptions, WatchTable, Watched};
+use listed::Listed;
+use namers::{
+    Discovery, FsNamer, LocalInterpreter, Source, SourceError, SystemNamer, WatchOptions, WatchTable, Watched,
+};
 use seen::Seen;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +30,9 @@ pub struct Names {
     addrs: WatchTable<Path, Addr>,
     world: World,
     seen: Arc<Seen>,
+    listed: Listed,
+    /// Numbers of the watch tables.
+    options: WatchOptions,
 }
 
 /// What names are looked up in.
@@ -54,7 +62,7 @@ struct Question {
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.namespace, self.path)?;
-        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", self.extra) }
+        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", Exact(&self.extra)) }
     }
 }
 
@@ -73,8 +81,21 @@ impl Names {
         let tables = WatchTable::within(discovery, store.kind(), "dtabs", Tables(store.clone()), options.clone());
         let source = Trees { world: world.clone(), tables: tables.clone(), seen: seen.clone() };
         let trees = WatchTable::within(discovery, "names", "trees", source, options.clone());
-        let addrs = WatchTable::within(discovery, "names", "addresses", Addrs(world.clone()), options);
-        Names { store, tables, trees, addrs, world, seen }
+        let addrs = WatchTable::within(discovery, "names", "addresses", Addrs(world.clone()), options.clone());
+        let listed = Listed::new(Vec::new(), discovery, options.clone());
+        Names { store, tables, trees, addrs, world, seen, listed, options }
+    }
+
+    /// The same, with namers that can enumerate their names.
+    pub fn listing(self, namers: Vec<Arc<FsNamer>>) -> Names {
+        let listed = Listed::new(namers, &self.world.discovery, self.options.clone());
+        Names { listed, ..self }
+    }
+
+    /// The names that namers can enumerate, as bound ids, sorted; at most 10 000 of each namer, and about a second old.
+    /// Live until dropped.
+    pub fn bound(&self) -> Activity<Arc<[Path]>> {
+        self.listed.all()
     }
 
     /// The store behind, for what concerns dtabs and not names.
@@ -99,6 +120,11 @@ impl Names {
     pub async fn explain(&self, namespace: Option<&str>, extra: &Dtab, path: &Path) -> Result<DelegateTree, String> {
         let own = namespace.map(|namespace| self.tables.get(&namespace.to_owned()));
         self.world.interpreter(own).explain(&DtabStack::new([extra.clone()]), path).await
+    }
+
+    /// An interpreter over the namers of this process, without a dtab.
+    pub fn without_dtab(&self) -> LocalInterpreter {
+        self.world.interpreter(None)
     }
 
     /// All names that interfaces have bound in this namespace within the last hour, sorted.

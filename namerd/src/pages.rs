@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::names::Names;
 use admin::{Pages, Request, Response, escape_html};
-use dtab::{DelegateTree, Delegation, Dtab, Namer, Path, State};
+use dtab::{DelegateTree, Delegation, Dtab, Exact, Namer, Path, State};
 use http::StatusCode;
 use namers::Discovery;
 use serde_json::{Value, json};
@@ -169,7 +169,8 @@ async fn playground(names: Names, request: Request) -> Response {
 
 /// As Linkerd's page has it, for scripts of others. In JSON `<` can be written otherwise, so no text ends the element.
 fn data(namespace: &str, dtab: &Dtab) -> String {
-    let entry = |dentry: &dtab::Dentry| json!({"prefix": dentry.prefix.to_string(), "dst": dentry.dst.to_string()});
+    let entry =
+        |dentry: &dtab::Dentry| json!({"prefix": dentry.prefix.to_string(), "dst": Exact(&dentry.dst).to_string()});
     let entries: Vec<Value> = dtab.dentries().iter().map(entry).collect();
     let text = json!({"namespace": namespace, "dtab": entries}).to_string().replace('<', "\\u003c");
     format!("<script id=\"data\" type=\"application/json\">{text}</script>")
@@ -177,7 +178,7 @@ fn data(namespace: &str, dtab: &Dtab) -> String {
 
 fn table(dtab: &Dtab) -> String {
     let row = |dentry: &dtab::Dentry| {
-        let (prefix, dst) = (dentry.prefix.to_string(), dentry.dst.to_string());
+        let (prefix, dst) = (dentry.prefix.to_string(), Exact(&dentry.dst).to_string());
         format!("<tr><td>{}</td><td>=&gt;</td><td>{}</td></tr>\n", escape_html(&prefix), escape_html(&dst))
     };
     format!("<table>\n{}</table>", dtab.dentries().iter().map(row).collect::<String>())
@@ -193,7 +194,8 @@ async fn explain(names: &Names, namespace: &str, extra: &str, path: &str) -> Res
 const MAX_DEPTH: usize = 120;
 
 fn node(tree: &DelegateTree, depth: usize) -> String {
-    let rule = tree.dentry.as_ref().map(|dentry| format!(" <small>by {}</small>", escape_html(&dentry.to_string())));
+    let rule =
+        tree.dentry.as_ref().map(|dentry| format!(" <small>by {}</small>", escape_html(&Exact(dentry).to_string())));
     let head = format!("<li><code>{}</code>{} ", escape_html(&tree.path), rule.unwrap_or_default());
     let Some(depth) = depth.checked_sub(1) else { return format!("{head}…</li>") };
     let list = |inner: String| format!("<ul>{inner}</ul>");

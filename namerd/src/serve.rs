@@ -2,10 +2,14 @@
 //!
 //! Called by `linker`. Not for: what is spoken on a connection.
 
+mod sources;
+
 use crate::config::InterfaceParams;
 use crate::iface::{Closing, Interface, Peer};
-use namers::remote::peers::Io;
+use namers::remote::peers::{Io, notice_silence};
+use setup::config::params::SocketParams;
 use setup::{handshakes, listen};
+use sources::Sources;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +28,8 @@ pub struct Listener {
     address: SocketAddr,
     tls: Option<Arc<ServerTls>>,
     max_connections: usize,
-    keep_alive: Option<bool>,
+    sources: Sources,
+    options: SocketParams,
 }
 
 impl Listener {
@@ -35,7 +40,8 @@ impl Listener {
         let most = setup::descriptors::most_connections().unwrap_or(usize::MAX);
         let max_connections = params.max_connections.min(most).min(Semaphore::MAX_PERMITS);
         let socket = TcpListener::from_std(socket)?;
-        Ok(Listener { socket, address, tls, max_connections, keep_alive: params.socket.keep_alive })
+        let sources = Sources::new(params.max_connections_per_source.min(max_connections));
+        Ok(Listener { socket, address, tls, max_connections, sources, options: params.socket })
     }
 
     /// Where it listens.
@@ -48,9 +54,8 @@ impl Listener {
         let room = Arc::new(Semaphore::new(self.max_connections));
         let kind = interface.kind();
         let mut connections = JoinSet::new();
-        let open = metrics::gauge!("namerd_connections", "interface" => kind);
+        let stats = interface.stats().clone();
         loop {
-            open.set(connections.len() as f64);
             let accepted = tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => break,
                 Some(ended) = connections.join_next() => {
@@ -63,14 +68,20 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, address, permit)) => {
+                    let Some(counted) = self.sources.count(address.ip()) else {
+                        stats.accept_failed();
+                        tracing::debug!(interface = kind, %address, "closed: too many connections of one address");
+                        continue;
+                    };
                     let serving = serve(interface.clone(), self.tls.clone(), socket, address, closing.clone());
+                    let open = stats.connection();
                     connections.spawn(async move {
                         serving.await;
-                        drop(permit);
+                        drop((permit, open, counted));
                     });
                 }
                 Err(error) => {
-                    metrics::counter!("namerd_accept_errors_total", "interface" => kind).increment(1);
+                    stats.accept_failed();
                     tracing::warn!(interface = kind, %error, "cannot accept a connection");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -78,7 +89,6 @@ impl Listener {
         }
         drop(self.socket);
         while connections.join_next().await.is_some() {}
-        open.set(0.0);
     }
 
     /// The next connection, once there is room for it.
@@ -89,11 +99,18 @@ impl Listener {
         let permit = room.clone().acquire_owned().await.map_err(io::Error::other)?;
         let (socket, address) = self.socket.accept().await?;
         // A socket without these options works as well.
-        _ = socket.set_nodelay(true);
-        if let Some(on) = self.keep_alive {
-            _ = socket2::SockRef::from(&socket).set_keepalive(on);
-        }
+        _ = set_options(&socket, &self.options);
         Ok((socket, address, permit))
+    }
+}
+
+/// A client whose host is gone without a word is noticed within 25 s, unless the config says `keepAlive: false`: else what
+/// it follows would be kept until something changes.
+fn set_options(socket: &TcpStream, options: &SocketParams) -> io::Result<()> {
+    socket.set_nodelay(options.no_delay)?;
+    match options.keep_alive {
+        Some(false) => socket2::SockRef::from(socket).set_keepalive(false),
+        Some(true) | None => notice_silence(socket),
     }
 }
 
@@ -113,4 +130,31 @@ async fn serve(
         }
     };
     interface.serve(io, Peer { address, identity }, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn accepted_sockets_have_the_options_of_the_config() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let default = SocketParams::default();
+        for (options, no_delay, keep_alive) in [
+            (default, true, true),
+            (SocketParams { keep_alive: Some(true), no_delay: false, ..default }, false, true),
+            (SocketParams { keep_alive: Some(false), ..default }, true, false),
+        ] {
+            let _client = TcpStream::connect(address).await.expect("a connection");
+            let (socket, _) = listener.accept().await.expect("a connection");
+            set_options(&socket, &options).expect("they can be set");
+            let shown = socket2::SockRef::from(&socket);
+            assert_eq!(socket.nodelay().expect("shown"), no_delay, "{options:?}");
+            assert_eq!(shown.keepalive().expect("shown"), keep_alive, "{options:?}");
+            #[cfg(target_os = "linux")]
+            assert_eq!(shown.tcp_user_timeout().expect("shown").is_some(), keep_alive, "{options:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 pub mod consul;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod counted;
 pub mod etcd;
 mod history;
 mod http;
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use dtab::{Activity, BoxFuture, Dtab};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Opaque; a client gets it as an ETag and gives it back to change what it has seen. Versions of one store are ordered in
 /// time and never reused, also not after a delete or a restart, as far as the store behind can promise it.
@@ -118,4 +119,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the admin page `/storage/<kind>.json` shows: reachability, ages, last error.
     fn report(&self) -> serde_json::Value;
+
+    /// How it is, in numbers, for metrics. A store in this process always answers.
+    fn condition(&self) -> Condition {
+        Condition { last_success: Some(Duration::ZERO), failing: false }
+    }
+}
+
+/// How a store is, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Condition {
+    /// Since what is behind last answered; None when it never has.
+    pub last_success: Option<Duration>,
+    /// The last thing asked of it failed, or something that is followed does.
+    pub failing: bool,
 }

@@ -6,8 +6,10 @@
 
 use crate::dns::HostIps;
 use crate::update::{Work, change};
-use dtab::{Activity, Addr, BoxFuture, State};
+use dtab::{Activity, Addr, BoxFuture, DelegateTree, Path, State};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use tokio::time::Instant;
 
 /// The published form of `addr`.
 pub(crate) fn publish(addr: Addr) -> State<Addr> {
@@ -24,6 +26,27 @@ pub(crate) fn read(state: State<Addr>) -> Addr {
         State::Failed(reason) => Addr::Failed(reason),
         State::Ok(addr) => addr,
     }
+}
+
+/// Fills in the addresses of the leaves that have none, as far as they are known by `deadline`: what is still pending then
+/// is shown as such.
+pub(crate) async fn fill(tree: &mut DelegateTree, deadline: Instant, resolve: impl Fn(&Path) -> Activity<Addr>) {
+    let mut live: HashMap<Path, Activity<Addr>> = HashMap::new();
+    tree.for_each_leaf(&mut |name, addr| {
+        if *addr == Addr::Pending {
+            live.entry(name.id.clone()).or_insert_with(|| resolve(&name.id));
+        }
+    });
+    let mut known = HashMap::new();
+    for (id, mut addr) in live {
+        let settled = tokio::time::timeout_at(deadline, addr.settled()).await;
+        known.insert(id, read(settled.unwrap_or(State::Pending)));
+    }
+    tree.for_each_leaf(&mut |name, addr| {
+        if let Some(known) = known.get(&name.id).filter(|_| *addr == Addr::Pending) {
+            *addr = known.clone();
+        }
+    });
 }
 
 /// True when `new` must not replace `current`.

@@ -10,9 +10,14 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A namer whose lookup panicked is asked again after this.
 const PANIC_RETRY: Duration = Duration::from_secs(5);
+
+/// A union of which some branches are not known yet is not published for so long: at a start, or after an edit, all
+/// traffic would go to the branch that happens to be known (namerd reference §1, a quirk of Linkerd).
+const GAPS: Duration = Duration::from_millis(500);
 
 /// A configured namer with its prefix.
 pub(crate) struct Configured {
@@ -102,6 +107,20 @@ pub(crate) struct Binder {
     pub(crate) dtab: DtabStack,
     pub(crate) path: Path,
     pub(crate) subscriptions: Subscriptions,
+    /// Until when gaps in unions are waited for; None without gaps.
+    pub(crate) patience: Option<Instant>,
+}
+
+impl Binder {
+    /// Pending for a while, when unions have gaps: what was published before stays meanwhile.
+    fn complete(&mut self, tree: State<NameTree<BoundName>>, gaps: bool) -> State<NameTree<BoundName>> {
+        if !gaps {
+            self.patience = None;
+            return tree;
+        }
+        let now = Instant::now();
+        if now < *self.patience.get_or_insert(now + GAPS) { State::Pending } else { tree }
+    }
 }
 
 impl Work for Binder {
@@ -109,7 +128,11 @@ impl Work for Binder {
 
     fn evaluate(&mut self) -> State<NameTree<BoundName>> {
         match stacked(self.own.as_mut(), &self.dtab) {
-            State::Ok(dtab) => self.subscriptions.evaluate(|lookups| dtab::bind(&dtab, &self.path, lookups)),
+            State::Ok(dtab) => {
+                let (tree, gaps) =
+                    self.subscriptions.evaluate(|lookups| dtab::bind_with_gaps(&dtab, &self.path, lookups));
+                self.complete(tree, gaps)
+            }
             State::Pending => State::Pending,
             State::Failed(reason) => State::Failed(reason),
         }
@@ -118,6 +141,9 @@ impl Work for Binder {
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         let mut waits = self.subscriptions.changes();
         waits.extend(self.own.as_mut().map(change));
+        if let Some(until) = self.patience.filter(|until| *until > Instant::now()) {
+            waits.push(Box::pin(tokio::time::sleep_until(until)));
+        }
         Box::pin(any_of(waits))
     }
 }

@@ -2,17 +2,15 @@
 //!
 //! One connection per stream, as the API wants it. Everything that is not a stream of JSON documents is an error, and so is
 //! its end: the watch table keeps the last good value and begins again after a back-off. A peer that is gone is found by
-//! keep-alives of TCP, one that hangs by [`probe`]. Called through [`crate::remote::RemoteInterpreter`]. Not for: writing
+//! keep-alives of TCP, one that hangs by `probe`. Called through [`crate::remote::RemoteInterpreter`]. Not for: writing
 //! dtabs.
 
 mod connection;
 mod documents;
 mod probe;
 
-pub use connection::TokenSource;
-
-use crate::remote::RemoteNames;
 use crate::remote::peers::Peers;
+use crate::remote::{RemoteNames, TokenSource};
 use crate::watch::{SourceError, Val, Watched};
 use crate::wire::read;
 use connection::Client;

@@ -6,7 +6,7 @@
 use crate::folders::FolderEvents;
 use crate::watch::{Source, SourceError, WatchOptions, WatchTable, Watched};
 use crate::watches::Discovery;
-use dtab::{Activity, BoxFuture, Dtab};
+use dtab::{Activity, BoxFuture, Dtab, Exact};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Source<Name, Dtab> for Files {
     }
 
     fn save(&self, dtab: &Dtab) -> Option<serde_json::Value> {
-        Some(dtab.to_string().into())
+        Some(Exact(dtab).to_string().into())
     }
 
     fn restore(&self, saved: &serde_json::Value) -> Option<Dtab> {

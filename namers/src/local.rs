@@ -12,7 +12,6 @@ use dtab::{
     Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, Lookups, Name, NameTree, Namer,
     Path, State,
 };
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,24 +64,6 @@ impl LocalInterpreter {
         }
     }
 
-    /// Fills in the addresses of the leaves.
-    async fn addressed(&self, mut tree: DelegateTree) -> DelegateTree {
-        let mut live: HashMap<Path, Activity<Addr>> = HashMap::new();
-        tree.for_each_leaf(&mut |name, _| {
-            live.entry(name.id.clone()).or_insert_with(|| self.resolve(&name.id));
-        });
-        let mut known = HashMap::new();
-        for (id, mut addr) in live {
-            known.insert(id, addresses::read(addr.settled().await));
-        }
-        tree.for_each_leaf(&mut |name, addr| {
-            if let Some(known) = known.get(&name.id) {
-                *addr = known.clone();
-            }
-        });
-        tree
-    }
-
     /// Who may know the addresses of `id`: the namers with the longest prefix first, those of one prefix in preference
     /// order, the system namer last. An id that a transformer made begins with `/%`: of the namers, whoever holds that
     /// transformer knows it, and its prefix may be anything.
@@ -112,7 +93,8 @@ impl Interpreter for LocalInterpreter {
     /// never Pending or Failed again (naming reference §4.4).
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
         let subscriptions = Subscriptions::new(self.namers.clone());
-        let binder = Binder { own: self.own.clone(), dtab: dtab.clone(), path: path.clone(), subscriptions };
+        let binder =
+            Binder { own: self.own.clone(), dtab: dtab.clone(), path: path.clone(), subscriptions, patience: None };
         follow(&self.handle, binder)
     }
 
@@ -130,8 +112,10 @@ impl Interpreter for LocalInterpreter {
     fn explain<'a>(&'a self, dtab: &'a DtabStack, path: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
         Box::pin(async move {
             let deadline = Instant::now() + EXPLAIN_TIMEOUT;
-            let explained = async { Ok(self.addressed(self.explored(dtab, path).await?).await) };
-            tokio::time::timeout_at(deadline, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.to_owned()))
+            let explored = tokio::time::timeout_at(deadline, self.explored(dtab, path)).await;
+            let mut tree = explored.unwrap_or_else(|_| Err(TIMED_OUT.to_owned()))?;
+            addresses::fill(&mut tree, deadline, |id| self.resolve(id)).await;
+            Ok(tree)
         })
     }
 

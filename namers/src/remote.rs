@@ -8,12 +8,15 @@
 pub mod peers;
 mod saved;
 
+use crate::addresses;
 use crate::watch::{Source, SourceError, WatchOptions, WatchTable, Watched};
 use crate::watches::Discovery;
-use dtab::{Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Path};
+use dtab::{Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Exact, Interpreter, NameTree, Path};
+use http::HeaderValue;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long explaining waits for namerd (naming reference §10.1).
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,6 +29,18 @@ pub struct RemoteOptions {
     pub min_backoff: Duration,
     /// Largest back-off, jittered like all others.
     pub max_backoff: Duration,
+}
+
+/// Gives the bearer token for a request. Errors say why it cannot be had.
+pub type TokenSource = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// The value of `Authorization` with the present token; marked as a secret.
+pub(crate) fn authorization(token: &TokenSource) -> Result<HeaderValue, String> {
+    let token = token().map_err(|reason| format!("the token for namerd cannot be read: {reason}"))?;
+    let value = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut value = value.map_err(|_| "the token for namerd has bytes that a header cannot have".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// One protocol to one namespace of a namerd.
@@ -59,7 +74,7 @@ impl fmt::Display for TreeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.dtab.is_empty() {
             true => write!(f, "{}", self.path),
-            false => write!(f, "{} by {}", self.path, self.dtab),
+            false => write!(f, "{} by {}", self.path, Exact(&self.dtab)),
         }
     }
 }
@@ -149,7 +164,12 @@ impl Interpreter for RemoteInterpreter {
     fn explain<'a>(&'a self, dtab: &'a DtabStack, path: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
         let explained = self.remote.explain(flat(dtab), path.clone());
         Box::pin(async {
-            tokio::time::timeout(EXPLAIN_TIMEOUT, explained).await.unwrap_or_else(|_| Err(TIMED_OUT.into()))
+            let deadline = Instant::now() + EXPLAIN_TIMEOUT;
+            let explained = tokio::time::timeout_at(deadline, explained).await;
+            let mut tree = explained.unwrap_or_else(|_| Err(TIMED_OUT.into()))?;
+            // Thrift and gRPC carry no addresses here.
+            addresses::fill(&mut tree, deadline, |id| self.resolve(id)).await;
+            Ok(tree)
         })
     }
 }

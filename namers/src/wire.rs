@@ -6,7 +6,7 @@
 
 pub mod read;
 
-use dtab::{Addr, AddrSet, Address, BoundName, DelegateTree, Delegation, Dentry, Meta, NameTree};
+use dtab::{Addr, AddrSet, Address, BoundName, DelegateTree, Delegation, Dentry, Exact, Meta, NameTree};
 use std::fmt::Display;
 
 /// Metadata keys whose values are numbers (namerd reference, "Addr").
@@ -92,7 +92,7 @@ pub fn weighted(addr: &Addr, weight: Option<f64>) -> Addr {
 /// `{"prefix": "...", "dst": "..."}`.
 pub fn dentry(dentry: &Dentry) -> String {
     let mut object = Object::default();
-    object.text("prefix", &dentry.prefix.to_string()).text("dst", &dentry.dst.to_string());
+    object.text("prefix", &dentry.prefix.to_string()).text("dst", &Exact(&dentry.dst).to_string());
     object.close()
 }
 
@@ -196,14 +196,14 @@ mod tests {
 
     #[test]
     fn members_stand_in_the_order_of_the_reference() {
-        let entry = Dtab::parse("/svc => /#/t & 9 * /#/t/b").unwrap().dentries()[0].clone();
+        let entry = Dtab::parse("/svc => 0.001 * /#/t & 9 * /#/t/b").unwrap().dentries()[0].clone();
         let child = DelegateTree { dentry: Some(entry), ..leaf(Addr::bound(["10.0.0.1:80".parse().unwrap()])) };
         let neg = DelegateTree { path: "~".into(), dentry: None, node: Delegation::Neg };
         let union = Delegation::Union(vec![(1.0, child), (9.0, neg)]);
         let tree = DelegateTree { path: "/svc/web/x".into(), dentry: None, node: union };
         let expected = concat!(
             r##"{"type":"union","path":"/svc/web/x","union":[{"weight":1.0,"tree":{"type":"leaf","path":"/#/t/web/x","##,
-            r##""dentry":{"prefix":"/svc","dst":"/#/t & 9.00*/#/t/b"},"bound":{"addr":{"type":"bound","addrs":["##,
+            r##""dentry":{"prefix":"/svc","dst":"0.001*/#/t & 9.00*/#/t/b"},"bound":{"addr":{"type":"bound","addrs":["##,
             r##"{"ip":"10.0.0.1","port":80,"meta":{}}],"meta":{}},"id":"/#/t/web","path":"/x"}}},"##,
             r##"{"weight":9.0,"tree":{"type":"neg","path":"~"}}]}"##,
         );

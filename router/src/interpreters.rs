@@ -7,10 +7,10 @@ use crate::config::{InterpreterKind, NamerdParams, NamerdProtocol};
 use crate::linker::StartError;
 use dtab::{Interpreter, Path};
 use namers::DtabFile;
-use namers::control::{ControlNames, ControlOptions, TokenSource};
+use namers::control::{ControlNames, ControlOptions};
 use namers::mesh::{MeshClient, MeshOptions};
 use namers::remote::peers::Peers;
-use namers::remote::{RemoteInterpreter, RemoteNames, RemoteOptions};
+use namers::remote::{RemoteInterpreter, RemoteNames, RemoteOptions, TokenSource};
 use namers::thrift::client::{Pings, ThriftNames};
 use setup::naming::{Naming, World};
 use setup::secure::secure;
@@ -59,39 +59,42 @@ fn remote(params: &NamerdParams, world: &World, naming: &Naming, what: &str) -> 
     let failed = |error| StartError::Tls { what: format!("the interpreter of {what}"), error };
     let secure = params.tls.as_ref().map(|tls| secure(tls, alpn, &world.tls)).transpose().map_err(failed)?;
     let peers = Peers::new(naming.shared.clone(), params.dst.clone(), secure);
-    let (kind, names) = protocol(params, peers, world)?;
+    let names = protocol(params, peers, world)?;
     let options = RemoteOptions { min_backoff: params.min_backoff, max_backoff: params.max_backoff };
-    let place = format!("{kind} {} {}", params.dst, params.namespace);
-    Ok(RemoteInterpreter::new(names, &place, &world.discovery, &options))
+    Ok(RemoteInterpreter::new(names, &place(params), &world.discovery, &options))
 }
 
-/// The kind as configs call it, and the client.
-fn protocol(
-    params: &NamerdParams,
-    peers: Peers,
-    world: &World,
-) -> Result<(&'static str, Arc<dyn RemoteNames>), StartError> {
+/// What an interpreter over a namerd is called in metrics, on pages and on disk.
+pub(crate) fn place(params: &NamerdParams) -> String {
+    format!("{} {} {}", params.protocol.kind(), params.dst, params.namespace)
+}
+
+/// The client.
+fn protocol(params: &NamerdParams, peers: Peers, world: &World) -> Result<Arc<dyn RemoteNames>, StartError> {
     let namespace = &params.namespace;
     Ok(match params.protocol {
         NamerdProtocol::Thrift => {
             let pings = Pings { every: params.ping, timeout: params.pong };
-            ("io.l5d.namerd", Arc::new(ThriftNames::new(peers, namespace, pings, world.discovery.handle.clone())))
+            Arc::new(ThriftNames::new(peers, namespace, pings, world.discovery.handle.clone()))
         }
         NamerdProtocol::Http => {
-            let token = params.token_file.clone().map(|file| {
-                let token: TokenSource = Arc::new(move || setup::tokens::read(&file));
-                token
-            });
-            let options = ControlOptions { host: host(&params.dst), token };
-            ("io.l5d.namerd.http", Arc::new(ControlNames::new(peers, namespace, options)))
+            let options = ControlOptions { host: host(&params.dst), token: token(params) };
+            Arc::new(ControlNames::new(peers, namespace, options))
         }
         NamerdProtocol::Mesh { window } => {
-            let options = MeshOptions { ping_every: params.ping, close_timeout: params.pong, window };
+            let token = token(params);
+            let options = MeshOptions { ping_every: params.ping, close_timeout: params.pong, window, token };
             let root = Path::from_labels([namespace.as_bytes()]);
             let root = root.map_err(|_| StartError::Namespace(namespace.clone()))?;
-            ("io.l5d.mesh", Arc::new(MeshClient::new(peers, root, options)))
+            Arc::new(MeshClient::new(peers, root, options))
         }
     })
+}
+
+/// The token that is shown, read from its file for each request.
+fn token(params: &NamerdParams) -> Option<TokenSource> {
+    let file = params.token_file.clone()?;
+    Some(Arc::new(move || setup::tokens::read(&file)))
 }
 
 /// The host of `/$/inet/host/port`, which requests are for; None for other names.

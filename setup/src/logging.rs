@@ -10,6 +10,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
+/// The logger of the audit of namerd.
+const AUDIT: &str = "audit";
+
 /// Level per logger; `root` is the default of all.
 static LEVELS: RwLock<BTreeMap<String, &'static str>> = RwLock::new(BTreeMap::new());
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
@@ -51,12 +54,22 @@ fn directive(level: &str) -> &'static str {
 }
 
 fn filter() -> EnvFilter {
-    let levels = LEVELS.read();
-    let directives = levels.iter().map(|(logger, level)| match logger.as_str() {
+    EnvFilter::new(directives(&LEVELS.read()))
+}
+
+/// The lines of [`AUDIT`] pass at every level but OFF, its own or that of `root`: they are records, and their level says
+/// nothing about trouble.
+fn directives(levels: &BTreeMap<String, &'static str>) -> String {
+    let shown = |(logger, level): (&String, &&str)| match logger.as_str() {
         "root" => directive(level).to_owned(),
         logger => format!("{logger}={}", directive(level)),
-    });
-    EnvFilter::new(directives.collect::<Vec<_>>().join(","))
+    };
+    let mut directives: Vec<String> = levels.iter().map(shown).collect();
+    let own = levels.get(AUDIT).or_else(|| levels.get("root")).copied().unwrap_or("INFO");
+    if !matches!(own, "OFF" | "INFO" | "DEBUG" | "TRACE" | "ALL") {
+        directives.push(format!("{AUDIT}=info"));
+    }
+    directives.join(",")
 }
 
 /// All loggers with their levels, sorted by name.
@@ -80,5 +93,55 @@ pub fn set_level(logger: &str, level: &str) -> Result<(), String> {
     match FILTER.get().map(|handle| handle.reload(filter())) {
         Some(Err(error)) => Err(error.to_string()),
         Some(Ok(())) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    /// What the filter of these levels lets through, as JSON.
+    fn lines(levels: &[(&str, &'static str)]) -> String {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("no panic").write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let levels = levels.iter().map(|(logger, level)| ((*logger).to_owned(), *level)).collect();
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = fmt::layer().json().with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(EnvFilter::new(directives(&levels))).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "audit", "a write");
+            tracing::info!(target: "other", "something else");
+        });
+        let bytes = kept.0.lock().expect("no panic").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn the_audit_passes_unless_it_is_off() {
+        for (levels, audit, other) in [
+            (&[("root", "INFO")][..], true, true),
+            (&[("root", "ERROR")], true, false),
+            (&[("root", "WARNING")], true, false),
+            (&[("root", "FATAL"), ("audit", "ERROR")], true, false),
+            (&[("root", "OFF")], false, false),
+            (&[("root", "OFF"), ("audit", "INFO")], true, false),
+            (&[("root", "INFO"), ("audit", "OFF")], false, true),
+            (&[("root", "DEBUG")], true, true),
+        ] {
+            let lines = lines(levels);
+            assert_eq!((lines.contains("a write"), lines.contains("something else")), (audit, other), "{levels:?}");
+            assert!(!audit || lines.contains(r#""target":"audit""#), "{lines}");
+        }
     }
 }

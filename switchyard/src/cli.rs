@@ -3,7 +3,7 @@
 use crate::demo;
 use clap::{Args, Parser, Subcommand};
 use router::config::{self, Config};
-use router::linker::{self, Options, Running};
+use router::linker::{self, Options};
 use router::reload::Reloader;
 use setup::command::{ProcessArgs, Signals, control_runtime, follow_signals, modern_spelling, read};
 use setup::shutdown::Shutdown;
@@ -37,9 +37,9 @@ enum Command {
     },
     /// Print the reference of all config keys, as Markdown.
     Reference,
-    /// Run two routers and three services on loopback, to try things out.
+    /// Run two routers, a namerd and three services on loopback, to try things out.
     Demo {
-        /// Add this to every port: 4140, 4141, 9990.
+        /// Add this to every port: 4140, 4141, 4180, 4321, 9990, 9991.
         #[arg(long, default_value_t = 0)]
         port_offset: u16,
         #[command(flatten)]
@@ -137,7 +137,8 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
             let reloader = Reloader::new(name, !run.no_config_watch);
             tokio::spawn(reloader.run(running.clone(), text))
         });
-        Ok::<_, linker::StartError>(until_end(running, &shutdown, signals, reloading).await)
+        let grace = until_end(&shutdown, signals, reloading).await;
+        Ok::<_, linker::StartError>(ended(running.stop(grace).await))
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {
@@ -148,13 +149,8 @@ fn serve(name: &str, config: Config, text: String, run: &RunArgs) -> ExitCode {
 
 type Reloading = tokio::task::JoinHandle<std::io::Result<()>>;
 
-/// Serves until asked to end; the exit code.
-async fn until_end(
-    running: Arc<Running>,
-    shutdown: &Shutdown,
-    signals: Signals,
-    reloading: Option<Reloading>,
-) -> ExitCode {
+/// Waits until asked to end; the time that is left for what is in flight.
+async fn until_end(shutdown: &Shutdown, signals: Signals, reloading: Option<Reloading>) -> Duration {
     let grace = shutdown.begun().await;
     if let Some(reloading) = reloading {
         reloading.abort();
@@ -163,7 +159,12 @@ async fn until_end(
     }
     signals.iter().for_each(tokio::task::JoinHandle::abort);
     tracing::info!(?grace, "shutting down: no new connections, finishing what is in flight");
-    if !running.stop(grace).await {
+    grace
+}
+
+/// The exit code after the end, which was `clean` when nothing had to be cut.
+fn ended(clean: bool) -> ExitCode {
+    if !clean {
         tracing::warn!("connections were still open after the grace period and are cut");
     }
     ExitCode::SUCCESS
@@ -184,11 +185,12 @@ fn run_demo(port_offset: u16, run: &RunArgs) -> ExitCode {
     };
     let handle = runtime.handle().clone();
     let outcome = runtime.block_on(async {
-        let (demo, running) = demo::start(port_offset, &options(run), &shutdown, &handle).await?;
+        let (demo, serving) = demo::start(port_offset, &options(run), &shutdown, &handle).await?;
         println!("{}", demo.instructions());
-        let code = until_end(Arc::new(running), &shutdown, signals, None).await;
+        let grace = until_end(&shutdown, signals, None).await;
+        let clean = serving.stop(grace).await;
         drop(demo);
-        Ok::<_, demo::DemoError>(code)
+        Ok::<_, demo::DemoError>(ended(clean))
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     match outcome {

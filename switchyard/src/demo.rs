@@ -1,6 +1,7 @@
-//! `switchyard demo`: two routers and a handful of services in one process on loopback, on embedded defaults.
+//! `switchyard demo`: two routers, a namerd and a handful of services in one process on loopback, on embedded defaults.
 //!
-//! The services are real HTTP servers on free ports; the discovery files are real files in a temporary folder.
+//! The services are real HTTP servers on free ports; the discovery files are real files in a temporary folder; the outgoing
+//! router binds its names by the namerd, over gRPC, as it would in a fleet.
 
 mod backends;
 
@@ -10,11 +11,15 @@ use router::linker::{self, Options, Running, StartError};
 use setup::shutdown::Shutdown;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 const OUTGOING: u16 = 4140;
 const INCOMING: u16 = 4141;
 const ADMIN: u16 = 9990;
+const NAMERD_HTTP: u16 = 4180;
+const NAMERD_MESH: u16 = 4321;
+const NAMERD_ADMIN: u16 = 9991;
 
 /// Why the demo does not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,11 +27,14 @@ pub(crate) enum DemoError {
     /// The routers do not start; most likely a port is taken.
     #[error("{0}. For the demo: --port-offset 1000 moves all ports")]
     Start(#[from] StartError),
+    /// The namerd does not start; most likely a port is taken.
+    #[error("{0}. For the demo: --port-offset 1000 moves all ports")]
+    Namerd(#[from] namerd::linker::StartError),
     /// The discovery files cannot be written, or a service cannot listen.
     #[error("the demo cannot set up its services: {0}")]
     Setup(#[from] std::io::Error),
     /// The offset leads beyond the last port.
-    #[error("--port-offset {0} leads beyond port 65535; at most 55545")]
+    #[error("--port-offset {0} leads beyond port 65535; at most 55544")]
     Offset(u16),
     /// The built-in config does not load.
     #[error("the demo's config does not load:\n{0}")]
@@ -47,22 +55,46 @@ struct Ports {
     outgoing: u16,
     incoming: u16,
     admin: u16,
+    namerd_http: u16,
+    namerd_mesh: u16,
+    namerd_admin: u16,
 }
 
 impl Ports {
     fn new(offset: u16) -> Result<Ports, DemoError> {
         let port = |base: u16| base.checked_add(offset).ok_or(DemoError::Offset(offset));
-        Ok(Ports { outgoing: port(OUTGOING)?, incoming: port(INCOMING)?, admin: port(ADMIN)? })
+        Ok(Ports {
+            outgoing: port(OUTGOING)?,
+            incoming: port(INCOMING)?,
+            admin: port(ADMIN)?,
+            namerd_http: port(NAMERD_HTTP)?,
+            namerd_mesh: port(NAMERD_MESH)?,
+            namerd_admin: port(NAMERD_ADMIN)?,
+        })
     }
 }
 
-/// Starts the services and the routers.
+/// What serves: the routers and the namerd.
+pub(crate) struct Serving {
+    routers: Running,
+    namerd: namerd::linker::Running,
+}
+
+impl Serving {
+    /// Stops accepting, finishes what is in flight, at most for `grace`. True when nothing had to be cut.
+    pub(crate) async fn stop(self, grace: Duration) -> bool {
+        let (routers, namerd) = tokio::join!(self.routers.stop(grace), self.namerd.stop(grace));
+        routers && namerd
+    }
+}
+
+/// Starts the services, the namerd and the routers.
 pub(crate) async fn start(
     port_offset: u16,
     options: &Options,
     shutdown: &Shutdown,
     handle: &Handle,
-) -> Result<(Demo, Running), DemoError> {
+) -> Result<(Demo, Serving), DemoError> {
     let ports = Ports::new(port_offset)?;
     let folder = std::env::temp_dir().join(format!("switchyard-demo-{:08x}", fastrand::u32(..)));
     std::fs::create_dir_all(folder.join("disco"))?;
@@ -77,8 +109,12 @@ pub(crate) async fn start(
     let text = demo.config();
     std::fs::write(demo.folder.join("linkerd.yaml"), &text)?;
     let config = config::load("demo", &text).map_err(|problems| DemoError::Config(problems.to_string()))?;
-    let running = linker::start(config, options, shutdown, handle).await?;
-    Ok((demo, running))
+    let text = demo.namerd_config();
+    std::fs::write(demo.folder.join("namerd.yaml"), &text)?;
+    let namerd = namerd::config::load("demo", &text).map_err(|problems| DemoError::Config(problems.to_string()))?;
+    let namerd = namerd::linker::start(namerd, shutdown, handle).await?;
+    let routers = linker::start(config, options, shutdown, handle).await?;
+    Ok((demo, Serving { routers, namerd }))
 }
 
 impl Demo {
@@ -91,35 +127,50 @@ impl Demo {
         std::fs::write(self.disco().join(name), lines)
     }
 
-    /// The config: an outgoing router for calls of the services, an incoming one in front of `hello`.
+    /// The routers: an outgoing one for calls of the services, which asks the namerd, and an incoming one before `hello`.
     fn config(&self) -> String {
-        let Ports { outgoing, incoming, admin } = self.ports;
+        let Ports { outgoing, incoming, admin, namerd_mesh, .. } = self.ports;
         let disco = json_text(&self.disco());
         format!(
             "admin: {{ port: {admin} }}\n\
              namers:\n- kind: io.l5d.fs\n  rootDir: {disco}\n\
              routers:\n\
-             - protocol: http\n  label: outgoing\n  servers: [{{ port: {outgoing} }}]\n  dtab: |\n    \
-             /host => /#/io.l5d.fs ;\n    \
-             /svc => /host ;\n    \
-             /svc/world => /host/world-v1 | /host/world-v2 ;\n    \
-             /svc/canary => 9 * /host/world-v1 & 1 * /host/world-v2 ;\n\
+             - protocol: http\n  label: outgoing\n  servers: [{{ port: {outgoing} }}]\n  interpreter:\n    \
+             kind: io.l5d.mesh\n    dst: /$/inet/127.0.0.1/{namerd_mesh}\n    root: /demo\n\
              - protocol: http\n  label: incoming\n  servers: [{{ port: {incoming} }}]\n  dtab: |\n    \
              /svc/hello => /#/io.l5d.fs/hello-app ;\n\
              telemetry:\n- kind: io.l5d.prometheus\n"
         )
     }
 
+    /// The namerd, with the dtab of the outgoing router in the namespace `demo`.
+    fn namerd_config(&self) -> String {
+        let Ports { namerd_http, namerd_mesh, namerd_admin, .. } = self.ports;
+        let disco = json_text(&self.disco());
+        format!(
+            "admin: {{ port: {namerd_admin} }}\n\
+             namers:\n- kind: io.l5d.fs\n  rootDir: {disco}\n\
+             storage:\n  kind: io.l5d.inMemory\n  namespaces:\n    demo: |\n      \
+             /host => /#/io.l5d.fs ;\n      \
+             /svc => /host ;\n      \
+             /svc/world => /host/world-v1 | /host/world-v2 ;\n      \
+             /svc/canary => 9 * /host/world-v1 & 1 * /host/world-v2 ;\n\
+             interfaces:\n\
+             - {{ kind: io.l5d.httpController, port: {namerd_http} }}\n\
+             - {{ kind: io.l5d.mesh, port: {namerd_mesh} }}\n"
+        )
+    }
+
     /// What to try, with the ports of this run.
     pub(crate) fn instructions(&self) -> String {
-        let Ports { outgoing, incoming, admin } = self.ports;
+        let Ports { outgoing, incoming, admin, namerd_http, namerd_admin, .. } = self.ports;
         let (disco, folder) = (self.disco(), &self.folder);
         let (disco, folder) = (disco.display(), folder.display());
         let (a, b) = (self.world[0].addr, self.world[1].addr);
         format!(
-            r#"Switchyard demo: outgoing router on {outgoing}, incoming router on {incoming}, admin on {admin}.
+            r#"Switchyard demo: outgoing router on {outgoing}, incoming router on {incoming}, admin on {admin}; namerd on {namerd_http}.
 
-  config            {folder}/linkerd.yaml
+  configs           {folder}/linkerd.yaml, {folder}/namerd.yaml
   discovery files   {disco}/   (world-v1, world-v2, hello, hello-app)
   a request         you -> :{outgoing} -> :{incoming} -> hello -> :{outgoing} -> world
 
@@ -134,23 +185,33 @@ Try, in another terminal:
   3. Reroute one request two calls deep with a header; nobody else is affected.
        http_proxy=localhost:{outgoing} curl -s -H 'l5d-dtab: /svc/world => /host/world-v2' http://hello
 
-  4. Kill a backend; its sibling takes over and no request fails.
+  4. Change the rules for everybody, as a pipeline does: they live in namerd. (cargo build --release makes namerctl.)
+       export PATH=$PWD/target/release:$PATH NAMERCTL_BASE_URL=http://localhost:{namerd_http}
+       namerctl dtab get demo
+       namerctl dtab set demo /svc/canary '1 * /host/world-v1 & 1 * /host/world-v2' --reason 'half and half'
+       for i in $(seq 20); do http_proxy=localhost:{outgoing} curl -s http://canary; done
+
+  5. Who changed what, and back again; one write, and every router follows.
+       namerctl dtab history demo
+       namerctl dtab rollback demo
+       namerctl delegate demo /svc/canary
+
+  6. Kill a backend; its sibling takes over and no request fails.
        curl -s -X POST http://{a}/quit
        for i in $(seq 20); do http_proxy=localhost:{outgoing} curl -s http://world; done
 
-  5. Edit a discovery file while running.
+  7. Edit a discovery file while running.
        echo '{ip} {b}' > {disco}/world-v1
        http_proxy=localhost:{outgoing} curl -s http://world
 
-  6. Fail over: without world-v1, the second alternative of the dtab serves.
+  8. Fail over: without world-v1, the second alternative of the dtab serves.
        rm {disco}/world-v1
        http_proxy=localhost:{outgoing} curl -s http://world
 
-  7. See how a name resolves, and what is counted.
-       curl -s -G http://localhost:{admin}/delegator.json -d namespace=outgoing -d path=/svc/world \
-            --data-urlencode 'dtab=/host=>/#/io.l5d.fs; /svc=>/host; /svc/world=>/host/world-v1 | /host/world-v2'
+  9. See how a name resolves in a router, and what is counted.
+       curl -s -G http://localhost:{admin}/delegator.json -d namespace=outgoing -d path=/svc/world -d dtab=
        curl -s 'http://localhost:{admin}/admin/metrics.json?pretty=1' | grep requests
-       http://localhost:{admin}/ links the rest.
+       http://localhost:{admin}/ and http://localhost:{namerd_admin}/ link the rest.
 
 Ctrl-C ends the demo."#,
             ip = b.ip(),

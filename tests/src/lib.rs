@@ -37,7 +37,7 @@ pub use disco::Disco;
 pub use dns::NameServer;
 pub use https::{Https, Offer};
 pub use load::Load;
-pub use namerd::{NAMERD_CONFIG, Namerd, Place};
+pub use namerd::{NAMERD_CONFIG, Namerd, Place, namerd_command};
 pub use process::{FS_CONFIG, Switchyard, free_ports};
 pub use wait::{StopOnDrop, eventually, holds_for};
 

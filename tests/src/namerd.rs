@@ -56,9 +56,15 @@ impl Place {
     }
 }
 
+/// A command that starts the binary, for what needs no running namerd.
+pub fn namerd_command() -> Command {
+    Command::new(binary("namerd"))
+}
+
 /// See the module. Dropping it kills the process.
 pub struct Namerd {
     child: Option<Child>,
+    args: Vec<String>,
     folder: TempDir,
     log: PathBuf,
     config: PathBuf,
@@ -69,7 +75,15 @@ impl Namerd {
     /// Starts a namerd with this config and waits until it is ready. `@ADMIN@`, `@HTTP@`, `@MESH@` and `@THRIFT@` stand for
     /// free ports, `@DATA@` for a folder of its own, `@DISCO@` for `disco`, which may be that of a router.
     pub fn start(yaml: &str, disco: &Path) -> Namerd {
-        Namerd::start_at(Place::free(), yaml, disco)
+        Namerd::start_with(yaml, disco, &["--log-level", "DEBUG"])
+    }
+
+    /// The same with these arguments after the config.
+    pub fn start_with(yaml: &str, disco: &Path, args: &[&str]) -> Namerd {
+        let mut namerd = Namerd::prepare(Place::free(), yaml, disco);
+        namerd.args = args.iter().map(|&arg| arg.to_owned()).collect();
+        namerd.run();
+        namerd
     }
 
     /// As [`Namerd::start`], with the ports of `place`; `@IP@` stands for its address.
@@ -90,13 +104,18 @@ impl Namerd {
         let (config, log) = (folder.path().join("namerd.yaml"), folder.path().join("log"));
         std::fs::write(&config, text).expect("the config can be written");
         note_log(&log);
-        Namerd { child: None, folder, log, config, place }
+        let args = ["--log-level", "DEBUG"].map(str::to_owned).to_vec();
+        Namerd { child: None, args, folder, log, config, place }
     }
 
     /// Starts it, again on the same ports and data, and waits until it is ready.
     pub fn run(&mut self) {
         self.spawn();
-        eventually("namerd is ready", READY_WITHIN, || self.is_ready().then_some(()));
+        eventually("namerd is ready", READY_WITHIN, || {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "namerd has ended: {ended:?}\n{}", tail(&self.log));
+            self.is_ready().then_some(())
+        });
     }
 
     /// Starts it, ready or not.
@@ -104,7 +123,7 @@ impl Namerd {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(&self.log).expect("the log can be made");
         let mut command = Command::new(binary("namerd"));
-        command.arg(&self.config).args(["--log-level", "DEBUG"]);
+        command.arg(&self.config).args(&self.args);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts");
         self.child = Some(child);
     }
@@ -137,9 +156,15 @@ impl Namerd {
 
     /// Asks it to end, and waits until it has; true when it ended well.
     pub fn terminate(&mut self) -> bool {
-        if self.child.is_some() {
-            self.signal("TERM");
+        if self.child.is_none() {
+            return false;
         }
+        self.signal("TERM");
+        self.ends()
+    }
+
+    /// Waits until it has ended by itself; true when it ended well.
+    pub fn ends(&mut self) -> bool {
         let Some(mut child) = self.child.take() else { return false };
         eventually("namerd ends", READY_WITHIN, || child.try_wait().ok().flatten()).success()
     }
@@ -172,6 +197,11 @@ impl Namerd {
     /// `GET` of an admin page.
     pub fn page(&self, path: &str) -> Response {
         Client::connect(self.admin()).get("localhost", path)
+    }
+
+    /// A metric of `/admin/metrics.json`.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        self.page("/admin/metrics.json").json()[name].as_f64()
     }
 
     /// All that it wrote to stderr.

@@ -97,6 +97,9 @@ fn overrides_and_explanations_work_through_each() {
         }
         let state = router.page("/admin/watches.json").text();
         assert!(state.contains(kind), "{kind}: {state}");
+        let state = router.page(&format!("/http/interpreter_state/{kind}/default.json")).json();
+        assert_eq!(state["trees"][0]["state"], "ok", "{kind}: {state}");
+        assert_eq!(state["addresses"][0]["state"], "ok", "{kind}: {state}");
     }
 }
 
@@ -245,4 +248,32 @@ fn staging_by_l5d_dtab_over_two_hops() {
     let staged = Client::connect(router.addr(0)).request("GET", "hello", "/", &header, b"");
     assert_eq!(staged.text(), "hello, world v2");
     assert_eq!(get(router.addr(0), "hello").text(), "hello, world v1");
+}
+
+/// An edit that leaves most names in use without a destination is refused, unless it is meant (attack A10).
+#[test]
+fn a10_an_edit_that_takes_all_names_away_is_refused_unless_forced() {
+    let web = Backend::text("web");
+    let disco = disco(&[("web", &web)]);
+    let namerd = Namerd::start(NAMERD_CONFIG, disco.path());
+    namerd.ctl(&["dtab", "create", "default", "-"], "/svc/* => /#/io.l5d.fs/web");
+    let router = Switchyard::start(&router(&namerd, "io.l5d.mesh"));
+    for n in 0..6 {
+        follows(&router, &format!("name-{n}"), "web", LATER);
+    }
+    for (args, stdin) in [
+        (&["dtab", "update", "default", "-"][..], "/svc => /#/io.l5d.fs/nowhere"),
+        (&["dtab", "set", "default", "/svc/*", "/#/io.l5d.fs/nowhere"], ""),
+        (&["dtab", "delete", "default"], ""),
+    ] {
+        let refused = namerd.namerctl(args, stdin);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text.contains("6 of the 6 names"), "{args:?}: {text}");
+        assert_eq!(get(router.addr(0), "name-0").text(), "web");
+    }
+    // An edit of a part is nobody's business.
+    namerd.ctl(&["dtab", "set", "default", "/svc/name-1", "!"], "");
+    eventually("one name is gone", LATER, || (get(router.addr(0), "name-1").status == 502).then_some(()));
+    namerd.ctl(&["dtab", "update", "default", "-", "--force"], "/svc => /#/io.l5d.fs/nowhere");
+    eventually("it was meant", LATER, || (get(router.addr(0), "name-0").status == 502).then_some(()));
 }

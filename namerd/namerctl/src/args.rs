@@ -53,6 +53,9 @@ pub struct Global {
     /// Why, for the history
     #[arg(long, global = true, value_name = "TEXT")]
     pub reason: Option<String>,
+    /// Store an edit although most names in use would lose every destination by it
+    #[arg(long, global = true)]
+    pub force: bool,
     /// Exit with 255 and repeat the error on stdout, as the first namerctl did
     #[arg(long, global = true)]
     pub legacy_errors: bool,
@@ -62,6 +65,7 @@ impl Global {
     /// The settings that are given.
     pub fn values(&self) -> BTreeMap<String, String> {
         let legacy = self.legacy_errors.then(|| "true".to_owned());
+        let force = self.force.then(|| "true".to_owned());
         let all = [
             ("base-url", &self.base_url),
             ("token", &self.token),
@@ -72,6 +76,7 @@ impl Global {
             ("timeout", &self.timeout),
             ("author", &self.author),
             ("reason", &self.reason),
+            ("force", &force),
             ("legacy-errors", &legacy),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()

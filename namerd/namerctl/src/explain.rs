@@ -141,7 +141,7 @@ impl From<&DelegateTree> for Node {
             Delegation::Exception(why) => Kind::Exception(why.clone()),
             Delegation::Transformation { name, tree, .. } => Kind::Transformation((*name).to_owned(), boxed(tree)),
         };
-        let entry = |d: &dtab::Dentry| Entry { prefix: d.prefix.to_string(), dst: d.dst.to_string() };
+        let entry = |d: &dtab::Dentry| Entry { prefix: d.prefix.to_string(), dst: dtab::Exact(&d.dst).to_string() };
         Node { path: tree.path.clone(), dentry: tree.dentry.as_ref().map(entry), kind }
     }
 }

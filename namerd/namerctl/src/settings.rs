@@ -109,7 +109,7 @@ impl Settings {
     /// The header lines that say who writes, and why.
     pub fn note(&self) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
-        for (name, header) in [("author", "l5d-author"), ("reason", "l5d-reason")] {
+        for (name, header) in [("author", "l5d-author"), ("reason", "l5d-reason"), ("force", "l5d-force")] {
             if let Some(text) = self.get(name) {
                 let value = HeaderValue::from_bytes(text.as_bytes())
                     .map_err(|_| Failure::usage(format!("--{name} must be one line without control characters")))?;

@@ -5,6 +5,8 @@
 use crate::access::Changes;
 use crate::storage::Note;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use telemetry::{Counter, Scope};
 
 /// Author and name of a caller are cut after so many characters.
 const MAX_NAME: usize = 200;
@@ -32,9 +34,28 @@ pub struct Write {
     pub changes: Changes,
 }
 
+/// How writes end, counted: `audit/accepted` and `audit/refused`.
+#[derive(Debug, Clone)]
+pub struct Outcomes {
+    accepted: Arc<Counter>,
+    refused: Arc<Counter>,
+}
+
+impl Outcomes {
+    /// Counters below `scope`.
+    pub fn new(scope: &Scope) -> Outcomes {
+        Outcomes { accepted: scope.counter("audit/accepted"), refused: scope.counter("audit/refused") }
+    }
+}
+
 impl Write {
-    /// Writes the line. `refusal` is the status and the text that the caller gets; None for an accepted write.
-    pub fn log(&self, refusal: Option<(u16, &str)>) {
+    /// Writes the line, and counts it. `refusal` is the status and the text that the caller gets; None for an accepted
+    /// write.
+    pub fn log(&self, outcomes: &Outcomes, refusal: Option<(u16, &str)>) {
+        match refusal {
+            None => outcomes.accepted.incr(),
+            Some(_) => outcomes.refused.incr(),
+        }
         let part = |text: &Option<String>| clean(text.as_deref().unwrap_or("-"), MAX_NAME);
         let mut prefixes = self.changes.prefixes.join(" ");
         if self.changes.more > 0 {

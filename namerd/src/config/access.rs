@@ -2,12 +2,13 @@
 //!
 //! For: `load`. Not for: judging anybody (crate::access).
 
-use crate::access::{AccessParams, IdentityParams, Namespaces, Right, Rule, TokenFile, TokenParams};
+use crate::access::{AccessParams, IdentityParams, Namespaces, Right, Rule, TokenParams};
 use dtab::Prefix;
 use setup::config::moved::Place;
 use setup::config::problem::quote;
 use setup::config::reader::{Bad, Item, Reader};
 use setup::config::scalar::string;
+use setup::tokens::TokenFile;
 
 /// The policy, if the file has one.
 pub(super) fn access(top: &mut Reader<'_>) -> Option<AccessParams> {

@@ -2,11 +2,13 @@
 //!
 //! For: `load`. Not for: listening.
 
+use crate::guard::Guard;
 use crate::iface::thrift::{CacheLimits, ThriftOptions};
 use setup::config::clash::{Claim, Sockets};
 use setup::config::kinds::{Found, INTERFACES};
 use setup::config::moved::Place;
 use setup::config::params::{LOOPBACK, SocketParams};
+use setup::config::problem::quote;
 use setup::config::reader::{Bad, Item, Reader};
 use setup::config::scalar::{boolean, int, ip, port, seconds, size, string};
 use setup::config::socket::socket;
@@ -18,6 +20,8 @@ use tls::ServerTlsParams;
 const MAX_WATCHES: usize = 20_000;
 /// Connections of one interface at once.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Connections of one address at once.
+const MAX_PER_SOURCE: usize = 5_000;
 
 /// A listener with a protocol.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct InterfaceParams {
     pub tls: Option<ServerTlsParams>,
     /// Connections at once; further ones wait. Default 10 000.
     pub max_connections: usize,
+    /// Connections of one address at once; further ones are closed. Default 5000.
+    pub max_connections_per_source: usize,
 }
 
 /// A protocol of namerd with its options.
@@ -43,6 +49,11 @@ pub enum InterfaceKind {
     Http {
         /// Watches of one caller at once. Default 20 000.
         max_watches: usize,
+        /// What an edit may take away from the names in use.
+        guard: Guard,
+        /// `allowedHosts`: host names that requests may be for, besides `localhost` and addresses. Empty, the default: no
+        /// others on a loopback listener, all on another.
+        hosts: Vec<String>,
     },
     /// `io.l5d.mesh`.
     Mesh,
@@ -79,15 +90,56 @@ fn interface<'a>(top: &Reader<'a>, item: Item<'a>, sockets: &mut Sockets) -> Opt
         socket: socket(&mut reader).unwrap_or_default(),
         tls: server_tls(&mut reader),
         max_connections: reader.get("maxConnections", size(1)).unwrap_or(MAX_CONNECTIONS),
+        max_connections_per_source: reader.get("maxConnectionsPerSource", size(1)).unwrap_or(MAX_PER_SOURCE),
     };
     let holder = format!("the interface {name}");
     sockets.claim(top.context, &at, Claim::new(holder, params.ip, params.port, params.socket.reuse_port));
+    warn_of_timeouts(&mut reader, &params.socket);
     reader.finish();
     Some(params)
 }
 
 fn http(reader: &mut Reader<'_>) -> InterfaceKind {
-    InterfaceKind::Http { max_watches: reader.get("maxWatchesPerClient", size(1)).unwrap_or(MAX_WATCHES) }
+    let max_watches = reader.get("maxWatchesPerClient", size(1)).unwrap_or(MAX_WATCHES);
+    let mut hosts = Vec::new();
+    for item in reader.list("allowedHosts") {
+        match host(&item) {
+            Ok(name) => hosts.push(name),
+            Err(bad) => reader.context.bad(item.pos, &item.path, bad),
+        }
+    }
+    InterfaceKind::Http { max_watches, hosts, guard: guard(reader) }
+}
+
+fn guard(parent: &mut Reader<'_>) -> Guard {
+    let mut guard = Guard::default();
+    if let Some(mut reader) = parent.sub("guard", Place::Other) {
+        let percent = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
+        guard.most_lost_percent = reader.get("maxLostPercent", int(0, 100)).map_or(guard.most_lost_percent, percent);
+        guard.min_names = reader.get("minNames", size(1)).unwrap_or(guard.min_names);
+        reader.finish();
+    }
+    guard
+}
+
+/// A host name without a port, or `*` for all.
+fn host(item: &Item<'_>) -> Result<String, Bad> {
+    let text = string(item)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match text == "*" || (!text.is_empty() && text.len() <= 253 && text.bytes().all(plain)) {
+        true => Ok(text),
+        false => Err(Bad::new(format!("{} is not the name of a host", quote(&text)))
+            .expected("a name without a port, such as namerd.example; `*` for all")),
+    }
+}
+
+/// Times of sockets are those of the protocols, which give up clients that are silent or take nothing.
+fn warn_of_timeouts(reader: &mut Reader<'_>, socket: &SocketParams) {
+    let set = socket.read_timeout.is_some() || socket.write_timeout.is_some();
+    if let (true, Some(at)) = (set, reader.take("socketOptions")) {
+        let text = "`readTimeoutMs` and `writeTimeoutMs` have no effect here: each protocol has limits of its own";
+        reader.context.warn(&at, text);
+    }
 }
 
 /// The access log of Linkerd's mesh interface is not written: what happens is counted, and writes go to the audit.

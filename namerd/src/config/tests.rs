@@ -89,6 +89,21 @@ fn what_everybody_reaches_and_may_write_is_warned_of() {
 }
 
 #[test]
+fn hosts_and_options_of_interfaces_are_read() {
+    let config = good(&format!(
+        "{STORAGE}interfaces:
+- kind: io.l5d.httpController
+  allowedHosts: [namerd.example, '*']
+  socketOptions: {{ keepAlive: false, readTimeoutMs: 5000 }}
+"
+    ));
+    let InterfaceKind::Http { hosts, .. } = &config.interfaces[0].kind else { panic!("{:?}", config.interfaces[0]) };
+    assert_eq!(hosts, &["namerd.example", "*"]);
+    assert_eq!(config.interfaces[0].socket.keep_alive, Some(false));
+    assert!(config.warnings.join("\n").contains("`readTimeoutMs` and `writeTimeoutMs` have no effect here"));
+}
+
+#[test]
 fn access_is_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ci");
@@ -119,6 +134,10 @@ fn wrong_files() {
     for (text, part) in [
         (INTERFACES.to_owned(), "required key `storage` is missing"),
         (STORAGE.to_owned(), "'interfaces' field is required"),
+        (
+            format!("{STORAGE}interfaces: [{{ kind: io.l5d.httpController, allowedHosts: ['a:80'] }}]\n"),
+            "is not the name of a host",
+        ),
         (format!("{STORAGE}interfaces: []\n"), "One or more interfaces must be specified"),
         (format!("{rest}routers: []\n"), "it belongs to `linkerd.yaml`"),
         (format!("{rest}admin: {{ port: 4180 }}\n"), "127.0.0.1:4180 is taken: the administrative server listens on"),

@@ -12,7 +12,7 @@
 //! | `/api/1/addr/{ns}?path=` | all | addresses of a bound id |
 //! | `/api/1/resolve/{ns}?path=` | all | addresses of a name |
 //! | `/api/1/delegate[/{ns}]?path=` | all; GET and POST without namespace | how a name resolves |
-//! | `/api/1/bound-names` | GET | `[]` |
+//! | `/api/1/bound-names` | GET | names that namers can enumerate |
 //! | `/api/1/history/{ns}` | GET | *ours*: writes, newest first |
 //! | `/api/1/names/{ns}` | GET | *ours*: names that routers have bound within the last hour |
 
@@ -30,6 +30,9 @@ mod watches;
 mod write;
 
 use crate::access::Access;
+use crate::access::audit::Outcomes;
+use crate::guard::Guard;
+use crate::iface::stats::InterfaceStats;
 use crate::iface::{Closing, Interface, Peer};
 use crate::names::Names;
 use crate::storage::Store;
@@ -52,6 +55,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::Scope;
 use watches::Watches;
 
 /// What is said of a store that has not answered in time: which, and where its words are.
@@ -83,11 +87,18 @@ pub struct HttpParams {
     pub watches_per_client: usize,
     /// A value that has never been known is waited for so long before the answer is 503. Default 5 s.
     pub first_answer: Duration,
+    /// What an edit may take away from the names in use.
+    pub guard: Guard,
 }
 
 impl Default for HttpParams {
     fn default() -> HttpParams {
-        HttpParams { hosts: HostCheck::new(["*"]), watches_per_client: 20_000, first_answer: Duration::from_secs(5) }
+        HttpParams {
+            hosts: HostCheck::new(["*"]),
+            watches_per_client: 20_000,
+            first_answer: Duration::from_secs(5),
+            guard: Guard::default(),
+        }
     }
 }
 
@@ -97,16 +108,27 @@ pub struct HttpInterface {
     access: Access,
     params: HttpParams,
     watches: Arc<Watches>,
+    stats: InterfaceStats,
+    outcomes: Outcomes,
 }
 
 impl HttpInterface {
     /// An interface that answers from `names` to whom `access` lets in.
     pub fn new(names: Names, access: Access, params: HttpParams) -> HttpInterface {
-        let watches = Arc::new(Watches::new(params.watches_per_client));
-        HttpInterface { names, access, params, watches }
+        let stats = InterfaceStats::default();
+        let watches = Arc::new(Watches::new(params.watches_per_client, stats.clone()));
+        let outcomes = Outcomes::new(stats.scope());
+        HttpInterface { names, access, params, watches, stats, outcomes }
     }
 
-    /// Number of streams that are open now, for metrics.
+    /// The same, counting below `scope`.
+    pub fn counting(self, scope: &Scope) -> HttpInterface {
+        let stats = InterfaceStats::new(scope);
+        let watches = Arc::new(Watches::new(self.params.watches_per_client, stats.clone()));
+        HttpInterface { watches, outcomes: Outcomes::new(scope), stats, ..self }
+    }
+
+    /// Number of streams that are open now.
     pub fn open_watches(&self) -> usize {
         self.watches.open()
     }
@@ -153,6 +175,10 @@ impl Interface for HttpInterface {
         "io.l5d.httpController"
     }
 
+    fn stats(&self) -> &InterfaceStats {
+        &self.stats
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         vec![b"http/1.1".to_vec()]
     }
@@ -162,7 +188,12 @@ impl Interface for HttpInterface {
         let at_start = from.at_start.clone();
         let service = service_fn(move |request| {
             let (api, from) = (self.clone(), from.clone());
-            async move { Ok::<_, Infallible>(api.answer(request, from).await) }
+            async move {
+                let counted = api.stats.request();
+                let answer = api.answer(request, from).await;
+                counted.end_http(answer.status().as_u16());
+                Ok::<_, Infallible>(answer)
+            }
         });
         Box::pin(async move {
             let io = TokioIo::new(Lenient::new(Stall::new(io, STALLED), at_start));
@@ -198,7 +229,7 @@ impl Call<'_> {
             Route::Addr(namespace) => self.addr(namespace, body).await,
             Route::Resolve(namespace) => self.resolve(namespace, body).await,
             Route::Delegate(namespace) => self.delegate(namespace, body).await,
-            Route::BoundNames => self.bound_names(),
+            Route::BoundNames => self.bound_names().await,
             Route::History(namespace) => self.history(&namespace).await,
             Route::Names(namespace) => self.known_names(&namespace),
         }

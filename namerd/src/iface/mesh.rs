@@ -1,6 +1,6 @@
 //! The Mesh API, `io.l5d.mesh`: gRPC by which routers follow names, addresses and dtabs; it changes nothing.
 //!
-//! A connection is HTTP/2 behind a [`filter`], which lets Linkerd 1 in; each of its streams is one [`call`]. Called by
+//! A connection is HTTP/2 behind a `filter`, which lets Linkerd 1 in; each of its streams is one `call`. Called by
 //! `serve`. Not for: messages, which are `namers::mesh`.
 
 mod call;
@@ -10,7 +10,9 @@ mod reply;
 mod tables;
 mod upgrade;
 
+use super::stats::InterfaceStats;
 use super::{Closing, Interface, Peer};
+use crate::access::Access;
 use crate::names::Names;
 use bytes::Bytes;
 use call::Calls;
@@ -22,6 +24,7 @@ use namers::remote::peers::Io;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::Scope;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -50,12 +53,19 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// See the module.
 pub struct MeshInterface {
     names: Names,
+    access: Access,
+    stats: InterfaceStats,
 }
 
 impl MeshInterface {
-    /// An interface that answers from `names`.
-    pub fn new(names: Names) -> MeshInterface {
-        MeshInterface { names }
+    /// An interface that answers from `names` to whom `access` lets in.
+    pub fn new(names: Names, access: Access) -> MeshInterface {
+        MeshInterface { names, access, stats: InterfaceStats::default() }
+    }
+
+    /// The same, counting below `scope`.
+    pub fn counting(self, scope: &Scope) -> MeshInterface {
+        MeshInterface { stats: InterfaceStats::new(scope), ..self }
     }
 }
 
@@ -64,27 +74,34 @@ impl Interface for MeshInterface {
         "io.l5d.mesh"
     }
 
+    fn stats(&self) -> &InterfaceStats {
+        &self.stats
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         vec![b"h2".to_vec()]
     }
 
     fn serve(self: Arc<Self>, io: Box<dyn Io>, peer: Peer, closing: Closing) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Err(reason) = converse(self.names.clone(), io, closing).await {
-                tracing::debug!(peer = %peer.address, "a connection of io.l5d.mesh ends: {reason}");
+            let address = peer.address;
+            let calls = Calls::new(&self, peer, closing.clone());
+            if let Err(reason) = converse(calls, io, closing).await {
+                self.stats.cut_off();
+                tracing::debug!(peer = %address, "a connection of io.l5d.mesh ends: {reason}");
             }
         })
     }
 }
 
 /// A connection from the first byte to the last.
-async fn converse(names: Names, io: Box<dyn Io>, closing: Closing) -> Result<(), String> {
+async fn converse(calls: Calls, io: Box<dyn Io>, closing: Closing) -> Result<(), String> {
     let late = |_| format!("no HTTP/2 preface within {GREETING:?}");
     let Greeted { io, begun, request } = timeout(GREETING, upgrade::greet(io)).await.map_err(late)??;
     let (filter, verdict) = Filter::new(io, &begun, request);
     let handshake = builder().handshake::<_, Bytes>(filter);
     let connection = timeout(GREETING, handshake).await.map_err(late)?.map_err(|error| error.to_string())?;
-    drive(connection, Calls::new(names, closing.clone()), verdict, closing).await
+    drive(connection, calls, verdict, closing).await
 }
 
 fn builder() -> h2::server::Builder {

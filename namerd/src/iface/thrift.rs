@@ -1,7 +1,7 @@
 //! The interface `io.l5d.thriftNameInterpreter`: names by long polls over ThriftMux (namerd reference §4).
 //!
-//! A connection is mux, or framed thrift when its first frame is a call; [`session`] and [`framed`] serve the two. What is
-//! asked is the same: [`calls`] opens it, [`observed`] keeps one observation per question, however many poll for it. The
+//! A connection is mux, or framed thrift when its first frame is a call; `session` and `framed` serve the two. What is
+//! asked is the same: `calls` opens it, `observed` keeps one observation per question, however many poll for it. The
 //! bytes are `namers::thrift`, which the client has in common with this. Not for: writing dtabs, the destination interface.
 
 mod calls;
@@ -9,17 +9,22 @@ mod framed;
 mod observed;
 mod output;
 mod session;
+mod stats;
 
+use crate::access::Access;
+use crate::iface::stats::InterfaceStats;
 use crate::iface::{Closing, Interface, Peer};
 use crate::names::Names;
-use calls::Calls;
+use calls::{Asking, Calls};
 use dtab::BoxFuture;
 use namers::remote::peers::Io;
 use namers::thrift::binary::WireError;
 use namers::thrift::mux::Frames;
 use namers::thrift::{INTERFACE, call};
+use stats::ThriftStats;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::Scope;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -65,15 +70,26 @@ pub struct ThriftOptions {
 /// See the module.
 pub struct ThriftInterface {
     calls: Arc<Calls>,
+    access: Access,
+    stats: ThriftStats,
     /// Room for calls that wait.
     room: Arc<Semaphore>,
 }
 
 impl ThriftInterface {
-    /// The interface to `names`; observations run on `handle`.
-    pub fn new(names: Names, options: &ThriftOptions, handle: &Handle) -> ThriftInterface {
+    /// The interface to `names`, for whom `access` lets in by its certificate: the protocol has no place for a token.
+    /// Observations run on `handle`.
+    pub fn new(names: Names, access: Access, options: &ThriftOptions, handle: &Handle) -> ThriftInterface {
         let room = Arc::new(Semaphore::new(MAX_CALLS));
-        ThriftInterface { calls: Arc::new(Calls::new(names, options, handle)), room }
+        let calls = Arc::new(Calls::new(names, options, handle));
+        ThriftInterface { calls, access, room, stats: ThriftStats::default() }
+    }
+
+    /// The same, counting below `scope`.
+    pub fn counting(self, scope: &Scope) -> ThriftInterface {
+        let stats = ThriftStats::new(scope);
+        self.calls.show(scope);
+        ThriftInterface { stats, ..self }
     }
 
     async fn converse(&self, io: Box<dyn Io>, peer: &Peer, mut closing: Closing) -> Result<(), WireError> {
@@ -86,10 +102,12 @@ impl ThriftInterface {
         let Ok(Some(first)) = first.unwrap_or(Ok(None)) else { return Ok(()) };
         tracing::debug!(peer = %peer.address, framed = call::is_call(&first), "a thrift client");
         let input = Input { read, frames, first };
+        let calls =
+            Asking { calls: self.calls.clone(), caller: self.access.connected(peer), stats: self.stats.clone() };
         if call::is_call(&input.first) {
-            return framed::serve(self.calls.clone(), &self.room, input, write, closing).await;
+            return framed::serve(calls, &self.room, input, write, closing).await;
         }
-        session::serve(self.calls.clone(), self.room.clone(), input, write, closing).await
+        session::serve(calls, self.room.clone(), input, write, closing).await
     }
 }
 
@@ -127,6 +145,10 @@ impl Interface for ThriftInterface {
         INTERFACE
     }
 
+    fn stats(&self) -> &InterfaceStats {
+        &self.stats.all
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
@@ -135,7 +157,7 @@ impl Interface for ThriftInterface {
         Box::pin(async move {
             if let Err(error) = self.converse(io, &peer, closing).await {
                 tracing::info!(peer = %peer.address, "a thrift client is cut off: {error}");
-                metrics::counter!("interface_protocol_errors_total", "kind" => INTERFACE).increment(1);
+                self.stats.all.cut_off();
             }
         })
     }

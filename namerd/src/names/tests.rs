@@ -146,3 +146,34 @@ async fn the_prefix_of_a_transformer_that_is_not_ours_is_looked_behind() {
     assert_eq!(timeout(SOON, addr.settled()).await.expect("an answer"), expected);
     assert_eq!(names.resolve(&path("/#/none/x")).settled().await, State::Ok(Addr::Neg));
 }
+
+/// Files come and go; nobody looks while nobody asks.
+#[tokio::test]
+async fn names_of_files_are_listed_over_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("web"), "127.0.0.1 80").expect("written");
+    std::fs::create_dir(folder.path().join("v2")).expect("made");
+    std::fs::write(folder.path().join("v2/web"), "127.0.0.1 80").expect("written");
+    let discovery = Discovery::new(Handle::current());
+    let dns = DnsResolver::within(&discovery, &[], DnsOptions::default());
+    let system = SystemNamer::new(dns.clone(), Handle::current());
+    let fs = FsNamer::within(&discovery, path("/#/io.l5d.fs"), folder.path().to_owned(), dns).expect("a namer");
+    let store = Arc::new(Told(Activity::channel().0));
+    let names = Names::new(store, Vec::new(), system, &discovery);
+    assert_eq!(names.bound().settled().await, State::Ok([].into()));
+    let names = names.listing(vec![Arc::new(fs)]);
+    let mut live = names.bound();
+    let becomes = async |live: &mut Activity<Arc<[Path]>>, wanted: &[&str]| {
+        let wanted: Arc<[Path]> = wanted.iter().map(|text| path(text)).collect();
+        let reached = async {
+            while live.get() != State::Ok(wanted.clone()) {
+                live.changed().await;
+            }
+        };
+        timeout(SOON, reached).await.unwrap_or_else(|_| panic!("{:?} in place of {wanted:?}", live.peek()));
+    };
+    becomes(&mut live, &["/#/io.l5d.fs/v2/web", "/#/io.l5d.fs/web"]).await;
+    std::fs::write(folder.path().join("api"), "127.0.0.1 81").expect("written");
+    std::fs::remove_file(folder.path().join("web")).expect("removed");
+    becomes(&mut live, &["/#/io.l5d.fs/api", "/#/io.l5d.fs/v2/web"]).await;
+}

@@ -302,6 +302,13 @@ impl Store for LocalStore {
         })
     }
 
+    fn condition(&self) -> super::Condition {
+        super::Condition {
+            last_success: Some(std::time::Duration::ZERO),
+            failing: self.shared.health.lock().error.is_some(),
+        }
+    }
+
     fn report(&self) -> serde_json::Value {
         let waiting = self.shared.queue.lock().jobs.len();
         let health = self.shared.health.lock();

@@ -5,7 +5,7 @@
 //! when their caller goes away. Called by the stores in etcd, ZooKeeper and Consul. Not for: stores in this process.
 
 use super::history::{Logged, Record, entry};
-use super::{Entry, Note, Store, StoreError, Version, VersionedDtab};
+use super::{Condition, Entry, Note, Store, StoreError, Version, VersionedDtab};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -337,24 +337,37 @@ impl Store for SharedStore {
         })
     }
 
+    fn condition(&self) -> Condition {
+        self.judged(&self.lists.report(), &self.dtabs.report())
+    }
+
     fn report(&self) -> Value {
         let (lists, dtabs) = (self.lists.report(), self.dtabs.report());
-        let health = self.health.lock();
-        let watched = || lists.iter().chain(&dtabs);
-        let since = watched().filter_map(|watch| watch.last_success).chain(health.success.map(|at| at.elapsed())).min();
-        let error = health.error.as_ref().map(|(at, text)| json!({"text": text, "ageMs": millis(at.elapsed())}));
-        let answers = health.error.as_ref().is_none_or(|(at, _)| since.is_some_and(|since| since < at.elapsed()));
+        let judged = self.judged(&lists, &dtabs);
+        let error = self.health.lock().error.clone();
+        let error = error.map(|(at, text)| json!({"text": text, "ageMs": millis(at.elapsed())}));
         json!({
             "kind": self.backend.kind(),
             "place": self.backend.place(),
-            "ok": answers && watched().all(|watch| watch.last_error.is_none()),
-            "lastSuccessMs": since.map(millis),
+            "ok": !judged.failing,
+            "lastSuccessMs": judged.last_success.map(millis),
             "lastError": error,
             "details": self.backend.details(),
             "observed": dtabs.len(),
             "list": lists.first().map(show),
             "namespaces": dtabs.iter().map(|watch| (watch.key.clone(), show(watch))).collect::<serde_json::Map<_, _>>(),
         })
+    }
+}
+
+impl SharedStore {
+    /// How the store behind is, by what was asked of it last and by these watches.
+    fn judged(&self, lists: &[WatchReport], dtabs: &[WatchReport]) -> Condition {
+        let health = self.health.lock();
+        let watched = || lists.iter().chain(dtabs);
+        let since = watched().filter_map(|watch| watch.last_success).chain(health.success.map(|at| at.elapsed())).min();
+        let answers = health.error.as_ref().is_none_or(|(at, _)| since.is_some_and(|since| since < at.elapsed()));
+        Condition { last_success: since, failing: !answers || watched().any(|watch| watch.last_error.is_some()) }
     }
 }
 

@@ -3,15 +3,15 @@
 //! Called by `control` and its probes. Not for: what is in the answers.
 
 use crate::remote::peers::{Io, Peers};
+use crate::remote::{TokenSource, authorization};
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,9 +24,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 const MAX_BODY: usize = 16 << 20;
 /// So much of the text of an error is shown.
 const SHOWN: usize = 300;
-
-/// Gives the bearer token for each request; None for none. Errors say why it cannot be had.
-pub type TokenSource = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// How requests are made.
 pub(super) struct Client {
@@ -97,9 +94,7 @@ impl Client {
         let mut request = Request::get(target).header(HOST, host).header(ACCEPT, "application/json");
         request = request.header(USER_AGENT, concat!("switchyard/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = &self.token {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token()?)).map_err(|error| error.to_string())?;
-            value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            request = request.header(AUTHORIZATION, authorization(token)?);
         }
         request.body(Empty::new()).map_err(|error| format!("a request for {target} cannot be made: {error}"))
     }

@@ -9,8 +9,8 @@ use super::connection::{Call, Connections};
 use super::frame::{Budget, Frames};
 use super::status::{Status, code};
 use super::{WireError, paths};
-use crate::remote::RemoteNames;
 use crate::remote::peers::Peers;
+use crate::remote::{RemoteNames, TokenSource};
 use crate::watch::{SourceError, Watched};
 use bytes::Bytes;
 use dtab::{Addr, BoundName, BoxFuture, DelegateTree, Dtab, NameTree, Path};
@@ -30,8 +30,8 @@ const STEADY: Duration = Duration::from_secs(5);
 /// The pause before that is random, up to so long, for the sake of the replica that everybody moves to.
 const SPREAD: Duration = Duration::from_millis(500);
 
-/// Numbers of a client.
-#[derive(Debug, Clone)]
+/// Numbers of a client, and what it shows.
+#[derive(Clone)]
 pub struct MeshOptions {
     /// A ping is sent so often: `failureThreshold.minPeriodMs`, default 5 s.
     pub ping_every: Duration,
@@ -39,6 +39,8 @@ pub struct MeshOptions {
     pub close_timeout: Duration,
     /// Flow-control window of a stream in bytes: `initialStreamWindowSizeKB` × 1024, default 10 MiB, less than 2 GiB.
     pub window: u32,
+    /// The bearer token, for a namerd with access rules. Default none.
+    pub token: Option<TokenSource>,
 }
 
 impl Default for MeshOptions {
@@ -47,6 +49,7 @@ impl Default for MeshOptions {
             ping_every: Duration::from_secs(5),
             close_timeout: Duration::from_secs(6),
             window: 10 * 1024 * 1024,
+            token: None,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! then on. One that fails is forgotten, and its address comes last for a while. Called by `client`.
 
 use super::client::MeshOptions;
+use crate::remote::authorization;
 use crate::remote::peers::{Io, Peers};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, RecvStream};
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -71,9 +73,10 @@ impl Connections {
     /// Sends one request of one message. A connection that turns out to be closing is left for another.
     pub(super) async fn call(&self, path: &str, message: &Bytes) -> Result<Call, String> {
         let mut problem = String::new();
+        let shown = self.options.token.as_ref().map(authorization).transpose()?;
         for _ in 0..MAX_CONNECTIONS {
             let place = self.place().await?;
-            match place.0.send(path, message.clone()).await {
+            match place.0.send(path, shown.clone(), message.clone()).await {
                 Ok(response) => return Ok(Call { response: Some(response), place }),
                 Err(error) => problem = place.0.problem(&error),
             }
@@ -211,14 +214,16 @@ impl Connection {
         format!("{}: {}", self.address, over.unwrap_or_else(|| error.to_string()))
     }
 
-    async fn send(&self, path: &str, message: Bytes) -> Result<ResponseFuture, h2::Error> {
-        let request = Request::post(format!("http://{}{path}", self.address))
+    /// Sends a request; `shown` is its `Authorization`.
+    async fn send(&self, path: &str, shown: Option<HeaderValue>, message: Bytes) -> Result<ResponseFuture, h2::Error> {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
             .version(http::Version::HTTP_2)
             .header("content-type", super::CONTENT_TYPE)
             .header("te", "trailers")
             .header("user-agent", concat!("switchyard/", env!("CARGO_PKG_VERSION")))
             .body(())
             .map_err(|_| h2::Error::from(h2::Reason::INTERNAL_ERROR))?;
+        request.headers_mut().extend(shown.map(|shown| (AUTHORIZATION, shown)));
         let mut requests = self.requests.clone().ready().await?;
         let (response, mut body) = requests.send_request(request, false)?;
         body.send_data(message, true)?;

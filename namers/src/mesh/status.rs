@@ -18,6 +18,8 @@ pub mod code {
     pub const DEADLINE_EXCEEDED: u32 = 4;
     /// There is no such thing.
     pub const NOT_FOUND: u32 = 5;
+    /// The caller is known, and may not do this.
+    pub const PERMISSION_DENIED: u32 = 7;
     /// Too much at once.
     pub const RESOURCE_EXHAUSTED: u32 = 8;
     /// There is no such call.
@@ -26,6 +28,8 @@ pub mod code {
     pub const INTERNAL: u32 = 13;
     /// Not now, or not here.
     pub const UNAVAILABLE: u32 = 14;
+    /// Credentials are missing or wrong.
+    pub const UNAUTHENTICATED: u32 = 16;
 }
 
 /// Messages are cut to so many bytes.

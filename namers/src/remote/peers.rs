@@ -32,8 +32,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub type Secure =
     Arc<dyn Fn(TcpStream) -> std::pin::Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>> + Send + Sync>;
 
-/// Lets the system find out that the host at the other end is gone, though nothing is sent either way.
-fn notice_silence(socket: &TcpStream) -> io::Result<()> {
+/// Lets the system find out that the host at the other end is gone, though nothing is sent either way, or that it takes
+/// nothing of what is sent.
+pub fn notice_silence(socket: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(socket);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -58,7 +59,7 @@ struct Shared {
 }
 
 impl Peers {
-    /// The replicas at `dst`, looked up by `system`, an interpreter without configured namers. TLS as `secure` does it.
+    /// The replicas at `dst`, looked up by `system`, mostly a name of the system namer. TLS as `secure` does it.
     pub fn new(system: Arc<dyn Interpreter>, dst: Path, secure: Option<Secure>) -> Peers {
         let (addresses, avoided) = (Mutex::new(None), Mutex::new(Vec::new()));
         Peers { shared: Arc::new(Shared { system, dst, secure, addresses, avoided }) }

@@ -1,6 +1,6 @@
 //! [`ThriftNames`]: one namespace of a namerd, asked over ThriftMux (namerd reference §8.2).
 //!
-//! Every follow is a loop of long polls on the one [`Link`]: ask with the last stamp, publish the answer, ask with its stamp.
+//! Every follow is a loop of long polls on the one link: ask with the last stamp, publish the answer, ask with its stamp.
 //! When the link is lost, all of them ask anew on the next one, which leads to another replica when there is one. Called by
 //! [`crate::remote::RemoteInterpreter`], which backs off after errors. Not for: bytes.
 
@@ -14,7 +14,7 @@ use super::{convert, delegation};
 use crate::remote::RemoteNames;
 use crate::remote::peers::Peers;
 use crate::watch::{SourceError, Val, Watched};
-use dtab::{Addr, BoundName, BoxFuture, DelegateTree, Dtab, NameTree, Path};
+use dtab::{Addr, BoundName, BoxFuture, DelegateTree, Dtab, Exact, NameTree, Path};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -209,7 +209,7 @@ impl Shared {
     }
 
     async fn explained(&self, link: &Arc<Link>, dtab: Dtab, path: Path) -> Result<DelegateTree, Ended> {
-        let question = delegation::question(dtab.to_string(), self.namespace.clone(), path);
+        let question = delegation::question(Exact(&dtab).to_string(), self.namespace.clone(), path);
         let answer: Delegation = self.ask(link, "delegate", &question).await?;
         delegation::read(&answer.tree).map_err(Ended::Failed)
     }
@@ -327,7 +327,7 @@ impl Asks<Bound, NameTree<BoundName>> for Tree {
     }
 
     fn call<'a>(&'a self, shared: &'a Shared, link: &'a Link, stamp: Stamp) -> BoxFuture<'a, Result<Bound, Ended>> {
-        let request = BindReq { dtab: self.dtab.to_string(), name: shared.name(stamp, self.path.clone()) };
+        let request = BindReq { dtab: Exact(&self.dtab).to_string(), name: shared.name(stamp, self.path.clone()) };
         Box::pin(async move { shared.ask(link, self.method(), &request).await })
     }
 

@@ -5,7 +5,7 @@
 
 use super::convert::{MAX_NODES, read_weight};
 use super::messages::{Contents, DelegateNode, DelegateReq, DelegateTree, Delegation, Stamp};
-use dtab::{Addr, Delegation as Found, Dentry, Dtab, Path};
+use dtab::{Addr, Delegation as Found, Dentry, Dtab, Exact, Path};
 use std::collections::BTreeMap;
 
 /// Deeper trees are not read.
@@ -51,7 +51,7 @@ pub fn write(tree: &dtab::DelegateTree) -> DelegateTree {
 fn write_node(tree: &dtab::DelegateTree, next: &mut i32, nodes: &mut BTreeMap<i32, DelegateNode>) -> DelegateNode {
     // The texts of constants are no paths.
     let path = Path::parse(&tree.path).unwrap_or_default();
-    let mut dentry = tree.dentry.as_ref().map_or_else(|| NO_DENTRY.to_owned(), Dentry::to_string);
+    let mut dentry = tree.dentry.as_ref().map_or_else(|| NO_DENTRY.to_owned(), |dentry| Exact(dentry).to_string());
     let contents = match &tree.node {
         Found::Neg => Contents::Neg,
         Found::Fail => Contents::Fail,
@@ -196,7 +196,7 @@ mod tests {
         let children = vec![
             tree("/host/web", "/svc=>/host", Found::Delegate(Box::new(leaf()))),
             tree("/x", "", transformed),
-            tree("/y", "/svc=>/y | /z", union),
+            tree("/y", "/svc=>0.001*/y & /z", union),
             tree("~", "/svc=>~", Found::Neg),
             tree("!", "/svc=>!", Found::Fail),
             tree("/e", "/svc=>/e", Found::Exception("no".into())),

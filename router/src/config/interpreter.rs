@@ -59,7 +59,7 @@ pub struct NamerdParams {
     pub max_backoff: Duration,
     /// TLS. Default plain text.
     pub tls: Option<PeerTls>,
-    /// A file with a token to show, for `io.l5d.namerd.http`. Default none.
+    /// A file with a token to show, for `io.l5d.namerd.http` and `io.l5d.mesh`. Default none.
     pub token_file: Option<PathBuf>,
     /// How often a connection is tried. Default 5 s.
     pub ping: Duration,
@@ -79,6 +79,17 @@ pub enum NamerdProtocol {
         /// `initialStreamWindowSizeKB`. Default 10 MiB.
         window: u32,
     },
+}
+
+impl NamerdProtocol {
+    /// The kind as configs have it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            NamerdProtocol::Thrift => "io.l5d.namerd",
+            NamerdProtocol::Http => "io.l5d.namerd.http",
+            NamerdProtocol::Mesh { .. } => "io.l5d.mesh",
+        }
+    }
 }
 
 /// The interpreter; the default one when the key is absent.
@@ -102,16 +113,14 @@ fn thrift(reader: &mut Reader<'_>) -> Option<InterpreterKind> {
     let tls = namerd_tls(reader);
     let namespace = reader.get("namespace", namespace);
     let (ping, pong) = failure_threshold(reader, PONG_THRIFT);
-    namerd(reader, NamerdProtocol::Thrift, namespace, tls, (ping, pong))
+    namerd(reader, NamerdProtocol::Thrift, namespace, (tls, None), (ping, pong))
 }
 
 fn http(reader: &mut Reader<'_>) -> Option<InterpreterKind> {
     let tls = client_tls(reader, None).and_then(|setting| setting.on());
     let namespace = reader.get("namespace", namespace);
     let token_file = reader.get("tokenFile", token_file);
-    let kind = namerd(reader, NamerdProtocol::Http, namespace, tls, (PING, PONG_THRIFT))?;
-    let InterpreterKind::Namerd(params) = kind else { return Some(kind) };
-    Some(InterpreterKind::Namerd(Box::new(NamerdParams { token_file, ..*params })))
+    namerd(reader, NamerdProtocol::Http, namespace, (tls, token_file), (PING, PONG_THRIFT))
 }
 
 fn mesh(reader: &mut Reader<'_>) -> Option<InterpreterKind> {
@@ -120,20 +129,20 @@ fn mesh(reader: &mut Reader<'_>) -> Option<InterpreterKind> {
     let (ping, pong) = failure_threshold(reader, PONG_MESH);
     let window = reader.get("initialStreamWindowSizeKB", size(1)).unwrap_or(WINDOW_KB);
     let window = u32::try_from(window.saturating_mul(1024)).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
-    namerd(reader, NamerdProtocol::Mesh { window }, root, tls, (ping, pong))
+    let token_file = reader.get("tokenFile", token_file);
+    namerd(reader, NamerdProtocol::Mesh { window }, root, (tls, token_file), (ping, pong))
 }
 
 fn namerd(
     reader: &mut Reader<'_>,
     protocol: NamerdProtocol,
     namespace: Option<String>,
-    tls: Option<PeerTls>,
+    (tls, token_file): (Option<PeerTls>, Option<PathBuf>),
     (ping, pong): (Duration, Duration),
 ) -> Option<InterpreterKind> {
     let dst = reader.need("dst", path);
     let (min_backoff, max_backoff) = retry(reader).unwrap_or((MIN_BACKOFF, MAX_BACKOFF));
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-    let token_file = None;
     let params = NamerdParams { protocol, dst: dst?, namespace, min_backoff, max_backoff, tls, token_file, ping, pong };
     Some(InterpreterKind::Namerd(Box::new(params)))
 }

@@ -23,6 +23,7 @@ pub(super) const DOCUMENT: Document =
 const SAME: &[(&str, &str)] = &[
     ("routers[](http)", "routers[]"),
     ("interpreter(io.l5d.mesh).tls", "client.tls"),
+    ("interpreter(io.l5d.namerd).tls.clientAuth", "client.tls.clientAuth"),
     ("interpreter(io.l5d.namerd.http).tls", "client.tls"),
     ("client(io.l5d.static).configs[]", "client"),
     ("client(io.l5d.static)", "client"),

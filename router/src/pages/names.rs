@@ -2,6 +2,8 @@
 
 use super::State;
 use crate::client::{Client, ReplicaState};
+use crate::config::InterpreterKind;
+use crate::interpreters::place;
 use crate::live::Live;
 use crate::router::Router;
 use admin::{Pages, Request, Response};
@@ -11,6 +13,25 @@ use namers::FsNamer;
 use serde_json::{Map, Value, json};
 use setup::delegation::{explained, question};
 use std::sync::Arc;
+
+/// `/<router>/interpreter_state/<kind>/<namespace>.json`: what a router was told by its namerd, and when (config reference
+/// §9.1).
+fn interpreter_states(mut pages: Pages, state: &Arc<State>) -> Pages {
+    for router in &state.live.load().routers {
+        let InterpreterKind::Namerd(params) = &router.params.interpreter.kind else { continue };
+        let (label, kind, namespace) = (&router.params.label, params.protocol.kind(), &params.namespace);
+        let (place, discovery) = (place(params), state.discovery.clone());
+        let path = format!("/{label}/interpreter_state/{kind}/{namespace}.json");
+        pages = pages.get(&path, "what namerd has told", move |_| {
+            let tables = discovery.watches.report().into_iter().filter(|table| table.namer == place);
+            let lists: Map<String, Value> = tables
+                .map(|table| (table.table.to_owned(), table.watches.iter().map(setup::watches::watch).collect()))
+                .collect();
+            async move { Response::json_value(&Value::Object(lists)) }
+        });
+    }
+    pages
+}
 
 /// Adds the pages about names.
 pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
@@ -37,7 +58,7 @@ pub(super) fn add(mut pages: Pages, state: &Arc<State>) -> Pages {
             async move { Response::json_value(&Value::Array(fs.report().iter().map(setup::watches::watch).collect())) }
         });
     }
-    pages
+    interpreter_states(pages, state)
 }
 
 async fn delegator(state: &State, request: &Request) -> Response {

@@ -129,14 +129,16 @@ pub fn namerd_tls(parent: &mut Reader<'_>) -> Option<PeerTls> {
     let mut reader = parent.sub("tls", Place::Other)?;
     let common_name = reader.need("commonName", string);
     let ca = reader.get("caCert", file);
+    let client_auth = client_auth(&mut reader).flatten();
     let params = ClientTlsParams {
         disable_validation: false,
         trust: ca.map_or(Trust::System, |ca| Trust::Files(vec![ca])),
-        client_auth: None,
+        client_auth,
         protocols: Vec::new(),
         alpn: Vec::new(),
     };
-    judge(&reader, tls::check_client(&params), "", "caCert");
+    let at = if params.client_auth.is_some() { "clientAuth" } else { "" };
+    judge(&reader, tls::check_client(&params), at, "caCert");
     reader.finish();
     Some(PeerTls { params: Arc::new(params), common_name: Some(common_name?) })
 }

@@ -4,7 +4,7 @@
 
 use super::answer::{self, Answer, Refusal};
 use super::call::{Call, Params};
-use super::encoding::JSON;
+use super::encoding::{self, JSON};
 use super::feed::Documents;
 use crate::names::Names;
 use dtab::{Activity, Addr, BoundName, BoxFuture, Dtab, NameTree, Path, State};
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use namers::wire;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -154,16 +155,18 @@ impl Call<'_> {
     }
 
     /// Ids of namers that can enumerate: none here.
-    pub(super) fn bound_names(&self) -> Result<Answer, Refusal> {
+    pub(super) async fn bound_names(&self) -> Result<Answer, Refusal> {
         if self.head.method != Method::GET {
             let text = "this method does nothing here; use GET";
             return Err(Refusal::new(StatusCode::NOT_FOUND, text));
         }
         self.caller()?.may_read_something()?;
-        match self.query().is_true("watch") {
-            true => self.stream(Some(JSON), Once(Some("[]".into()))),
-            false => Ok(answer::whole(Some(JSON), "[]\n".into())),
+        let mut names = self.api.names.bound();
+        if self.query().is_true("watch") {
+            return self.stream(Some(JSON), Bound { names, last: None });
         }
+        let known = self.first(&mut names, "the names that namers can enumerate").await?;
+        Ok(answer::whole(Some(JSON), shown(&known) + "\n"))
     }
 }
 
@@ -191,15 +194,28 @@ async fn settled(addr: &mut Activity<Addr>) -> Addr {
     }
 }
 
-/// One document, and then silence.
-struct Once(Option<String>);
+fn shown(names: &[Path]) -> String {
+    encoding::texts(names.iter().map(ToString::to_string))
+}
 
-impl Documents for Once {
+/// The stream of the names that namers can enumerate.
+struct Bound {
+    names: Activity<Arc<[Path]>>,
+    last: Option<Arc<[Path]>>,
+}
+
+impl Documents for Bound {
     fn next(&mut self) -> BoxFuture<'_, String> {
         Box::pin(async {
-            match self.0.take() {
-                Some(document) => document,
-                None => std::future::pending().await,
+            loop {
+                if let State::Ok(names) = self.names.get()
+                    && self.last.as_ref() != Some(&names)
+                {
+                    let document = shown(&names);
+                    self.last = Some(names);
+                    return document;
+                }
+                self.names.changed().await;
             }
         })
     }

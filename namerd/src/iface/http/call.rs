@@ -14,6 +14,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
+use setup::tokens::bearer;
 use tokio::time::timeout;
 
 /// One request.
@@ -84,11 +85,7 @@ impl Call<'_> {
 
     /// Who is calling.
     pub(super) fn caller(&self) -> Result<Caller, Denied> {
-        let shown = self.head.headers.get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        let token = shown.and_then(|shown| match shown.split_at_checked(7) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token),
-            _ => None,
-        });
+        let token = self.head.headers.get(AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()));
         self.api.access.caller(&self.from.peer, token)
     }
 

@@ -21,7 +21,9 @@ use tokio::time::timeout;
 /// Writes that a history shows when nothing is said.
 const HISTORY: usize = 20;
 /// And at most.
-const MAX_HISTORY: usize = 1000;
+const MAX_HISTORY: usize = 10_000;
+/// Older ones are left out once a history has so many bytes.
+const MAX_HISTORY_BYTES: usize = 32 << 20;
 
 impl Call<'_> {
     /// `/api/1/dtabs`, for every method: the namespaces that the caller may read.
@@ -104,7 +106,13 @@ impl Call<'_> {
             Ok(entries) => entries?,
             Err(_) => return Err(StoreError::Unavailable(super::silent(&**self.api.names.store(), wait)).into()),
         };
-        Ok(answer::whole(Some(JSON), encoding::array(entries.iter().take(limit).map(entry)) + "\n"))
+        let mut bytes = 0;
+        let fits = |entry: &String| {
+            bytes += entry.len();
+            bytes <= MAX_HISTORY_BYTES
+        };
+        let shown = entries.iter().take(limit).map(entry).take_while(fits);
+        Ok(answer::whole(Some(JSON), encoding::array(shown) + "\n"))
     }
 
     /// `/api/1/names/{ns}`: what routers have bound.

@@ -2,6 +2,7 @@
 //!
 //! Called by the interface. Not for: what the streams say.
 
+use crate::iface::stats::{InterfaceStats, Open};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 /// See the module.
 pub(super) struct Watches {
     limit: usize,
+    stats: InterfaceStats,
     clients: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -17,12 +19,13 @@ pub(super) struct Watches {
 pub(super) struct Permit {
     watches: Arc<Watches>,
     client: IpAddr,
+    _counted: Open,
 }
 
 impl Watches {
     /// No streams yet; each client address may have `limit`.
-    pub(super) fn new(limit: usize) -> Watches {
-        Watches { limit, clients: Mutex::default() }
+    pub(super) fn new(limit: usize, stats: InterfaceStats) -> Watches {
+        Watches { limit, stats, clients: Mutex::default() }
     }
 
     /// A further stream of `client`; None when it has too many.
@@ -33,7 +36,7 @@ impl Watches {
             return None;
         }
         *open += 1;
-        Some(Permit { watches: self.clone(), client })
+        Some(Permit { watches: self.clone(), client, _counted: self.stats.watch() })
     }
 
     /// Streams of all clients.

@@ -8,6 +8,8 @@ use super::call::Call;
 use super::encoding::{self, Expected, Format};
 use super::route::Route;
 use crate::access::{Caller, WriteRight, audit, browser, changes};
+use crate::guard::Guard;
+use crate::names::Names;
 use crate::storage::{Note, Store, StoreError, Version, VersionedDtab};
 use dtab::Dtab;
 use http::header::{ETAG, IF_MATCH, TRANSFER_ENCODING};
@@ -17,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// A client that means it, whatever the guard says.
+const FORCE: &str = "l5d-force";
 /// A store may take so long for a write: longer than those behind the network try, which know best what is wrong.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a write without If-Match of a caller with limited rights is tried again when others write as well.
@@ -38,7 +42,10 @@ struct Job {
     namespace: String,
     right: WriteRight,
     wish: Wish,
+    /// With the names that it looks at; None when the client forces the write.
+    guard: Option<(Guard, Names)>,
     line: audit::Write,
+    outcomes: audit::Outcomes,
 }
 
 impl Call<'_> {
@@ -47,10 +54,12 @@ impl Call<'_> {
         let job = match self.prepare(namespace, body, &mut line).await {
             Ok((right, wish)) => {
                 let (store, namespace) = (self.api.names.store().clone(), namespace.to_owned());
-                Job { store, namespace, right, wish, line }
+                let forced = self.head.headers.get(FORCE).is_some_and(|value| value == "true");
+                let guard = (!forced).then(|| (self.api.params.guard, self.api.names.clone()));
+                Job { store, namespace, right, wish, guard, line, outcomes: self.api.outcomes.clone() }
             }
             Err(refusal) => {
-                line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                line.log(&self.api.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 return Err(refusal);
             }
         };
@@ -64,7 +73,7 @@ impl Call<'_> {
     pub(super) fn note_refusal(&self, status: StatusCode, text: &str) {
         let writes = matches!(self.head.method, Method::POST | Method::PUT | Method::DELETE);
         if let (true, Ok(Route::Dtab(namespace))) = (writes, Route::of(self.head.uri.path())) {
-            self.line(&namespace).log(Some((status.as_u16(), text)));
+            self.line(&namespace).log(&self.api.outcomes, Some((status.as_u16(), text)));
         }
     }
 
@@ -158,7 +167,7 @@ impl Job {
         match done {
             Ok(version) => {
                 self.line.after = version.as_ref().map(encoding::etag);
-                self.line.log(None);
+                self.line.log(&self.outcomes, None);
                 let mut answer = answer::empty(StatusCode::NO_CONTENT);
                 if let Some(Ok(etag)) = self.line.after.as_deref().map(HeaderValue::from_str) {
                     answer.headers_mut().insert(ETAG, etag);
@@ -166,7 +175,7 @@ impl Job {
                 Ok(answer)
             }
             Err(refusal) => {
-                self.line.log(Some((refusal.status.as_u16(), &refusal.text)));
+                self.line.log(&self.outcomes, Some((refusal.status.as_u16(), &refusal.text)));
                 Err(refusal)
             }
         }
@@ -200,6 +209,7 @@ impl Job {
             return Err(error.into());
         }
         self.right.judge(&self.namespace, stored.as_ref().map(|stored| &stored.dtab), self.wanted())?;
+        self.guard(stored.as_ref()).await?;
         let (store, name, note) = (&self.store, self.namespace.as_str(), self.line.note.clone());
         let limited = self.right != WriteRight::All;
         let written = match (&self.wish, stored) {
@@ -247,6 +257,15 @@ impl Job {
             (Expected::Version(wanted), Some(stored)) if *wanted != stored.version => Some(StoreError::Mismatch),
             _ => None,
         }
+    }
+
+    /// Tries the write on the names in use.
+    async fn guard(&self, stored: Option<&VersionedDtab>) -> Result<(), Refusal> {
+        let (Some((guard, names)), Some(stored)) = (&self.guard, stored) else { return Ok(()) };
+        let nothing = Dtab::empty();
+        let after = self.wanted().unwrap_or(&nothing);
+        let judged = guard.judge(names, &self.namespace, &stored.dtab, after).await;
+        judged.map_err(|text| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text))
     }
 
     fn wanted(&self) -> Option<&Dtab> {

@@ -2,12 +2,15 @@
 //!
 //! Called by the interface, once for each stream. Not for: frames of HTTP/2, bytes of messages.
 
+use super::MeshInterface;
 use super::reply::{Gone, MAX_UNDER_WAY, Reply};
-use crate::iface::Closing;
+use crate::access::{Access, Caller, Denied};
+use crate::iface::stats::{InterfaceStats, Outcome};
+use crate::iface::{Closing, Peer};
 use crate::names::Names;
 use crate::storage::VersionedDtab;
 use bytes::Bytes;
-use dtab::{Activity, Addr, BoundName, Dtab, NameTree, Path, State};
+use dtab::{Activity, Addr, BoundName, Dtab, Exact, NameTree, Path, State};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -15,6 +18,7 @@ use namers::mesh::calls::{self, Bind, Delegate};
 use namers::mesh::frame::{Budget, Frames};
 use namers::mesh::status::{Status, code};
 use namers::mesh::{WireError, paths};
+use setup::tokens::bearer;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,9 @@ const MAX_DELEGATION: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub(super) struct Calls {
     names: Names,
+    access: Access,
+    stats: InterfaceStats,
+    peer: Arc<Peer>,
     closing: Closing,
     requests: Budget,
     replies: Budget,
@@ -118,6 +125,31 @@ fn namespace(root: Option<Path>) -> Result<String, Status> {
     }
 }
 
+/// The namespace, if the caller may read it.
+fn readable(caller: &Caller, root: Option<Path>) -> Result<String, Status> {
+    let namespace = namespace(root)?;
+    caller.may_read(&namespace)?;
+    Ok(namespace)
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Status {
+        match denied {
+            Denied::Unauthenticated(text) => Status::new(code::UNAUTHENTICATED, text),
+            Denied::Forbidden(text) => Status::new(code::PERMISSION_DENIED, text),
+        }
+    }
+}
+
+/// Whose fault a status is.
+fn outcome(status: &Status) -> Outcome {
+    match status.code {
+        code::UNAUTHENTICATED | code::PERMISSION_DENIED => Outcome::Refused,
+        code::INTERNAL | code::UNAVAILABLE => Outcome::Failure,
+        _ => Outcome::Success,
+    }
+}
+
 /// What a client asks for: an answer, or something to follow.
 enum Asked {
     Once(Answer),
@@ -129,8 +161,18 @@ enum Asked {
 type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
 
 impl Calls {
-    pub(super) fn new(names: Names, closing: Closing) -> Calls {
-        Calls { names, closing, requests: Budget::new(MAX_GATHERED), replies: Budget::new(MAX_UNDER_WAY) }
+    /// The calls of a connection with `peer`.
+    pub(super) fn new(interface: &MeshInterface, peer: Peer, closing: Closing) -> Calls {
+        let (names, access, stats) = (interface.names.clone(), interface.access.clone(), interface.stats.clone());
+        Calls {
+            names,
+            access,
+            stats,
+            peer: Arc::new(peer),
+            closing,
+            requests: Budget::new(MAX_GATHERED),
+            replies: Budget::new(MAX_UNDER_WAY),
+        }
     }
 
     /// Serves one stream to its end.
@@ -141,26 +183,56 @@ impl Calls {
 
     async fn answer(self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), Gone> {
         let path: Arc<str> = request.uri().path().into();
+        let counted = self.stats.request();
         if let Some(status) = refusal(request.method(), &path) {
             return Reply::begin(respond, StatusCode::BAD_REQUEST, self.replies)?.end(&status);
         }
+        let caller = match self.caller(request.headers()) {
+            Ok(caller) => caller,
+            Err(denied) => {
+                counted.end(Outcome::Refused);
+                return Reply::begin(respond, StatusCode::OK, self.replies)?.end(&denied.into());
+            }
+        };
         let plain = reads_all(request.headers());
         let message = self.read(request.into_body()).await?;
-        let asked = message.and_then(|message| self.ask(&path, message, plain));
-        let mut reply = Reply::begin(respond, StatusCode::OK, self.replies)?;
-        match asked {
+        let asked = message.and_then(|message| self.ask(&caller, &path, message, plain));
+        let mut reply = Reply::begin(respond, StatusCode::OK, self.replies.clone())?;
+        let answer = match asked {
+            Err(status) => Err(status),
+            Ok(Asked::Once(answer)) => reply.unless_gone(answer).await?,
+            Ok(followed) => {
+                counted.end(Outcome::Success);
+                return self.stream(reply, followed).await;
+            }
+        };
+        counted.end(answer.as_ref().map_or_else(outcome, |_| Outcome::Success));
+        match answer {
             Err(status) => reply.end(&status),
-            Ok(Asked::Trees(live)) => follow(reply, live, TREES, self.closing).await,
-            Ok(Asked::Addrs(live)) => follow(reply, live, ADDRS, self.closing).await,
-            Ok(Asked::Dtabs(live)) => follow(reply, live, DTABS, self.closing).await,
-            Ok(Asked::Once(answer)) => match reply.unless_gone(answer).await? {
-                Err(status) => reply.end(&status),
-                Ok(frame) => {
-                    reply.message(|| frame.clone()).await?;
-                    reply.end(&Status::new(code::OK, ""))
-                }
-            },
+            Ok(frame) => {
+                reply.message(|| frame.clone()).await?;
+                reply.end(&Status::new(code::OK, ""))
+            }
         }
+    }
+
+    /// Answers with what is followed, until that ends.
+    async fn stream(self, reply: Reply, followed: Asked) -> Result<(), Gone> {
+        let _counted = self.stats.watch();
+        match followed {
+            Asked::Trees(live) => follow(reply, live, TREES, self.closing, &self.stats).await,
+            Asked::Addrs(live) => follow(reply, live, ADDRS, self.closing, &self.stats).await,
+            Asked::Dtabs(live) => follow(reply, live, DTABS, self.closing, &self.stats).await,
+            Asked::Once(_) => Ok(()),
+        }
+    }
+
+    /// Who is calling, if it may read anything at all. By that it may ask for ids, and for conversions.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Denied> {
+        let token = headers.get(header::AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()));
+        let caller = self.access.caller(&self.peer, token)?;
+        caller.may_read_something()?;
+        Ok(caller)
     }
 
     /// The one message of a request, once the client has sent all.
@@ -184,23 +256,23 @@ impl Calls {
         timeout(REQUEST_TIMEOUT, gather).await.unwrap_or_else(|_| Ok(Err(late())))
     }
 
-    fn ask(&self, path: &str, message: Bytes, transformations: bool) -> Result<Asked, Status> {
+    fn ask(&self, caller: &Caller, path: &str, message: Bytes, transformations: bool) -> Result<Asked, Status> {
         Ok(match path {
-            paths::GET_BOUND_TREE => once(tree(self.bind(message)?)),
-            paths::STREAM_BOUND_TREE => Asked::Trees(self.bind(message)?),
+            paths::GET_BOUND_TREE => once(tree(self.bind(caller, message)?)),
+            paths::STREAM_BOUND_TREE => Asked::Trees(self.bind(caller, message)?),
             paths::GET_REPLICAS => once(replicas(self.resolve(message)?)),
             paths::STREAM_REPLICAS => Asked::Addrs(self.resolve(message)?),
             paths::GET_DTAB => {
-                let namespace = namespace(calls::read_root(message).map_err(invalid)?)?;
+                let namespace = readable(caller, calls::read_root(message).map_err(invalid)?)?;
                 once(stored(self.names.clone(), namespace))
             }
             paths::STREAM_DTAB => {
-                let namespace = namespace(calls::read_root(message).map_err(invalid)?)?;
+                let namespace = readable(caller, calls::read_root(message).map_err(invalid)?)?;
                 Asked::Dtabs(self.names.store().observe(&namespace))
             }
             paths::GET_DELEGATE_TREE | paths::STREAM_DELEGATE_TREE => {
                 let Delegate { root, tree, dtab } = Delegate::read(message).map_err(invalid)?;
-                let (namespace, path) = (namespace(root)?, explained(tree)?);
+                let (namespace, path) = (readable(caller, root)?, explained(tree)?);
                 once(delegation(self.names.clone(), namespace, dtab, path, transformations))
             }
             codec => {
@@ -210,9 +282,9 @@ impl Calls {
         })
     }
 
-    fn bind(&self, message: Bytes) -> Result<Activity<NameTree<BoundName>>, Status> {
+    fn bind(&self, caller: &Caller, message: Bytes) -> Result<Activity<NameTree<BoundName>>, Status> {
         let Bind { root, name, dtab } = Bind::read(message).map_err(invalid)?;
-        let namespace = namespace(root)?;
+        let namespace = readable(caller, root)?;
         let name = name.filter(|name| !name.is_empty()).ok_or_else(no_name)?;
         Ok(self.names.bind(&namespace, &dtab, &name))
     }
@@ -309,7 +381,7 @@ fn convert(path: &str, message: Bytes) -> Result<Bytes, WireError> {
     let parsed = |error: dtab::ParseError| WireError(error.to_string());
     Ok(match path {
         paths::READ_DTAB => calls::write_dtab(&Dtab::parse(&calls::read_text(message)?).map_err(parsed)?),
-        paths::SHOW_DTAB => calls::write_text(calls::read_dtab(message)?.to_string()),
+        paths::SHOW_DTAB => calls::write_text(Exact(&calls::read_dtab(message)?).to_string()),
         paths::READ_PATH => calls::write_path(&Path::parse(&calls::read_text(message)?).map_err(parsed)?),
         _ => calls::write_text(calls::read_path(message)?.to_string()),
     })
@@ -322,11 +394,17 @@ async fn follow<T: Clone>(
     mut live: Activity<T>,
     telling: Telling<T>,
     mut closing: Closing,
+    stats: &InterfaceStats,
 ) -> Result<(), Gone> {
     let closed = || Status::new(code::UNAVAILABLE, "namerd is closing");
     loop {
         match (telling.turn)(&live.get()) {
-            Turn::End(status) => return reply.end(&status),
+            Turn::End(status) => {
+                if outcome(&status) == Outcome::Failure {
+                    stats.stream_failed();
+                }
+                return reply.end(&status);
+            }
             Turn::Wait => {}
             Turn::Send => {
                 let room = tokio::select! {

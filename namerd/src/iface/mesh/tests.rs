@@ -1,5 +1,6 @@
 //! The interface on real sockets: statuses, streams, and what it does with clients of all kinds.
 
+mod access;
 mod clients;
 mod linkerd;
 mod peers;
@@ -127,10 +128,11 @@ async fn the_codec_converts_both_ways() {
         assert_eq!(next(&mut body).await, Err(Status::new(0, "")));
         answer
     };
-    let dtab = Dtab::parse("/a/* => 0.25 * /b & /c | ~").expect("a dtab");
-    let read = ask(paths::READ_DTAB, calls::write_text(dtab.to_string())).await;
+    let dtab = Dtab::parse("/a/* => 0.0025 * /b & /c | ~").expect("a dtab");
+    let text = "/a/*=>0.0025*/b & /c | ~";
+    let read = ask(paths::READ_DTAB, calls::write_text(text.into())).await;
     assert_eq!(calls::read_dtab(read), Ok(dtab.clone()));
-    assert_eq!(calls::read_text(ask(paths::SHOW_DTAB, calls::write_dtab(&dtab)).await), Ok(dtab.to_string()));
+    assert_eq!(calls::read_text(ask(paths::SHOW_DTAB, calls::write_dtab(&dtab)).await), Ok(text.into()));
     assert_eq!(calls::read_path(ask(paths::READ_PATH, calls::write_text("/a/b".into())).await), Ok(path("/a/b")));
     assert_eq!(calls::read_text(ask(paths::SHOW_PATH, calls::write_path(&path("/a/b"))).await), Ok("/a/b".into()));
 }

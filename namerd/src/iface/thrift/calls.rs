@@ -5,20 +5,24 @@
 
 use super::ThriftOptions;
 use super::observed::{Observe, Observed, Stamps, table};
+use super::stats::{Counted, ThriftStats};
+use crate::access::{Caller, Denied};
+use crate::iface::stats::Outcome;
 use crate::names::Names;
 use crate::storage::VersionedDtab;
-use dtab::{Activity, Addr, BoundName, BoxFuture, Dtab, NameTree, ParseError, Path, State};
+use dtab::{Activity, Addr, BoundName, BoxFuture, Dtab, Exact, NameTree, ParseError, Path, State};
 use namers::WatchTable;
 use namers::thrift::binary::{Wire, WireError};
 use namers::thrift::call::{self, Call, Head, INTERNAL_ERROR, PROTOCOL_ERROR, UNKNOWN_METHOD};
 use namers::thrift::messages::{
     AddrReq, BindReq, Bound, DelegateReq, Delegation, DtabRef, DtabReq, Failure, NameRef, Stamp,
 };
-use namers::thrift::{INTERFACE, MAX_MESSAGE, convert, delegation};
+use namers::thrift::{MAX_MESSAGE, convert, delegation};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use telemetry::Scope;
 use tokio::runtime::Handle;
 
 const EMPTY_PATH: &str = "empty path";
@@ -30,6 +34,14 @@ pub(super) struct Calls {
     addrs: Table<Path>,
     dtabs: Table<String>,
     parsed: Parsed,
+}
+
+/// The calls of one connection.
+pub(super) struct Asking {
+    pub(super) calls: Arc<Calls>,
+    /// Who is at the other end.
+    pub(super) caller: Caller,
+    pub(super) stats: ThriftStats,
 }
 
 /// The dtabs of the last questions. Routers send the same text with every name: it is parsed once, and all share it.
@@ -65,6 +77,16 @@ struct Table<K> {
     limit: usize,
 }
 
+impl<K: namers::Key> Table<K> {
+    fn show(&self, scope: &Scope) {
+        let in_use = |table: &WatchTable<K, Observed>| table.report().iter().filter(|key| key.watchers > 0).count();
+        let table = self.observations.clone();
+        scope.gauge("active", move || in_use(&table) as f64).keep();
+        let table = self.observations.clone();
+        scope.gauge("inactive", move || table.len().saturating_sub(in_use(&table)) as f64).keep();
+    }
+}
+
 /// What is bound.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct TreeKey {
@@ -76,7 +98,7 @@ struct TreeKey {
 impl fmt::Display for TreeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.ns, self.path)?;
-        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", self.extra) }
+        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", Exact(&self.extra)) }
     }
 }
 
@@ -121,7 +143,7 @@ impl Observe<String> for Dtabs {
     }
 
     fn encode(&self, _: &String, stored: &Self::Value, stamp: Stamp) -> Option<Result<Vec<u8>, Arc<str>>> {
-        let dtab = stored.as_ref().map(|stored| stored.dtab.to_string()).unwrap_or_default();
+        let dtab = stored.as_ref().map(|stored| Exact(&stored.dtab).to_string()).unwrap_or_default();
         Some(Ok(DtabRef { stamp, dtab }.encode()))
     }
 
@@ -137,17 +159,17 @@ pub(super) struct Begun {
     head: Head,
     /// The caller wants no reply.
     pub(super) oneway: bool,
-    method: &'static str,
+    counted: Counted,
     waits: Waits,
 }
 
 enum Waits {
-    /// The reply is there; true for a success.
-    Done(Vec<u8>, bool),
+    /// The reply is there.
+    Done(Vec<u8>, Outcome),
     /// For an answer with another stamp than this.
     Poll { live: Activity<Observed>, asked: Stamp, failure: Failure },
     /// For an explanation.
-    Explain(BoxFuture<'static, (Vec<u8>, bool)>),
+    Explain(BoxFuture<'static, (Vec<u8>, Outcome)>),
     /// For ever.
     Never,
 }
@@ -168,12 +190,21 @@ impl Calls {
         }
     }
 
+    /// Shows below `scope` how many observations there are, and how many of them no call waits for, as Linkerd 1 does.
+    pub(super) fn show(&self, scope: &Scope) {
+        self.trees.show(&scope.scope("bindingcache"));
+        self.addrs.show(&scope.scope("addrcache"));
+        self.dtabs.show(&scope.scope("dtabcache"));
+    }
+
     /// How many calls read each observation of a tree.
     #[cfg(test)]
     pub(super) fn readers(&self) -> Vec<usize> {
         self.trees.observations.report().iter().map(|report| report.watchers).collect()
     }
+}
 
+impl Asking {
     /// Begins the call that `message` is. Errors when it is none: then nothing can be answered.
     pub(super) fn begin(&self, message: &[u8]) -> Result<Begun, WireError> {
         let call = call::read_call(message)?;
@@ -184,39 +215,43 @@ impl Calls {
             "dtab" => ("dtab", self.dtab(&call)),
             other => {
                 let text = format!("Invalid method name: '{other}'");
-                ("unknown", Ok(Waits::Done(call::exception(&call.head, UNKNOWN_METHOD, &text), false)))
+                ("unknown", Ok(Waits::Done(call::exception(&call.head, UNKNOWN_METHOD, &text), Outcome::Failure)))
             }
         };
         let waits = waits.unwrap_or_else(|error| {
-            Waits::Done(call::exception(&call.head, PROTOCOL_ERROR, &error.to_string()), false)
+            Waits::Done(call::exception(&call.head, PROTOCOL_ERROR, &error.to_string()), Outcome::Failure)
         });
-        Ok(Begun { oneway: call.oneway, head: call.head, method, waits })
+        Ok(Begun { oneway: call.oneway, head: call.head, counted: self.stats.begin(method), waits })
     }
 
     fn bind(&self, call: &Call<'_>) -> Result<Waits, WireError> {
         let BindReq { dtab, name } = call::read_argument(call.arguments)?;
         let extra = match self.parse(call, dtab) {
             Ok(extra) => extra,
-            Err(thrown) => return Ok(Waits::Done(thrown, false)),
+            Err(thrown) => return Ok(Waits::Done(thrown, Outcome::Failure)),
         };
         let key = TreeKey { ns: name.ns.clone(), extra, path: name.name.clone() };
-        let ns = Some(name.ns.clone());
-        Ok(poll_name(call, &self.trees, key, name, ns))
+        let (ns, right) = (Some(name.ns.clone()), self.caller.may_read(&name.ns));
+        Ok(poll_name(call, &self.calls.trees, key, (right, name, ns)))
     }
 
     fn addr(&self, call: &Call<'_>) -> Result<Waits, WireError> {
         let AddrReq(name) = call::read_argument(call.arguments)?;
-        Ok(poll_name(call, &self.addrs, name.name.clone(), name, None))
+        let right = self.caller.may_read_something();
+        Ok(poll_name(call, &self.calls.addrs, name.name.clone(), (right, name, None)))
     }
 
     fn dtab(&self, call: &Call<'_>) -> Result<Waits, WireError> {
         let DtabReq { stamp, ns } = call::read_argument(call.arguments)?;
-        Ok(poll(call, &self.dtabs, ns, stamp, Failure::default()))
+        if let Err(denied) = self.caller.may_read(&ns) {
+            return Ok(deny(&call.head, &denied));
+        }
+        Ok(poll(call, &self.calls.dtabs, ns, stamp, Failure::default()))
     }
 
     /// The dtab of a call, or the reply that says what is wrong with it.
     fn parse(&self, call: &Call<'_>, text: String) -> Result<Dtab, Vec<u8>> {
-        self.parsed.dtab(text).map_err(|error| {
+        self.calls.parsed.dtab(text).map_err(|error| {
             let text = format!("Internal error processing {}: 'invalid dtab: {error}'", call.head.method);
             call::exception(&call.head, INTERNAL_ERROR, &text)
         })
@@ -224,6 +259,9 @@ impl Calls {
 
     fn delegate(&self, call: &Call<'_>) -> Result<Waits, WireError> {
         let DelegateReq { dtab, delegation: asked } = call::read_argument(call.arguments)?;
+        if let Err(denied) = self.caller.may_read(&asked.ns) {
+            return Ok(deny(&call.head, &denied));
+        }
         if !asked.stamp.is_empty() {
             return Ok(Waits::Never);
         }
@@ -232,9 +270,9 @@ impl Calls {
         };
         let extra = match self.parse(call, dtab) {
             Ok(extra) => extra,
-            Err(thrown) => return Ok(Waits::Done(thrown, false)),
+            Err(thrown) => return Ok(Waits::Done(thrown, Outcome::Failure)),
         };
-        let (names, head, ns) = (self.names.clone(), call.head.clone(), asked.ns);
+        let (names, head, ns) = (self.calls.names.clone(), call.head.clone(), asked.ns);
         Ok(Waits::Explain(Box::pin(async move {
             let explained = names.explain(Some(&ns), &extra, &path).await;
             explanation(&head, explained, ns)
@@ -243,27 +281,35 @@ impl Calls {
 }
 
 /// The reply to `delegate`.
-fn explanation(head: &Head, explained: Result<dtab::DelegateTree, String>, ns: String) -> (Vec<u8>, bool) {
+fn explanation(head: &Head, explained: Result<dtab::DelegateTree, String>, ns: String) -> (Vec<u8>, Outcome) {
     let reason = match explained {
         Ok(tree) => {
             let answer = Delegation { stamp: delegation::STAMP.to_vec(), tree: delegation::write(&tree), ns }.encode();
             if answer.len() <= MAX_MESSAGE {
-                return (call::success(head, &answer), true);
+                return (call::success(head, &answer), Outcome::Success);
             }
             format!("the explanation of {} bytes is larger than a message may be", answer.len())
         }
         Err(reason) => reason,
     };
-    (call::declared(head, &Failure { reason, ..Failure::default() }), false)
+    (call::declared(head, &Failure { reason, ..Failure::default() }), Outcome::Failure)
 }
 
-/// The poll of a name.
-fn poll_name<K: namers::Key>(call: &Call<'_>, table: &Table<K>, key: K, name: NameRef, ns: Option<String>) -> Waits {
-    let (asked, empty) = (name.stamp.clone(), name.name.is_empty());
-    let failure = Failure { reason: EMPTY_PATH.to_owned(), name: Some(name), ns };
-    match empty {
-        true => Waits::Done(call::declared(&call.head, &failure), false),
-        false => poll(call, table, key, asked, failure),
+/// The poll of a name, by one who has the right to it or not; `name` and `ns` are for a failure.
+fn poll_name<K: namers::Key>(
+    call: &Call<'_>,
+    table: &Table<K>,
+    key: K,
+    (right, name, ns): (Result<(), Denied>, NameRef, Option<String>),
+) -> Waits {
+    let refusal = match right {
+        Err(denied) => Some((denied.to_string(), Outcome::Refused)),
+        Ok(()) => name.name.is_empty().then(|| (EMPTY_PATH.to_owned(), Outcome::Failure)),
+    };
+    let (asked, failure) = (name.stamp.clone(), Failure { reason: String::new(), name: Some(name), ns });
+    match refusal {
+        Some((reason, outcome)) => Waits::Done(call::declared(&call.head, &Failure { reason, ..failure }), outcome),
+        None => poll(call, table, key, asked, failure),
     }
 }
 
@@ -272,13 +318,19 @@ fn poll<K: namers::Key>(call: &Call<'_>, table: &Table<K>, key: K, asked: Stamp,
     if table.observations.len() > table.limit && matches!(live.peek(), State::Failed(_)) {
         let limit = table.limit;
         let reason = format!("The maximum number of concurrent observations has been reached ({limit})");
-        return Waits::Done(call::declared(&call.head, &Failure { reason, ..failure }), false);
+        return Waits::Done(call::declared(&call.head, &Failure { reason, ..failure }), Outcome::Failure);
     }
     Waits::Poll { live, asked, failure }
 }
 
 fn refuse(head: &Head, reason: &str) -> Waits {
-    Waits::Done(call::declared(head, &Failure { reason: reason.to_owned(), ..Failure::default() }), false)
+    let failure = Failure { reason: reason.to_owned(), ..Failure::default() };
+    Waits::Done(call::declared(head, &failure), Outcome::Failure)
+}
+
+fn deny(head: &Head, denied: &Denied) -> Waits {
+    let failure = Failure { reason: denied.to_string(), ..Failure::default() };
+    Waits::Done(call::declared(head, &failure), Outcome::Refused)
 }
 
 impl Begun {
@@ -292,7 +344,7 @@ impl Begun {
         let waits = match self.waits {
             Waits::Poll { failure, .. } => {
                 let failure = Failure { reason: reason.to_owned(), ..failure };
-                Waits::Done(call::declared(&self.head, &failure), false)
+                Waits::Done(call::declared(&self.head, &failure), Outcome::Failure)
             }
             _ => refuse(&self.head, reason),
         };
@@ -305,8 +357,8 @@ impl Begun {
             Waits::Done(..) => {}
             Waits::Never => std::future::pending().await,
             Waits::Explain(explaining) => {
-                let (reply, success) = explaining.await;
-                self.waits = Waits::Done(reply, success);
+                let (reply, outcome) = explaining.await;
+                self.waits = Waits::Done(reply, outcome);
             }
             Waits::Poll { live, asked, .. } => loop {
                 match live.get() {
@@ -320,8 +372,8 @@ impl Begun {
 
     /// The reply to a call that is ready, as things are now.
     pub(super) fn reply(self) -> Vec<u8> {
-        let (reply, success) = match self.waits {
-            Waits::Done(reply, success) => (reply, success),
+        let (reply, outcome) = match self.waits {
+            Waits::Done(reply, outcome) => (reply, outcome),
             Waits::Poll { mut live, failure, .. } => {
                 let outcome = match live.get() {
                     State::Ok(observed) => observed.outcome,
@@ -329,21 +381,19 @@ impl Begun {
                     State::Pending => Err("nothing is known yet".into()),
                 };
                 match outcome {
-                    Ok(encoded) => (call::success(&self.head, &encoded), true),
+                    Ok(encoded) => (call::success(&self.head, &encoded), Outcome::Success),
                     Err(reason) => {
                         let failure = Failure { reason: reason.to_string(), ..failure };
-                        (call::declared(&self.head, &failure), false)
+                        (call::declared(&self.head, &failure), Outcome::Failure)
                     }
                 }
             }
             Waits::Explain(_) | Waits::Never => {
                 let text = "the call has no answer";
-                (call::exception(&self.head, INTERNAL_ERROR, text), false)
+                (call::exception(&self.head, INTERNAL_ERROR, text), Outcome::Failure)
             }
         };
-        let result = if success { "success" } else { "failure" };
-        let labels = [("kind", INTERFACE), ("method", self.method), ("result", result)];
-        metrics::counter!("interface_calls_total", &labels).increment(1);
+        self.counted.end(outcome);
         reply
     }
 }

@@ -3,7 +3,7 @@
 //! A client that first calls `__can__finagle__trace__v3__` has a header before each later message. Called by the interface.
 //! Not for: mux.
 
-use super::calls::{Begun, Calls};
+use super::calls::{Asking, Begun};
 use super::output::write_all;
 use super::{DRAIN, Input, closes};
 use crate::iface::Closing;
@@ -21,7 +21,7 @@ const TOO_MANY: &str = "too many calls wait in this namerd";
 
 /// Serves the connection to its end. Errors when the client is cut off for what it says.
 pub(super) async fn serve<R: AsyncRead + Unpin>(
-    calls: std::sync::Arc<Calls>,
+    calls: Asking,
     room: &Semaphore,
     mut input: Input<R>,
     mut write: impl AsyncWrite + Unpin,
@@ -94,7 +94,7 @@ fn upgrade(frame: &[u8], headers: bool) -> Option<Vec<u8>> {
 }
 
 fn begin<'a>(
-    calls: &Calls,
+    calls: &Asking,
     room: &'a Semaphore,
     frame: &[u8],
     headers: bool,

@@ -4,7 +4,7 @@
 //! client that reads slowly holds up its own replies, which are as of then, and no memory. Called by the interface. Not
 //! for: framed thrift.
 
-use super::calls::{Begun, Calls};
+use super::calls::{Asking, Begun};
 use super::output::write_frames;
 use super::{DRAIN, Input, MAX_REQUEST, closes};
 use crate::iface::Closing;
@@ -34,7 +34,7 @@ const GONE: Duration = Duration::from_secs(30);
 
 /// Serves the connection to its end. Errors when the client is cut off for what it says.
 pub(super) async fn serve<R: AsyncRead + Unpin>(
-    calls: Arc<Calls>,
+    calls: Asking,
     room: Arc<Semaphore>,
     input: Input<R>,
     mut write: impl AsyncWrite + Unpin,
@@ -55,7 +55,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
 }
 
 struct Session {
-    calls: Arc<Calls>,
+    calls: Asking,
     room: Arc<Semaphore>,
     control: mpsc::Sender<Vec<u8>>,
     replies: mpsc::Sender<Vec<u8>>,

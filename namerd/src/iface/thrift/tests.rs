@@ -1,6 +1,7 @@
 //! The interface over pipes with a paused clock: a store and a namer say what the test wants, a client speaks mux or framed
 //! thrift. Names and the numbers of the reference are real, and so is all between.
 
+mod access;
 mod framed;
 mod mux;
 mod peers;
@@ -119,6 +120,7 @@ fn path(text: &str) -> Path {
 struct Server {
     world: Arc<World>,
     interface: Arc<ThriftInterface>,
+    identity: Option<String>,
     closing: watch::Sender<bool>,
 }
 
@@ -127,19 +129,24 @@ fn server() -> Server {
 }
 
 fn server_with(options: &ThriftOptions) -> Server {
+    server_for(Access::default(), None, options)
+}
+
+/// A server that `access` guards; its callers have this certificate.
+fn server_for(access: Access, identity: Option<&str>, options: &ThriftOptions) -> Server {
     let (world, handle) = (Arc::new(World::default()), Handle::current());
     world.stores("ns", "/svc => /#/test", "1");
     let discovery = Discovery::new(handle.clone());
     let system = SystemNamer::new(DnsResolver::within(&discovery, &[], DnsOptions::default()), handle.clone());
     let namer: Arc<dyn Namer> = Arc::new(ToldNamer(world.clone(), path("/#/test")));
     let names = Names::new(Arc::new(ToldStore(world.clone())), vec![namer], system, &discovery);
-    let interface = Arc::new(ThriftInterface::new(names, options, &handle));
-    Server { world, interface, closing: watch::channel(false).0 }
+    let interface = Arc::new(ThriftInterface::new(names, access, options, &handle));
+    Server { world, interface, identity: identity.map(str::to_owned), closing: watch::channel(false).0 }
 }
 
 impl Server {
     fn serve(&self, io: impl Io + 'static) -> tokio::task::JoinHandle<()> {
-        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: None };
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), identity: self.identity.clone() };
         tokio::spawn(self.interface.clone().serve(Box::new(io), peer, self.closing.subscribe()))
     }
 

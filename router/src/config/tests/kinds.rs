@@ -20,7 +20,7 @@ fn kinds_that_are_not_built_yet_say_so() {
         let kind = format!("io.l5d.{kind}");
         later(&top(format!("telemetry:\n- kind: {kind}")), &kind, "a telemeter");
     }
-    for kind in "namerd namerd.http mesh fs k8s.configMap consul.interpreter k8s.istio".split(' ') {
+    for kind in "k8s.configMap consul.interpreter k8s.istio".split(' ') {
         let kind = format!("io.l5d.{kind}");
         later(&router(&format!("interpreter: {{dst: /x, kind: {kind}}}")), &kind, "an interpreter");
     }
@@ -56,7 +56,7 @@ fn experimental_kinds_want_the_flag() {
     assert!(!bad(&namer(", experimental: true"))[0].contains("demands"));
     for file in [
         "routers: [{protocol: thriftmux}]",
-        &router("interpreter: {kind: io.l5d.namerd.http}"),
+        &router("interpreter: {kind: io.l5d.k8s.configMap}"),
         &format!("{}telemetry: [{{kind: io.l5d.statsd}}]\n", router("")),
     ] {
         one(file, wants);

@@ -25,6 +25,8 @@ fn samples(dir: &Path) -> Vec<(&'static str, &'static str, Value)> {
         ("interpreter(io.l5d.namerd).tls", "commonName", json!("namerd")),
         ("interpreter(io.l5d.namerd.http)", "dst", json!("/$/inet/namerd/4180")),
         ("interpreter(io.l5d.mesh)", "dst", json!("/$/inet/namerd/4321")),
+        ("interpreter(io.l5d.mesh).tls", "commonName", json!("namerd")),
+        ("interpreter(io.l5d.namerd.http).tls", "commonName", json!("namerd")),
         (".retry", "baseSeconds", json!(1)),
         (".retry", "maxSeconds", json!(2)),
         (".overrides", "mode", json!("policy")),

@@ -1,8 +1,9 @@
 //! Who may do what, over the wire (attacks A1, A2, A7, A11).
 
 use super::*;
-use crate::access::{AccessParams, Namespaces, Right, Rule, TokenFile, TokenParams};
+use crate::access::{AccessParams, Namespaces, Right, Rule, TokenParams};
 use parking_lot::Mutex;
+use setup::tokens::TokenFile;
 use std::fmt::Debug;
 use tracing::field::{Field, Visit};
 use tracing::span;

@@ -13,7 +13,7 @@ fn interpreter(at: SocketAddr, token: Option<&'static str>) -> RemoteInterpreter
     let system = SystemNamer::new(dns, Handle::current());
     let system = Arc::new(LocalInterpreter::new(Vec::new(), None, system, Handle::current()));
     let peers = Peers::new(system, path(&format!("/$/inet/127.0.0.1/{}", at.port())), None);
-    let token = token.map(|token| Arc::new(move || Ok(token.to_owned())) as namers::control::TokenSource);
+    let token = token.map(|token| Arc::new(move || Ok(token.to_owned())) as namers::remote::TokenSource);
     let names = ControlNames::new(peers, "default", ControlOptions { host: None, token });
     let backoff = Duration::from_millis(5);
     let options = RemoteOptions { min_backoff: backoff, max_backoff: backoff * 4 };
@@ -70,7 +70,8 @@ async fn names_are_followed_over_restarts_of_namerd() {
 
 #[tokio::test]
 async fn a_token_is_shown_where_one_is_asked_for() {
-    use crate::access::{AccessParams, Namespaces, Right, Rule, TokenFile, TokenParams};
+    use crate::access::{AccessParams, Namespaces, Right, Rule, TokenParams};
+    use setup::tokens::TokenFile;
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("token");
     std::fs::write(&file, "router-token-0123456789").expect("it is written");

@@ -3,6 +3,7 @@
 use super::super::{GREETING, MeshInterface, PING_EVERY};
 use super::world::World;
 use super::{calls, linkerd, path, paths};
+use crate::access::Access;
 use crate::iface::mesh::filter::PREFACE;
 use crate::iface::{Interface, Peer};
 use bytes::Bytes;
@@ -20,7 +21,8 @@ fn connect(world: &World) -> (DuplexStream, JoinHandle<()>) {
     let (client, server) = duplex(1 << 20);
     let (closing, closed) = watch::channel(false);
     let peer = Peer { address: world.address, identity: None };
-    let serve = Arc::new(MeshInterface::new(world.names.clone())).serve(Box::new(server), peer, closed);
+    let serve =
+        Arc::new(MeshInterface::new(world.names.clone(), Access::default())).serve(Box::new(server), peer, closed);
     let serving = async move {
         serve.await;
         drop(closing);

@@ -1,6 +1,7 @@
 //! A namerd for tests: a store and a namer that are told what to say, and the interface on a free port.
 
 use super::super::MeshInterface;
+use crate::access::Access;
 use crate::iface::{Interface, Peer};
 use crate::names::Names;
 use crate::storage::{Entry, Note, Store, StoreError, Version, VersionedDtab};
@@ -173,6 +174,12 @@ impl Drop for World {
 
 impl World {
     pub(super) async fn new() -> World {
+        World::with(Access::default(), None).await
+    }
+
+    /// One that `access` guards; its callers have this certificate.
+    pub(super) async fn with(access: Access, identity: Option<&str>) -> World {
+        let identity = identity.map(str::to_owned);
         let mut discovery = Discovery::new(Handle::current());
         discovery.watch.linger = Duration::from_millis(1);
         discovery.watch.negative_linger = Duration::from_millis(1);
@@ -187,13 +194,14 @@ impl World {
         let address = listener.local_addr().expect("an address");
         let (closing, closed) = watch::channel(false);
         let (accepted, serving) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let interface = Arc::new(MeshInterface::new(names.clone()));
+        let interface = Arc::new(MeshInterface::new(names.clone(), access));
         let counts = (accepted.clone(), serving.clone());
         let listening = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, address)) = listener.accept().await {
                 socket.set_nodelay(true).expect("a socket");
-                let serve = interface.clone().serve(Box::new(socket), Peer { address, identity: None }, closed.clone());
+                let peer = Peer { address, identity: identity.clone() };
+                let serve = interface.clone().serve(Box::new(socket), peer, closed.clone());
                 counts.0.fetch_add(1, Ordering::Relaxed);
                 counts.1.fetch_add(1, Ordering::Relaxed);
                 let served = Served(counts.1.clone());
