@@ -127,6 +127,7 @@ Each step is one compare-and-set on that entry: others may edit everything else 
 the shift ends and theirs stays. SIGINT and SIGTERM end it between two writes and say what is in namerd then.
 With --abort-if every step, the last one too, is judged when its time is over; a bad one puts the old destination back. A
 step with too few requests, or with metrics that cannot be read, is prolonged up to ten times and then counts as bad.
+Connections that cannot be made count as failures.
 
 Examples:
   namerctl shift internal /host/world --from /srv/world-v1 --to /srv/world-v2 --steps 1,10,50,100 --every 1m --dry-run
