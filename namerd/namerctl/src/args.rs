@@ -160,7 +160,7 @@ pub enum DtabCommand {
         /// only perform update if the current version matches
         #[arg(long)]
         version: Option<String>,
-        /// Let an empty file remove all entries
+        /// Let a file without entries remove all of them
         #[arg(long)]
         allow_empty: bool,
     },
