@@ -124,7 +124,8 @@ Examples:
 
 pub(crate) const SHIFT: &str = "\
 Each step is one compare-and-set on that entry: others may edit everything else at the same time; if they change this entry,
-the shift ends and theirs stays. SIGINT and SIGTERM end it between two writes and say what is in namerd then.
+the shift ends and theirs stays. SIGINT, SIGTERM and SIGHUP end it between two writes and say what
+is in namerd then.
 With --abort-if every step, the last one too, is judged when its time is over; a bad one puts the old destination back. A
 step with too few requests, or with metrics that cannot be read, is prolonged up to ten times and then counts as bad.
 Connections that cannot be made count as failures.

@@ -2,6 +2,7 @@
 
 use crate::fake::Fake;
 use crate::tool::Tool;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const PIPELINE: &str = "/srv=>/#/io.l5d.fs;/host=>/srv;/tmp=>/srv;/svc=>/host;/host/world=>/srv/world-v1";
@@ -221,9 +222,10 @@ fn wait(condition: impl Fn() -> bool, child: &mut std::process::Child) {
 
 #[test]
 fn an_interrupted_shift_says_what_is_there_and_can_go_on() {
-    for (more, expected) in [
-        (None, "/host/world=>10.00*/srv/world-v2 & 90.00*/srv/world-v1"),
-        (Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
+    for (signal, more, expected) in [
+        (Signal::INT, None, "/host/world=>10.00*/srv/world-v2 & 90.00*/srv/world-v1"),
+        (Signal::INT, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
+        (Signal::HUP, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
     ] {
         let (fake, tool) = pair();
         let words: Vec<&str> = SHIFT.iter().copied().chain(["--every", "1h"]).chain(more).collect();
@@ -231,7 +233,7 @@ fn an_interrupted_shift_says_what_is_there_and_can_go_on() {
         wait(|| world(&fake).contains("10.00*"), &mut child);
         // It may still be reading the answer to its write, which is the harder case.
         let id = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), world(&fake).as_str()), (Some(130), expected), "{stderr}");
