@@ -303,7 +303,7 @@ pub struct ShiftArgs {
     #[arg(long, value_name = "ID")]
     pub id: Vec<String>,
     /// So many requests are needed to judge a step
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub min_requests: u32,
     /// Go on where an earlier shift was interrupted
     #[arg(long)]

@@ -293,7 +293,7 @@ fn parsed(text: &str) -> Option<NameTree<Path>> {
 }
 
 /// True when both print alike: a namerd may have given weights two decimals.
-fn alike(a: &str, b: &str) -> bool {
+pub(crate) fn alike(a: &str, b: &str) -> bool {
     matches!((parsed(a), parsed(b)), (Some(a), Some(b)) if a.to_string() == b.to_string())
 }
 

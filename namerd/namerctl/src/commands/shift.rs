@@ -9,7 +9,7 @@ use crate::explain::{self, Destination};
 use crate::http::Client;
 use crate::metrics::Routers;
 use crate::settings::Settings;
-use crate::shift::{Shift, steps, threshold};
+use crate::shift::{Shift, alike, steps, threshold};
 use crate::time::duration;
 use crate::url::Url;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -82,6 +82,9 @@ fn read(args: &ShiftArgs) -> Result<Shift, Failure> {
     let every = duration(&args.every).map_err(|why| Failure::usage(format!("--every: {why}")))?;
     if every.is_zero() {
         return Err(Failure::usage("--every: a step needs some time"));
+    }
+    if alike(&args.from, &args.to) {
+        return Err(Failure::usage("--to is the same as --from: there is nothing to shift"));
     }
     let abort = args.abort_if.as_deref().map(threshold).transpose();
     Ok(Shift {

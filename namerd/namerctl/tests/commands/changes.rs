@@ -182,6 +182,29 @@ fn a_shift_goes_by_steps() {
 }
 
 #[test]
+fn a_shift_to_where_it_is_is_refused() {
+    let (fake, tool) = pair();
+    let run = tool.run(
+        &[
+            "shift",
+            "internal",
+            "/host/world",
+            "--from",
+            "/srv/w | /a",
+            "--to",
+            "/srv/w|/a",
+            "--steps",
+            "1",
+            "--every",
+            "1s",
+        ],
+        "",
+    );
+    assert!(run.status == 1 && run.stderr.contains("--to is the same as --from"), "{run:?}");
+    assert_eq!(fake.dtab("internal"), PIPELINE);
+}
+
+#[test]
 fn a_shift_is_judged_by_routers_metrics() {
     let (fake, tool) = pair();
     let url = fake.url.clone();
