@@ -5,7 +5,7 @@ pub(crate) const ABOUT: &str = "\
 namerd manages delegation tables for linkerd and Switchyard.
 
 namerctl looks for a configuration file in the current working directory or any of its parent directories. Configuration \
-files are named .namerctl.<ext> where <ext> is json, toml, yaml, yml or properties. Every global option may be in it, and \
+files are named .namerctl.<ext> where <ext> is json, toml, yaml, yml, properties, props or prop; the first of them, in this order, counts. Every global option may be in it, and \
 in the environment: --base-url is `base-url` in the file and NAMERCTL_BASE_URL in the environment. A flag comes before the \
 environment, and that before the file.
 

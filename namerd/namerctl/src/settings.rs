@@ -202,7 +202,7 @@ fn read(file: &Path) -> Result<Values, String> {
         "toml" => toml::from_str(&text).map_err(|error| error.to_string()).and_then(flat),
         "properties" | "props" | "prop" => Ok(properties(&text)),
         "hcl" => Err("HCL is not read; write it as .namerctl.yaml".into()),
-        _ => Err("the file name must end in .json, .yaml, .yml, .toml or .properties".into()),
+        _ => Err("the file name must end in .json, .toml, .yaml, .yml, .properties, .props or .prop".into()),
     }
 }
 
@@ -349,6 +349,14 @@ mod tests {
                 assert!(failure.message.contains("the token of the environment is not sent"), "{failure}");
                 assert!(failure.message.contains(".namerctl.yaml"), "{failure}");
             }
+        }
+    }
+
+    #[test]
+    fn help_names_every_ending() {
+        for ending in ENDINGS.into_iter().filter(|ending| *ending != "hcl") {
+            let mut words = crate::examples::ABOUT.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words.any(|word| word == ending), "{ending}");
         }
     }
 }
