@@ -234,6 +234,41 @@ fn a_shift_is_judged_by_routers_metrics() {
     assert!(run.stderr.contains("is not bound to anything: neg"), "{run:?}");
 }
 
+#[test]
+fn a_destination_that_refuses_connections_or_has_none_is_taken_back() {
+    let client = "rt/http/client/#/io.l5d.fs/world-v2";
+    let service = "rt/http/service/svc/world";
+    for (key, expected) in [
+        (
+            format!("{client}/service_creation/failures/java.net.ConnectException"),
+            "rolled back: 40 requests, 0.00% successful, below 99.5%",
+        ),
+        (
+            format!("{service}/failures"),
+            "rolled back: no request reached /srv/world-v2, and 40 requests to services failed meanwhile",
+        ),
+    ] {
+        let (fake, tool) = pair();
+        let metrics = |n: u64| {
+            let mut metrics = serde_json::json!({
+                format!("{service}/requests"): 1000 + n, format!("{service}/failures"): 3,
+                format!("{client}/success"): 0, format!("{client}/failures"): 0,
+            });
+            metrics[&key] = (3 + n).into();
+            metrics
+        };
+        fake.lock().metrics = metrics(0);
+        let judged = ["--every", "20ms", "--abort-if", "success<99.5", "--metrics", &fake.url];
+        let mut child = tool.command(&[&SHIFT[..], &judged].concat()).spawn().unwrap();
+        wait(|| fake.dtab("internal").contains("10.00*"), &mut child);
+        fake.lock().metrics = metrics(40);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(expected), "{stderr}");
+        assert_eq!((output.status.code(), fake.dtab("internal").as_str()), (Some(1), PIPELINE));
+    }
+}
+
 fn wait(condition: impl Fn() -> bool, child: &mut std::process::Child) {
     let begun = Instant::now();
     while !condition() {
