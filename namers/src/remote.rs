@@ -46,7 +46,7 @@ pub(crate) fn authorization(token: &TokenSource) -> Result<HeaderValue, String> 
 /// One protocol to one namespace of a namerd.
 pub trait RemoteNames: Send + Sync + 'static {
     /// Follows the tree of `path` by `dtab`, which comes after the namespace's own. Reports every value by
-    /// [`Watched::ok`] until it is dropped. An error, also the end of a stream, is reported by the caller, which keeps the
+    /// [`Watched::ok`] until it is dropped, and the first one of another connection by [`Watched::ok_anew`]. An error, also the end of a stream, is reported by the caller, which keeps the
     /// last good value and calls again after a back-off. A stream that is silent because nothing changes is no error: the
     /// protocol finds out by keep-alives whether the peer lives.
     fn follow_tree(
@@ -92,6 +92,11 @@ impl Source<TreeKey, NameTree<BoundName>> for Trees {
 
     fn restore(&self, saved: &serde_json::Value) -> Option<NameTree<BoundName>> {
         saved::read_tree(saved)
+    }
+
+    /// A namerd that has just begun, on an empty store, knows no name.
+    fn is_empty(&self, tree: &NameTree<BoundName>) -> bool {
+        *tree == NameTree::Neg
     }
 }
 
