@@ -150,6 +150,12 @@ impl RemoteInterpreter {
             remote,
         }
     }
+
+    /// Takes over what `old` knows of the same place: it stands in until namerd has answered this one.
+    pub fn inherit(&self, old: &RemoteInterpreter) {
+        self.trees.inherit(&old.trees);
+        self.addrs.inherit(&old.addrs);
+    }
 }
 
 /// All entries of a stack in one table: what a request to namerd carries.

@@ -9,7 +9,7 @@ use super::problem::quote;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{count, path, size, string};
 use super::tls::{PeerTls, client_tls, namerd_tls};
-use super::transformer::{TransformerParams, transformers};
+use super::transformer::{TransformerKind, TransformerParams, transformers};
 use dtab::{Dtab, Path};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +65,22 @@ pub struct NamerdParams {
     pub ping: Duration,
     /// How long its answer may take. Default 4 s, for mesh 6 s.
     pub pong: Duration,
+}
+
+impl InterpreterParams {
+    /// True when no configured namer has a part in any name: all are found by namerd, and no transformer names another.
+    pub fn is_apart(&self) -> bool {
+        let replaces = |transformer: &TransformerParams| matches!(transformer.kind, TransformerKind::Replace(..));
+        matches!(&self.kind, InterpreterKind::Namerd(params) if params.is_system())
+            && !self.transformers.iter().any(replaces)
+    }
+}
+
+impl NamerdParams {
+    /// True when its addresses are found without the configured namers, all of whose prefixes begin with `/#`.
+    pub fn is_system(&self) -> bool {
+        self.dst.text(0) == Some("$") && !self.dst.labels().any(|label| label == b"#")
+    }
 }
 
 /// A protocol of namerd.
