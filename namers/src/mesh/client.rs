@@ -122,7 +122,7 @@ struct Stream {
 impl Stream {
     async fn begin(client: &MeshClient, path: &str, request: &Bytes) -> Result<Stream, String> {
         let mut call = client.connections.call(path, request).await?;
-        let (head, body) = call.response().await?.into_parts();
+        let (head, body) = client.connections.response(&mut call).await?.into_parts();
         let ended = Status::of(&head.headers);
         // Linkerd 1 answers what it does not know with 400, and says more in the trailers.
         if !matches!(head.status, StatusCode::OK | StatusCode::BAD_REQUEST) && ended.is_none() {
