@@ -112,16 +112,6 @@ impl Default for WatchOptions {
     }
 }
 
-impl<K, V> Inherited<K, V> {
-    /// The values whose time is not over.
-    fn present(&mut self) -> &mut HashMap<K, (V, SystemTime)> {
-        if !self.values.is_empty() && self.until <= Instant::now() {
-            self.values = HashMap::new();
-        }
-        &mut self.values
-    }
-}
-
 /// A table of live watches; cloning shares it.
 pub struct WatchTable<K, V> {
     shared: Arc<Shared<K, V>>,
@@ -151,6 +141,16 @@ struct Inherited<K, V> {
     values: HashMap<K, (V, SystemTime)>,
     /// No longer, so that nothing is kept for ever.
     until: Instant,
+}
+
+impl<K, V> Inherited<K, V> {
+    /// The values whose time is not over.
+    fn present(&mut self) -> &mut HashMap<K, (V, SystemTime)> {
+        if !self.values.is_empty() && self.until <= Instant::now() {
+            self.values = HashMap::new();
+        }
+        &mut self.values
+    }
 }
 
 /// What a new key has of the room of its table.

@@ -219,3 +219,38 @@ fn file(item: &Item<'_>) -> Result<PathBuf, Bad> {
     Dtab::parse(&dtab).map_err(|error| bad(&format!("is not a dtab: {error}")))?;
     Ok(PathBuf::from(&text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use namers::Replaces;
+
+    fn namerd(dst: &str) -> InterpreterParams {
+        let params = NamerdParams {
+            protocol: NamerdProtocol::Thrift,
+            dst: Path::parse(dst).expect("a path"),
+            namespace: "default".into(),
+            min_backoff: MIN_BACKOFF,
+            max_backoff: MAX_BACKOFF,
+            tls: None,
+            token_file: None,
+            ping: PING,
+            pong: PONG_THRIFT,
+        };
+        InterpreterParams { kind: InterpreterKind::Namerd(Box::new(params)), transformers: Vec::new() }
+    }
+
+    #[test]
+    fn a_namerd_by_a_system_name_has_nothing_to_do_with_configured_namers() {
+        assert!(namerd("/$/inet/namerd.example/4100").is_apart());
+        assert!(!namerd("/#/io.l5d.fs/namerd").is_apart());
+        assert!(!namerd("/$/io.buoyant.hostportPfx/#/io.l5d.fs/namerd:4100").is_apart());
+        assert!(!InterpreterParams::default().is_apart());
+        let behind = |kind| InterpreterParams {
+            transformers: vec![TransformerParams { prefix: Path::empty(), kind }],
+            ..namerd("/$/inet/namerd.example/4100")
+        };
+        assert!(behind(TransformerKind::Port(80)).is_apart());
+        assert!(!behind(TransformerKind::Replace(Path::empty(), Replaces::Tree)).is_apart());
+    }
+}
