@@ -128,6 +128,11 @@ impl Access {
         Access { policy: policy.map(Arc::new) }
     }
 
+    /// Whether there is a policy, by which callers are told apart.
+    pub fn is_limited(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Who is calling, as far as its connection says it: over protocols that have no place for a token.
     pub fn connected(&self, peer: &Peer) -> Caller {
         let name = peer.identity.clone();
