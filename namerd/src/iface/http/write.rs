@@ -326,6 +326,68 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iface::stats::InterfaceStats;
+    use crate::storage::Entry;
+    use crate::storage::memory::{MemoryStore, RETENTION};
+    use dtab::{Activity, BoxFuture};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Stores what is put, and then does not know it.
+    struct Unsure(MemoryStore);
+
+    impl Store for Unsure {
+        fn kind(&self) -> &'static str {
+            self.0.kind()
+        }
+        fn list(&self) -> Activity<Arc<BTreeSet<String>>> {
+            self.0.list()
+        }
+        fn observe(&self, name: &str) -> Activity<Option<VersionedDtab>> {
+            self.0.observe(name)
+        }
+        fn read(&self, name: &str) -> BoxFuture<'_, Result<Option<VersionedDtab>, StoreError>> {
+            self.0.read(name)
+        }
+        fn create(&self, name: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            self.0.create(name, dtab, note)
+        }
+        fn update(&self, n: &str, dtab: Dtab, v: Version, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            self.0.update(n, dtab, v, note)
+        }
+        fn put(&self, name: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            let stored = self.0.put(name, dtab, note);
+            Box::pin(async move { stored.await.and(Err(StoreError::Unavailable("it rains".into()))) })
+        }
+        fn delete(&self, name: &str, v: Option<Version>, note: Note) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.0.delete(name, v, note)
+        }
+        fn history(&self, name: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+            self.0.history(name, limit)
+        }
+        fn report(&self) -> serde_json::Value {
+            self.0.report()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_stored_is_not_called_refused() {
+        let store = Arc::new(Unsure(MemoryStore::new(BTreeMap::new(), RETENTION)));
+        let mut job = Job {
+            store,
+            namespace: "ns".into(),
+            right: WriteRight::All,
+            wish: Wish::Put(Dtab::empty()),
+            guard: None,
+            line: audit::Write::default(),
+            outcomes: audit::Outcomes::new(InterfaceStats::default().scope()),
+        };
+        assert!(job.attempt().await.is_err());
+        assert!(job.line.unknown, "the store was asked and does not know");
+        job.wish = Wish::Create(Dtab::empty());
+        job.line.unknown = false;
+        assert!(job.attempt().await.is_err());
+        assert!(!job.line.unknown, "it is there already");
+    }
 
     #[test]
     fn nobody_says_what_it_is_known_to_be() {
