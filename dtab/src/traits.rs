@@ -42,6 +42,12 @@ pub trait Interpreter: Send + Sync {
     /// Binds `path`; `dtab` is the router's table and the override table. The result holds no Alt and is live until dropped.
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>>;
 
+    /// The same for a `dtab` with entries of a request's own. There can be as many of those as there are requests: what
+    /// is kept for them is kept apart, and not for long.
+    fn bind_overridden(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
+        self.bind(dtab, path)
+    }
+
     /// The addresses of a bound id; live until dropped.
     fn resolve(&self, id: &Path) -> Activity<Addr>;
 

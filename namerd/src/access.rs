@@ -49,10 +49,10 @@ pub struct Rule {
     pub right: Right,
     /// Where.
     pub namespaces: Namespaces,
-    /// A write may change only dentries whose prefix lies under one of these; none for all. A `*` in a prefix of a rule
+    /// A write may change only dentries whose prefix lies under one of these; None for all. A `*` in a prefix of a rule
     /// stands for any one label. Namespaces are made and removed only by rules without prefixes. Reading is never
     /// restricted by prefixes.
-    pub prefixes: Vec<Prefix>,
+    pub prefixes: Option<Vec<Prefix>>,
 }
 
 /// A caller known by a token, `Authorization: Bearer <token>`.
@@ -128,6 +128,11 @@ impl Access {
         Access { policy: policy.map(Arc::new) }
     }
 
+    /// Whether there is a policy, by which callers are told apart.
+    pub fn is_limited(&self) -> bool {
+        self.policy.is_some()
+    }
+
     /// Who is calling, as far as its connection says it: over protocols that have no place for a token.
     pub fn connected(&self, peer: &Peer) -> Caller {
         let name = peer.identity.clone();
@@ -184,11 +189,9 @@ impl Caller {
         let mut within = Vec::new();
         let mut any = false;
         for rule in rules.filter(|rule| rule.right == Right::Write) {
-            if rule.prefixes.is_empty() {
-                return Ok(WriteRight::All);
-            }
+            let Some(prefixes) = &rule.prefixes else { return Ok(WriteRight::All) };
             any = true;
-            within.extend(rule.prefixes.iter().cloned());
+            within.extend(prefixes.iter().cloned());
         }
         if any { Ok(WriteRight::Within(within)) } else { Err(self.denied(&format!("write namespace {namespace}"))) }
     }

@@ -4,7 +4,7 @@
 use crate::config::{self, Config};
 use crate::linker::{self, Running, StartError};
 use clap::{Parser, Subcommand};
-use setup::command::{ProcessArgs, Signals, control_runtime, follow_signals, modern_spelling, read};
+use setup::command::{ProcessArgs, Signals, control_runtime_of, follow_signals, modern_spelling, read};
 use setup::shutdown::Shutdown;
 use setup::{descriptors, logging, panics};
 use std::ffi::OsString;
@@ -100,7 +100,9 @@ fn serve(config: Config, process: &ProcessArgs) -> ExitCode {
     }
     panics::install();
     descriptors::raise();
-    let runtime = match control_runtime() {
+    // All interfaces are served by it.
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let runtime = match control_runtime_of(cores) {
         Ok(runtime) => runtime,
         Err(error) => return fail(format!("cannot start: {error}")),
     };

@@ -4,14 +4,15 @@
 //! binding, however many routers ask. What was known stays known while the store or a namer is away. Called by the
 //! interfaces. Not for: protocols, rights.
 
+mod extra;
 mod listed;
 mod seen;
 
 use crate::storage::{Store, VersionedDtab};
 use dtab::{
-    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Exact, Interpreter, NameTree, Namer, Path,
-    State,
+    Activity, Addr, BoundName, BoxFuture, DelegateTree, Dtab, DtabStack, Interpreter, NameTree, Namer, Path, State,
 };
+pub(crate) use extra::{MAX_EXTRA, is_too_long, show_question};
 use listed::Listed;
 use namers::{
     Discovery, FsNamer, LocalInterpreter, Source, SourceError, SystemNamer, WatchOptions, WatchTable, Watched,
@@ -59,10 +60,10 @@ struct Question {
     path: Path,
 }
 
+/// For people: trees are not saved, so that no name of a file depends on it.
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.namespace, self.path)?;
-        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", Exact(&self.extra)) }
+        show_question(f, &self.namespace, &self.path, &self.extra)
     }
 }
 

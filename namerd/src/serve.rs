@@ -40,7 +40,7 @@ impl Listener {
         let most = setup::descriptors::most_connections().unwrap_or(usize::MAX);
         let max_connections = params.max_connections.min(most).min(Semaphore::MAX_PERMITS);
         let socket = TcpListener::from_std(socket)?;
-        let sources = Sources::new(params.max_connections_per_source.min(max_connections));
+        let sources = Sources::new(per_source(params.max_connections_per_source, max_connections));
         Ok(Listener { socket, address, tls, max_connections, sources, options: params.socket })
     }
 
@@ -104,6 +104,11 @@ impl Listener {
     }
 }
 
+/// Connections of one client address: never more than half of what there is room for, or it would keep the others out.
+fn per_source(configured: usize, most: usize) -> usize {
+    configured.min(most / 2).max(1)
+}
+
 /// A client whose host is gone without a word is noticed within 25 s, unless the config says `keepAlive: false`: else what
 /// it follows would be kept until something changes.
 fn set_options(socket: &TcpStream, options: &SocketParams) -> io::Result<()> {
@@ -136,6 +141,13 @@ async fn serve(
 mod tests {
     use super::*;
     use tokio::net::TcpListener;
+
+    #[test]
+    fn one_address_has_at_most_half_of_the_room() {
+        for (configured, most, expected) in [(5000, 10_000, 5000), (5000, 768, 384), (7, 768, 7), (5000, 1, 1)] {
+            assert_eq!(per_source(configured, most), expected, "{configured} of {most}");
+        }
+    }
 
     #[tokio::test]
     async fn accepted_sockets_have_the_options_of_the_config() {

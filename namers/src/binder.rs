@@ -103,23 +103,51 @@ impl Lookups for Subscriptions {
 
 /// One live binding.
 pub(crate) struct Binder {
-    pub(crate) own: Option<Activity<Dtab>>,
-    pub(crate) dtab: DtabStack,
-    pub(crate) path: Path,
-    pub(crate) subscriptions: Subscriptions,
+    own: Option<Activity<Dtab>>,
+    dtab: DtabStack,
+    path: Path,
+    subscriptions: Subscriptions,
+    waiting: Waiting,
+}
+
+/// How long a tree with gaps is withheld.
+#[derive(Default)]
+struct Waiting {
     /// Until when gaps in unions are waited for; None without gaps.
-    pub(crate) patience: Option<Instant>,
+    patience: Option<Instant>,
+    /// The last tree was withheld, so that it must be looked at again when the time is over.
+    withheld: bool,
+    /// What the last tree was bound by: another dtab has its own gaps, with their own time.
+    dtab: Option<DtabStack>,
 }
 
 impl Binder {
+    /// The binding of `path` by `dtab`, above a dtab of the interpreter's own.
+    pub(crate) fn new(
+        own: Option<Activity<Dtab>>,
+        dtab: DtabStack,
+        path: Path,
+        subscriptions: Subscriptions,
+    ) -> Binder {
+        Binder { own, dtab, path, subscriptions, waiting: Waiting::default() }
+    }
+}
+
+impl Waiting {
     /// Pending for a while, when unions have gaps: what was published before stays meanwhile.
-    fn complete(&mut self, tree: State<NameTree<BoundName>>, gaps: bool) -> State<NameTree<BoundName>> {
-        if !gaps {
+    fn complete(
+        &mut self,
+        dtab: DtabStack,
+        tree: State<NameTree<BoundName>>,
+        gaps: bool,
+    ) -> State<NameTree<BoundName>> {
+        if !gaps || self.dtab.as_ref() != Some(&dtab) {
             self.patience = None;
-            return tree;
         }
+        self.dtab = Some(dtab);
         let now = Instant::now();
-        if now < *self.patience.get_or_insert(now + GAPS) { State::Pending } else { tree }
+        self.withheld = gaps && now < *self.patience.get_or_insert(now + GAPS);
+        if self.withheld { State::Pending } else { tree }
     }
 }
 
@@ -127,11 +155,12 @@ impl Work for Binder {
     type Out = NameTree<BoundName>;
 
     fn evaluate(&mut self) -> State<NameTree<BoundName>> {
+        self.waiting.withheld = false;
         match stacked(self.own.as_mut(), &self.dtab) {
             State::Ok(dtab) => {
                 let (tree, gaps) =
                     self.subscriptions.evaluate(|lookups| dtab::bind_with_gaps(&dtab, &self.path, lookups));
-                self.complete(tree, gaps)
+                self.waiting.complete(dtab, tree, gaps)
             }
             State::Pending => State::Pending,
             State::Failed(reason) => State::Failed(reason),
@@ -141,7 +170,8 @@ impl Work for Binder {
     fn changed(&mut self) -> BoxFuture<'_, ()> {
         let mut waits = self.subscriptions.changes();
         waits.extend(self.own.as_mut().map(change));
-        if let Some(until) = self.patience.filter(|until| *until > Instant::now()) {
+        // Also when the time is over since the evaluation: then it is done again at once.
+        if let Some(until) = self.waiting.patience.filter(|_| self.waiting.withheld) {
             waits.push(Box::pin(tokio::time::sleep_until(until)));
         }
         Box::pin(any_of(waits))
@@ -155,5 +185,28 @@ pub(crate) fn stacked(own: Option<&mut Activity<Dtab>>, dtab: &DtabStack) -> Sta
         Some(State::Ok(own)) => State::Ok(dtab.below(own)),
         Some(State::Pending) => State::Pending,
         Some(State::Failed(reason)) => State::Failed(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(text: &str) -> DtabStack {
+        DtabStack::new([Dtab::parse(text).expect("a dtab")])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_withheld_tree_is_looked_at_again_though_its_time_is_over() {
+        let subscriptions = Subscriptions::new(Arc::new([]));
+        let mut binder = Binder::new(None, DtabStack::default(), Path::empty(), subscriptions);
+        let tree = State::Ok(NameTree::Neg);
+        assert_eq!(binder.waiting.complete(stack("/a => /b"), tree.clone(), true), State::Pending);
+        tokio::time::advance(GAPS * 2).await;
+        tokio::time::timeout(Duration::from_millis(1), binder.changed()).await.expect("at once");
+        assert_eq!(binder.waiting.complete(stack("/a => /b"), tree.clone(), true), tree);
+        assert_eq!(binder.waiting.complete(stack("/a => /c"), tree.clone(), true), State::Pending, "another dtab");
+        assert_eq!(binder.waiting.complete(stack("/a => /c"), tree.clone(), false), tree);
+        assert!(tokio::time::timeout(GAPS * 2, binder.changed()).await.is_err(), "nothing is withheld");
     }
 }

@@ -93,9 +93,7 @@ impl Interpreter for LocalInterpreter {
     /// never Pending or Failed again (naming reference §4.4).
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
         let subscriptions = Subscriptions::new(self.namers.clone());
-        let binder =
-            Binder { own: self.own.clone(), dtab: dtab.clone(), path: path.clone(), subscriptions, patience: None };
-        follow(&self.handle, binder)
+        follow(&self.handle, Binder::new(self.own.clone(), dtab.clone(), path.clone(), subscriptions))
     }
 
     /// Failures are published as `Ok(Addr::Failed)`, never as `State::Failed`; nothing known is `State::Pending`. Once

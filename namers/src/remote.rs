@@ -21,6 +21,10 @@ use tokio::time::Instant;
 /// How long explaining waits for namerd (naming reference §10.1).
 const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMED_OUT: &str = "Request timed out.";
+/// A name under the override of a request is kept for so long without readers.
+const OVERRIDE_LINGER: Duration = Duration::from_millis(100);
+/// Names under overrides, at most: they must not take the room of others.
+const MAX_OVERRIDES: usize = 2000;
 
 /// Back-off of the interpreters of Linkerd 1, and the table's numbers.
 #[derive(Debug, Clone)]
@@ -46,7 +50,7 @@ pub(crate) fn authorization(token: &TokenSource) -> Result<HeaderValue, String> 
 /// One protocol to one namespace of a namerd.
 pub trait RemoteNames: Send + Sync + 'static {
     /// Follows the tree of `path` by `dtab`, which comes after the namespace's own. Reports every value by
-    /// [`Watched::ok`] until it is dropped. An error, also the end of a stream, is reported by the caller, which keeps the
+    /// [`Watched::ok`] until it is dropped, and the first one of another connection by [`Watched::ok_anew`]. An error, also the end of a stream, is reported by the caller, which keeps the
     /// last good value and calls again after a back-off. A stream that is silent because nothing changes is no error: the
     /// protocol finds out by keep-alives whether the peer lives.
     fn follow_tree(
@@ -93,6 +97,11 @@ impl Source<TreeKey, NameTree<BoundName>> for Trees {
     fn restore(&self, saved: &serde_json::Value) -> Option<NameTree<BoundName>> {
         saved::read_tree(saved)
     }
+
+    /// A namerd that has just begun, on an empty store, knows no name.
+    fn is_empty(&self, tree: &NameTree<BoundName>) -> bool {
+        *tree == NameTree::Neg
+    }
 }
 
 struct Addrs(Arc<dyn RemoteNames>);
@@ -118,6 +127,8 @@ impl Source<Path, Addr> for Addrs {
 /// An interpreter over one namespace of a namerd.
 pub struct RemoteInterpreter {
     trees: WatchTable<TreeKey, NameTree<BoundName>>,
+    /// Trees under the overrides of requests; never on disk.
+    overrides: WatchTable<TreeKey, NameTree<BoundName>>,
     addrs: WatchTable<Path, Addr>,
     remote: Arc<dyn RemoteNames>,
 }
@@ -139,11 +150,25 @@ impl RemoteInterpreter {
             relist: Duration::ZERO,
             ..discovery.watch.clone()
         };
+        let brief = WatchOptions {
+            linger: OVERRIDE_LINGER,
+            negative_linger: OVERRIDE_LINGER,
+            max_keys: MAX_OVERRIDES,
+            ..watch.clone()
+        };
+        let unsaved = Discovery { snapshot: None, ..discovery.clone() };
         RemoteInterpreter {
+            overrides: WatchTable::within(&unsaved, place, "overrides", Trees(remote.clone()), brief),
             trees: WatchTable::within(discovery, place, "trees", Trees(remote.clone()), watch.clone()),
             addrs: WatchTable::within(discovery, place, "addresses", Addrs(remote.clone()), watch),
             remote,
         }
+    }
+
+    /// Takes over what `old` knows of the same place: it stands in until namerd has answered this one.
+    pub fn inherit(&self, old: &RemoteInterpreter) {
+        self.trees.inherit(&old.trees);
+        self.addrs.inherit(&old.addrs);
     }
 }
 
@@ -155,6 +180,10 @@ fn flat(dtab: &DtabStack) -> Dtab {
 impl Interpreter for RemoteInterpreter {
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
         self.trees.get(&TreeKey { dtab: flat(dtab), path: path.clone() })
+    }
+
+    fn bind_overridden(&self, dtab: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
+        self.overrides.get(&TreeKey { dtab: flat(dtab), path: path.clone() })
     }
 
     fn resolve(&self, id: &Path) -> Activity<Addr> {

@@ -43,6 +43,12 @@ impl TransformedInterpreter {
     }
 }
 
+impl TransformedInterpreter {
+    fn rebound(&self, input: Activity<Bound>) -> Activity<Bound> {
+        follow(&self.live.handle, Rebinding { input, change: self.live.change() })
+    }
+}
+
 impl TransformedNamer {
     /// `inner` behind `transformer`. The path of a replacement is bound by `global`, which must not lead back to this namer.
     /// Tasks run on `handle`.
@@ -59,8 +65,11 @@ impl TransformedNamer {
 impl Interpreter for TransformedInterpreter {
     /// Pending and Failed pass; so do those of the replacement's own binding.
     fn bind(&self, dtab: &DtabStack, path: &Path) -> Activity<Bound> {
-        let rebinding = Rebinding { input: self.inner.bind(dtab, path), change: self.live.change() };
-        follow(&self.live.handle, rebinding)
+        self.rebound(self.inner.bind(dtab, path))
+    }
+
+    fn bind_overridden(&self, dtab: &DtabStack, path: &Path) -> Activity<Bound> {
+        self.rebound(self.inner.bind_overridden(dtab, path))
     }
 
     /// Neg for an id without the mark: this interpreter gave none out.

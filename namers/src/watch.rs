@@ -15,13 +15,17 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 pub(crate) use crate::supervise::panic_text;
 pub use crate::watched::{WatchReport, Watched};
+
+/// What the table before knew is kept for so long for keys that are not asked for.
+const INHERITED: Duration = Duration::from_secs(60);
 
 /// What a key of a table must be.
 pub trait Key: Clone + Eq + Hash + Display + Send + Sync + 'static {}
@@ -129,6 +133,24 @@ pub(crate) struct Shared<K, V> {
     rules: Arc<Rules<V>>,
     table: &'static str,
     handle: Handle,
+    inherited: Mutex<Inherited<K, V>>,
+}
+
+/// What the table before this one knew, for keys that nobody has asked for yet.
+struct Inherited<K, V> {
+    values: HashMap<K, (V, SystemTime)>,
+    /// No longer, so that nothing is kept for ever.
+    until: Instant,
+}
+
+impl<K, V> Inherited<K, V> {
+    /// The values whose time is not over.
+    fn present(&mut self) -> &mut HashMap<K, (V, SystemTime)> {
+        if !self.values.is_empty() && self.until <= Instant::now() {
+            self.values = HashMap::new();
+        }
+        &mut self.values
+    }
 }
 
 /// What a new key has of the room of its table.
@@ -221,7 +243,20 @@ impl<K: Key, V: Val> WatchTable<K, V> {
         let room = Arc::new(Semaphore::new(options.max_keys.min(Semaphore::MAX_PERMITS)));
         let live = Mutex::new(Live { keys: HashMap::new(), lingering: BTreeMap::new(), next: 0, crowded: 0 });
         let (waiting, handle) = (Arc::default(), discovery.handle.clone());
-        WatchTable { shared: Arc::new(Shared { source, options, room, live, waiting, rules, table, handle }) }
+        let inherited = Mutex::new(Inherited { values: HashMap::new(), until: Instant::now() });
+        let shared = Shared { source, options, room, live, waiting, rules, table, handle, inherited };
+        WatchTable { shared: Arc::new(shared) }
+    }
+
+    /// Takes over what `old` knows: each value stands in for a key until its first answer, if it is asked for soon.
+    pub(crate) fn inherit(&self, old: &WatchTable<K, V>) {
+        let mut values = old.shared.inherited.lock().present().clone();
+        let known = |(key, entry): (&K, &Entry<V>)| Some((key.clone(), entry.watched.known()?));
+        values.extend(old.shared.live.lock().keys.iter().filter_map(known));
+        let mut inherited = self.shared.inherited.lock();
+        inherited.until = Instant::now() + INHERITED;
+        let limit = self.shared.options.max_keys.saturating_sub(inherited.values.len());
+        inherited.values.extend(values.into_iter().take(limit));
     }
 
     /// The value of `key` over time. The first reader starts the watch; it ends when the last has been gone for the
@@ -238,6 +273,9 @@ impl<K: Key, V: Val> WatchTable<K, V> {
             Ok(permit) => Room::Has(permit),
             Err(_) => Room::Needs(shared.make_room(&mut live, &watched)),
         };
+        if let Some(known) = shared.inherited.lock().present().remove(key) {
+            watched.stand_in(known);
+        }
         let task = self.spawn(key, &watched, room);
         live.keys.insert(key.clone(), Entry { watched, task, lingers: None });
         activity

@@ -356,3 +356,40 @@ fn back_off_doubles_up_to_the_limit() {
         assert!(wait >= full / 2 && wait <= full, "{failures}: {wait}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_table_before_knew_stands_in_until_the_first_answer() {
+    let (old, _, mut outs) = table(|_| None);
+    let _known = old.get(&"a".to_owned());
+    outs.recv().await.unwrap().ok(7);
+    let _unknown = old.get(&"b".to_owned());
+    let (new, _, mut outs) = table(|_| None);
+    new.inherit(&old);
+    drop(old);
+    let live = new.get(&"a".to_owned());
+    assert_eq!(live.peek(), State::Ok(7), "at once");
+    assert!(new.report()[0].stale.is_some());
+    let out = outs.recv().await.unwrap();
+    out.failed("away");
+    assert_eq!(live.peek(), State::Ok(7));
+    out.ok(EMPTY);
+    assert_eq!(live.peek(), State::Ok(7), "an empty answer is held back");
+    out.ok(8);
+    assert_eq!(live.peek(), State::Ok(8));
+    assert_eq!(new.report()[0].stale, None);
+    assert_eq!(new.get(&"b".to_owned()).peek(), State::Pending, "of this nothing was known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_table_before_knew_is_not_kept_for_ever() {
+    let (old, _, mut outs) = table(|_| None);
+    let _known = old.get(&"a".to_owned());
+    outs.recv().await.unwrap().ok(7);
+    let (between, _, _outs) = table(|_| None);
+    between.inherit(&old);
+    let (new, _, _outs) = table(|_| None);
+    new.inherit(&between);
+    assert_eq!(new.get(&"a".to_owned()).peek(), State::Ok(7), "through a table that nobody has asked");
+    tokio::time::advance(INHERITED).await;
+    assert_eq!(between.get(&"a".to_owned()).peek(), State::Pending);
+}

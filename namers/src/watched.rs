@@ -105,7 +105,7 @@ pub(crate) struct Health<V> {
     unsure: bool,
     /// An empty answer that is not believed yet, and since when there is one.
     held: Option<(V, Instant)>,
-    /// From disk, and when it was true; gone with the first answer.
+    /// From disk or from the table before, and when it was true; gone with the first answer.
     restored: Option<(V, SystemTime)>,
     /// The value published is the one from disk.
     stale: Option<SystemTime>,
@@ -281,7 +281,29 @@ impl<V: Val> Watched<V> {
         disk.snapshot.read_by(&disk.table, &self.name, true);
         let Some((saved, at)) = disk.snapshot.restore(&disk.table, &self.name) else { return };
         let value = (disk.restore)(&saved).filter(|value| !(self.rules.is_empty)(value));
-        self.health.lock().restored = value.map(|value| (value, at));
+        let mut health = self.health.lock();
+        // What stands in already is not older.
+        if health.restored.is_none() {
+            health.restored = value.map(|value| (value, at));
+        }
+    }
+
+    /// The value that others may take over, and when it was true: the one published, else the one that would stand in.
+    pub(crate) fn known(&self) -> Option<(V, SystemTime)> {
+        let health = self.health.lock();
+        let State::Ok(value) = self.publisher.state() else { return health.restored.clone() };
+        let age = health.success.filter(|_| health.failures > 0).map_or(Duration::ZERO, |at| at.elapsed());
+        let now = SystemTime::now();
+        Some((value, health.stale.unwrap_or_else(|| now.checked_sub(age).unwrap_or(now))))
+    }
+
+    /// Lets a value that was true at that time stand in until the first answer; an empty one does not.
+    pub(crate) fn stand_in(&self, (value, at): (V, SystemTime)) {
+        if !(self.rules.is_empty)(&value) {
+            let mut health = self.health.lock();
+            health.restored = Some((value, at));
+            self.fall_back(&mut health);
+        }
     }
 
     /// Nobody reads the key any more.

@@ -1,7 +1,8 @@
 //! The interpreter of a router, as its config asks for it.
 //!
 //! Called by `live`. Routers that ask the same namerd for the same namespace in the same way share one interpreter, with its
-//! connections and what it knows; a reload that keeps the settings keeps it too. Not for: protocols (crate `namers`).
+//! connections and what it knows; a reload that keeps the settings keeps it too, and one that changes how the same place is
+//! asked takes over what was known. Not for: protocols (crate `namers`).
 
 use crate::config::{InterpreterKind, NamerdParams, NamerdProtocol};
 use crate::linker::StartError;
@@ -19,7 +20,13 @@ use std::sync::{Arc, Weak};
 
 /// The interpreters over a namerd that are in use, by their settings.
 #[derive(Default)]
-pub struct Remotes(HashMap<String, Weak<RemoteInterpreter>>);
+pub struct Remotes(HashMap<String, Known>);
+
+struct Known {
+    /// What it asks; see [`place`].
+    place: String,
+    interpreter: Weak<RemoteInterpreter>,
+}
 
 impl Remotes {
     /// What `kind` asks for, over the names of `naming`. `what` is the router, for errors.
@@ -38,13 +45,17 @@ impl Remotes {
                 Ok(world.over(naming, file.dtab()))
             }
             InterpreterKind::Namerd(params) => {
-                self.0.retain(|_, known| known.strong_count() > 0);
-                let shown = format!("{params:?} {}", naming.params);
-                if let Some(same) = self.0.get(&shown).and_then(Weak::upgrade) {
+                self.0.retain(|_, known| known.interpreter.strong_count() > 0);
+                let names = if params.is_system() { "" } else { &naming.params };
+                let shown = format!("{params:?} {names}");
+                if let Some(same) = self.0.get(&shown).and_then(|known| known.interpreter.upgrade()) {
                     return Ok(same);
                 }
                 let made = Arc::new(remote(params, world, naming, what)?);
-                self.0.insert(shown, Arc::downgrade(&made));
+                let place = place(params);
+                let before = self.0.values().filter(|known| known.place == place);
+                before.filter_map(|known| known.interpreter.upgrade()).for_each(|old| made.inherit(&old));
+                self.0.insert(shown, Known { place, interpreter: Arc::downgrade(&made) });
                 Ok(made)
             }
         }
@@ -58,7 +69,8 @@ fn remote(params: &NamerdParams, world: &World, naming: &Naming, what: &str) -> 
     };
     let failed = |error| StartError::Tls { what: format!("the interpreter of {what}"), error };
     let secure = params.tls.as_ref().map(|tls| secure(tls, alpn, &world.tls)).transpose().map_err(failed)?;
-    let peers = Peers::new(naming.shared.clone(), params.dst.clone(), secure);
+    let found_by = if params.is_system() { &naming.bare } else { &naming.shared };
+    let peers = Peers::new(found_by.clone(), params.dst.clone(), secure);
     let names = protocol(params, peers, world)?;
     let options = RemoteOptions { min_backoff: params.min_backoff, max_backoff: params.max_backoff };
     Ok(RemoteInterpreter::new(names, &place(params), &world.discovery, &options))

@@ -125,7 +125,8 @@ impl Maker<'_> {
         };
         let mut own = Vec::new();
         for params in &config.routers {
-            let router = self.router(params, &mut next, before.filter(|_| same_names)).await?;
+            let same = before.filter(|_| same_names || params.interpreter.is_apart());
+            let router = self.router(params, &mut next, same).await?;
             let mut listeners = Vec::new();
             for server in &params.servers {
                 listeners.push(self.listener(params, server, &router, &mut next, before)?);

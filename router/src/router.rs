@@ -114,10 +114,14 @@ impl Router {
             let base = DtabStack::new([self.params.dtab.clone()]);
             let layers = dst.override_layers().cloned();
             let dtab = DtabStack::new([self.params.dtab.clone()].into_iter().chain(layers));
+            let binding = match dst.is_base() {
+                true => self.interpreter.bind(&dtab, &dst.path),
+                false => self.interpreter.bind_overridden(&dtab, &dst.path),
+            };
             PathService::new(PathServiceParts {
                 dst: dst.clone(),
                 params: self.params.service.for_name(&dst.path),
-                binding: self.interpreter.bind(&dtab, &dst.path),
+                binding,
                 base: (!dst.is_base()).then(|| self.interpreter.bind(&base, &dst.path)),
                 owner: (!dst.is_base()).then(|| overrides::source(caller)),
                 clients: self.clients.clone(),

@@ -53,8 +53,13 @@ pub fn read(name: &str) -> Result<String, String> {
 
 /// The runtime for everything that is not a request. Names are evaluated again on its threads, deep ones too.
 pub fn control_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    control_runtime_of(2)
+}
+
+/// The same with so many threads, at least 2: for a process that has no other runtime.
+pub fn control_runtime_of(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads.max(2))
         .thread_name("control")
         .thread_stack_size(8 * 1024 * 1024)
         .enable_all()

@@ -264,7 +264,7 @@ fn a_host_that_cannot_be_resolved_ends_the_start_and_not_the_check() {
 #[test]
 fn the_demo_says_when_its_ports_do_not_exist() {
     let ran = run(&["demo", "--port-offset", "60000"]);
-    ran.assert_fails("switchyard: --port-offset 60000 leads beyond port 65535; at most 55545\n");
+    ran.assert_fails("switchyard: --port-offset 60000 leads beyond port 65535; at most 55544\n");
 }
 
 #[test]

@@ -160,7 +160,7 @@ pub enum DtabCommand {
         /// only perform update if the current version matches
         #[arg(long)]
         version: Option<String>,
-        /// Let an empty file remove all entries
+        /// Let a file without entries remove all of them
         #[arg(long)]
         allow_empty: bool,
     },
@@ -303,7 +303,7 @@ pub struct ShiftArgs {
     #[arg(long, value_name = "ID")]
     pub id: Vec<String>,
     /// So many requests are needed to judge a step
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     pub min_requests: u32,
     /// Go on where an earlier shift was interrupted
     #[arg(long)]

@@ -5,7 +5,7 @@ pub(crate) const ABOUT: &str = "\
 namerd manages delegation tables for linkerd and Switchyard.
 
 namerctl looks for a configuration file in the current working directory or any of its parent directories. Configuration \
-files are named .namerctl.<ext> where <ext> is json, toml, yaml, yml or properties. Every global option may be in it, and \
+files are named .namerctl.<ext> where <ext> is json, toml, yaml, yml, properties, props or prop; the first of them, in this order, counts. Every global option may be in it, and \
 in the environment: --base-url is `base-url` in the file and NAMERCTL_BASE_URL in the environment. A flag comes before the \
 environment, and that before the file.
 
@@ -124,9 +124,11 @@ Examples:
 
 pub(crate) const SHIFT: &str = "\
 Each step is one compare-and-set on that entry: others may edit everything else at the same time; if they change this entry,
-the shift ends and theirs stays. SIGINT and SIGTERM end it between two writes and say what is in namerd then.
+the shift ends and theirs stays. SIGINT, SIGTERM and SIGHUP end it between two writes and say what
+is in namerd then.
 With --abort-if every step, the last one too, is judged when its time is over; a bad one puts the old destination back. A
 step with too few requests, or with metrics that cannot be read, is prolonged up to ten times and then counts as bad.
+Connections that cannot be made count as failures.
 
 Examples:
   namerctl shift internal /host/world --from /srv/world-v1 --to /srv/world-v2 --steps 1,10,50,100 --every 1m --dry-run

@@ -14,7 +14,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sample {
     success: BTreeMap<String, f64>,
+    /// Requests that failed, and connections that could not be made: no request is counted for those.
     failures: BTreeMap<String, f64>,
+    /// `rt/<router>/service/<path>/failures` of all services.
+    services: BTreeMap<String, f64>,
 }
 
 /// Requests between two samples.
@@ -22,8 +25,10 @@ pub struct Sample {
 pub struct Rate {
     /// Requests that succeeded.
     pub success: f64,
-    /// Requests that failed.
+    /// Requests that failed, and connections that could not be made.
     pub failures: f64,
+    /// Requests to whatever service that failed, also those that reached no destination.
+    pub lost: f64,
 }
 
 impl Rate {
@@ -48,25 +53,75 @@ impl Sample {
             };
             now.iter().map(delta).sum()
         };
-        Rate { success: grown(&self.success, &before.success), failures: grown(&self.failures, &before.failures) }
+        Rate {
+            success: grown(&self.success, &before.success),
+            failures: grown(&self.failures, &before.failures),
+            lost: grown(&self.services, &before.services),
+        }
     }
 
-    /// Adds the counters of one router's metrics that belong to the ids.
+    /// Adds the counters of one router's metrics: of the clients of the ids, and the failures of all services.
     pub fn add(&mut self, place: &str, metrics: &Value, ids: &[String]) -> Result<(), String> {
         let object = metrics.as_object().ok_or("metrics are an object of numbers by name")?;
+        let is_ours = |scope: &str| ids.iter().any(|id| is_client(scope, id));
         for (key, value) in object {
-            let Some((scope, name)) = key.rsplit_once('/') else { continue };
-            let counters = match name {
-                "success" => &mut self.success,
-                "failures" => &mut self.failures,
+            let counters = match read(key) {
+                Some((scope, Counter::Success)) if is_ours(scope) => &mut self.success,
+                Some((scope, Counter::Failures | Counter::Connects)) if is_ours(scope) => &mut self.failures,
+                // The total stands for its classes where there is one.
+                Some((scope, Counter::ConnectsOfClass))
+                    if is_ours(scope) && !object.contains_key(&format!("{scope}/{CONNECTS}")) =>
+                {
+                    &mut self.failures
+                }
+                // Other things below a service have failures, too, but only services have requests.
+                Some((scope, Counter::Failures))
+                    if is_service(scope) && object.contains_key(&format!("{scope}/requests")) =>
+                {
+                    &mut self.services
+                }
                 _ => continue,
             };
-            if ids.iter().any(|id| is_client(scope, id)) {
-                counters.insert(format!("{place} {key}"), value.as_f64().unwrap_or_default());
-            }
+            counters.insert(format!("{place} {key}"), value.as_f64().unwrap_or_default());
         }
         Ok(())
     }
+}
+
+/// Where a client counts connections that were refused, timed out, or failed in TLS.
+const CONNECTS: &str = "service_creation/failures";
+
+enum Counter {
+    Success,
+    Failures,
+    Connects,
+    ConnectsOfClass,
+}
+
+/// The scope of a counter, and which it is. None for those that do not matter.
+fn read(key: &str) -> Option<(&str, Counter)> {
+    let (scope, name) = key.rsplit_once('/')?;
+    if let Some(scope) = client_of(key) {
+        return Some((scope, Counter::Connects));
+    }
+    if let Some(scope) = client_of(scope) {
+        return Some((scope, Counter::ConnectsOfClass));
+    }
+    match name {
+        "success" => Some((scope, Counter::Success)),
+        "failures" => Some((scope, Counter::Failures)),
+        _ => None,
+    }
+}
+
+fn client_of(connects: &str) -> Option<&str> {
+    connects.strip_suffix(CONNECTS)?.strip_suffix('/')
+}
+
+/// True for `rt/<router>/service/<path>`, and for what is below it.
+fn is_service(scope: &str) -> bool {
+    let service = scope.strip_prefix("rt/").and_then(|rest| rest.split_once("/service/"));
+    service.is_some_and(|(router, _)| !router.contains('/'))
 }
 
 /// True for `rt/<router>/client/<id>`, also when a transformer of the router stands before the id.
@@ -130,9 +185,53 @@ mod tests {
             sample
         };
         let rate = sample(5).since(&sample(3));
-        assert_eq!(rate, Rate { success: 22.0, failures: 0.0 });
+        assert_eq!(rate, Rate { success: 22.0, failures: 0.0, lost: 0.0 });
         assert_eq!(sample(5).since(&Sample::default()).percent(), 100.0 * 55.0 / 57.0);
         assert_eq!(sample(1).since(&sample(3)).success, 11.0, "a restart begins at zero");
         assert!(Sample::default().add("r", &json!([]), &ids).is_err());
+    }
+
+    #[test]
+    fn connections_that_fail_and_services_without_a_destination_count() {
+        let ids = ["/#/io.l5d.fs/w2".to_owned()];
+        for (metrics, failures, lost) in [
+            (json!({"rt/h/client/#/io.l5d.fs/w2/service_creation/failures/java.net.ConnectException": 7}), 7.0, 0.0),
+            (
+                json!({
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures": 5,
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures/a.A": 3,
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures/a.B": 2,
+                }),
+                5.0,
+                0.0,
+            ),
+            (
+                json!({
+                    "rt/h/client/#/io.l5d.fs/w2/failures": 1,
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures/a.A": 3,
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures/a.A/a.C": 3,
+                    "rt/h/client/#/io.l5d.fs/w2/service_creation/failures/a.B": 2,
+                    "rt/h/client/#/io.l5d.fs/w1/service_creation/failures/a.A": 100,
+                }),
+                6.0,
+                0.0,
+            ),
+            (
+                json!({
+                    "rt/h/service/svc/w/requests": 9, "rt/h/service/svc/w/failures": 4,
+                    "rt/h/service/svc/w/failures/com.twitter.finagle.NoBrokersAvailableException": 4,
+                    "rt/h/service/svc/w/http/stream/response/failures": 50,
+                    "rt/h/service/svc/v/requests": 1, "rt/h/service/svc/v/failures": 1,
+                    "rt/h/client/#/x/service/svc/w/requests": 9, "rt/h/client/#/x/service/svc/w/failures": 100,
+                }),
+                0.0,
+                5.0,
+            ),
+        ] {
+            let mut sample = Sample::default();
+            sample.add("r", &metrics, &ids).unwrap();
+            let rate = sample.since(&Sample::default());
+            assert_eq!(rate, Rate { success: 0.0, failures, lost }, "{metrics}");
+        }
     }
 }

@@ -37,23 +37,34 @@ pub struct Surroundings<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     values: Values,
+    /// The file whose base URL does not get the token of the environment.
+    withheld: Option<PathBuf>,
 }
 
 impl Settings {
     /// Reads the surroundings. `config` is the file of `--config`.
     pub fn new(flags: Values, config: Option<&Path>, around: &mut Surroundings<'_>) -> Result<Settings, Failure> {
-        let mut values = match config {
-            Some(file) => read(file).map_err(|why| Failure::new(format!("--config {}: {why}", file.display())))?,
+        let (file, above) = match config {
+            Some(file) => {
+                (read(file).map_err(|why| Failure::new(format!("--config {}: {why}", file.display())))?, None)
+            }
             None => search(around),
         };
-        for name in NAMES {
+        let variable = |name: &&str| {
             let variable = format!("NAMERCTL_{}", name.to_uppercase().replace('-', "_"));
-            if let Some(value) = (around.env)(&variable).filter(|value| !value.is_empty()) {
-                values.insert((*name).to_owned(), value);
-            }
+            let value = (around.env)(&variable).filter(|value| !value.is_empty())?;
+            Some(((*name).to_owned(), value))
+        };
+        let mut env: Values = NAMES.iter().filter_map(variable).collect();
+        let is_above = above.is_some() && !env.contains_key("base-url") && !flags.contains_key("base-url");
+        let mut withheld = None;
+        // Whoever can write into a folder above this one must not learn the token of the environment.
+        if is_above {
+            let had = TOKENS.map(|name| env.remove(name)).iter().any(Option::is_some);
+            withheld = above.filter(|_| had && !names_token(&file) && !names_token(&flags));
         }
-        values.extend(flags);
-        Ok(Settings { values })
+        let values = file.into_iter().chain(env).chain(flags).collect();
+        Ok(Settings { values, withheld })
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -76,7 +87,10 @@ impl Settings {
         let timeout = match self.get("timeout") {
             None => Some(TIMEOUT),
             Some("0") => None,
-            Some(text) => Some(duration(text).map_err(|why| Failure::usage(format!("timeout: {why}")))?),
+            Some(text) => {
+                let time = duration(text).map_err(|why| Failure::usage(format!("timeout: {why}")))?;
+                (!time.is_zero()).then_some(time)
+            }
         };
         let identity = match (self.get("cert"), self.get("key")) {
             (Some(cert), Some(key)) => Some((cert.into(), key.into())),
@@ -88,6 +102,14 @@ impl Settings {
 
     /// The header lines that say who asks.
     pub fn credentials(&self) -> Result<HeaderMap, Failure> {
+        if let Some(file) = &self.withheld {
+            let file = file.display();
+            let advice = "say the base URL by NAMERCTL_BASE_URL or --base-url, name the file by --config, or name the token in it";
+            return Err(Failure::new(format!(
+                "the token of the environment is not sent to the base URL of {file}, a file of a parent folder that names no token"
+            ))
+            .with(advice));
+        }
         let mut headers = HeaderMap::new();
         let token = match (self.get("token"), self.get("token-file")) {
             (Some(token), _) => Some(token.to_owned()),
@@ -136,21 +158,31 @@ impl Settings {
 pub const NAMES: &[&str] =
     &["base-url", "token", "token-file", "cacert", "cert", "key", "timeout", "author", "reason", "legacy-errors"];
 
-/// The first file found counts. One that cannot be read is reported and otherwise ignored.
-fn search(around: &mut Surroundings<'_>) -> Values {
+/// Those that say who asks.
+const TOKENS: [&str; 2] = ["token", "token-file"];
+
+fn names_token(values: &Values) -> bool {
+    TOKENS.iter().any(|name| values.get(*name).is_some_and(|value| !value.is_empty()))
+}
+
+/// The first file found counts, and is named if it is in a folder above. One that cannot be read is reported and otherwise
+/// ignored.
+fn search(around: &mut Surroundings<'_>) -> (Values, Option<PathBuf>) {
     for folder in around.folder.clone().ancestors() {
         for ending in ENDINGS {
             let file = folder.join(format!(".namerctl.{ending}"));
             if !file.is_file() {
                 continue;
             }
-            return read(&file).unwrap_or_else(|why| {
+            let values = read(&file).unwrap_or_else(|why| {
                 (around.warn)(format!("{} is ignored: {why}", file.display()));
                 Values::new()
             });
+            let is_above = folder != around.folder && values.contains_key("base-url");
+            return (values, is_above.then_some(file));
         }
     }
-    Values::new()
+    (Values::new(), None)
 }
 
 fn bounded(file: &Path) -> Result<String, String> {
@@ -170,7 +202,7 @@ fn read(file: &Path) -> Result<Values, String> {
         "toml" => toml::from_str(&text).map_err(|error| error.to_string()).and_then(flat),
         "properties" | "props" | "prop" => Ok(properties(&text)),
         "hcl" => Err("HCL is not read; write it as .namerctl.yaml".into()),
-        _ => Err("the file name must end in .json, .yaml, .yml, .toml or .properties".into()),
+        _ => Err("the file name must end in .json, .toml, .yaml, .yml, .properties, .props or .prop".into()),
     }
 }
 
@@ -281,6 +313,50 @@ mod tests {
         assert!(settings(&[("author", "a\nb")], &[], home.path()).0.note().is_err());
         assert!(settings(&[("cert", "x")], &[], home.path()).0.options().is_err());
         assert_eq!(settings(&[], &[], home.path()).0.options().unwrap().timeout, Some(TIMEOUT));
-        assert_eq!(settings(&[("timeout", "0")], &[], home.path()).0.options().unwrap().timeout, None);
+        for none in ["0", "0s", "0ms", "0m0s"] {
+            assert_eq!(settings(&[("timeout", none)], &[], home.path()).0.options().unwrap().timeout, None);
+            let (by_env, _) = settings(&[], &[("NAMERCTL_TIMEOUT", none)], home.path());
+            assert_eq!(by_env.options().unwrap().timeout, None);
+        }
+    }
+
+    #[test]
+    fn a_file_above_does_not_get_the_token_of_the_environment() {
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(home.path().join("secret"), "env\n").unwrap();
+        let secret = home.path().join("secret").to_str().unwrap().to_owned();
+        let plain = "base-url: http://file:1\n";
+        let (token, base) = (("NAMERCTL_TOKEN", "env"), ("NAMERCTL_BASE_URL", "http://env:1"));
+        let by_file = ("NAMERCTL_TOKEN_FILE", secret.as_str());
+        for (text, flags, env, folder, expected) in [
+            (plain, &[][..], &[token][..], &deep, None),
+            (plain, &[], &[by_file], &deep, None),
+            (plain, &[], &[], &deep, Some("")),
+            (plain, &[], &[token], &home.path().to_owned(), Some("Bearer env")),
+            (plain, &[], &[token, base], &deep, Some("Bearer env")),
+            (plain, &[("base-url", "http://flag:1")], &[token], &deep, Some("Bearer env")),
+            (plain, &[("token", "flag")], &[token], &deep, Some("Bearer flag")),
+            ("base-url: http://file:1\ntoken: file\n", &[], &[token], &deep, Some("Bearer file")),
+            ("author: ann\n", &[], &[token, base], &deep, Some("Bearer env")),
+        ] {
+            std::fs::write(home.path().join(".namerctl.yaml"), text).unwrap();
+            let got = settings(flags, env, folder).0.credentials();
+            let shown = got.as_ref().ok().map(|headers| headers.get(AUTHORIZATION).map_or("", |v| v.to_str().unwrap()));
+            assert_eq!(shown, expected, "{text} {flags:?} {env:?} {folder:?}");
+            if let Err(failure) = got {
+                assert!(failure.message.contains("the token of the environment is not sent"), "{failure}");
+                assert!(failure.message.contains(".namerctl.yaml"), "{failure}");
+            }
+        }
+    }
+
+    #[test]
+    fn help_names_every_ending() {
+        for ending in ENDINGS.into_iter().filter(|ending| *ending != "hcl") {
+            let mut words = crate::examples::ABOUT.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(words.any(|word| word == ending), "{ending}");
+        }
     }
 }

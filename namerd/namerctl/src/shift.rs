@@ -215,6 +215,12 @@ impl Shift {
                 }
             };
             let rate = now.since(before);
+            if rate.requests() == 0.0 && rate.lost >= self.min_requests.max(1.0) {
+                return Ended::Bad(format!(
+                    "no request reached {}, and {} requests to services failed meanwhile",
+                    self.to, rate.lost
+                ));
+            }
             if rate.requests() < self.min_requests {
                 why = format!("only {} requests to {}, {} are needed", rate.requests(), self.to, self.min_requests);
                 say(format!("      not judged: {why}"));
@@ -287,7 +293,7 @@ fn parsed(text: &str) -> Option<NameTree<Path>> {
 }
 
 /// True when both print alike: a namerd may have given weights two decimals.
-fn alike(a: &str, b: &str) -> bool {
+pub(crate) fn alike(a: &str, b: &str) -> bool {
     matches!((parsed(a), parsed(b)), (Some(a), Some(b)) if a.to_string() == b.to_string())
 }
 

@@ -124,6 +124,33 @@ async fn a_step_without_requests_or_metrics_is_prolonged_and_then_taken_back() {
     assert_eq!(dst(&fake), "/#/a");
 }
 
+/// A router at which requests to the service fail before they reach any client.
+struct Lost(RefCell<u64>, u64);
+
+impl Meter for Lost {
+    async fn sample(&self) -> Result<Sample, String> {
+        let mut sample = Sample::default();
+        let metrics =
+            serde_json::json!({"rt/h/service/svc/w/requests": 5000, "rt/h/service/svc/w/failures": *self.0.borrow()});
+        *self.0.borrow_mut() += self.1;
+        sample.add("r", &metrics, &["/#/b".to_owned()])?;
+        Ok(sample)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_reach_no_destination_take_it_back() {
+    for (lost, pauses) in [(20, 1), (10, 1), (4, 3), (0, PATIENCE)] {
+        let fake = Fake::of("/svc/w=>/#/a");
+        let wanted = Shift { abort_below: Some(90.0), min_requests: 10.0, ..shift("10,100") };
+        let (_keep, mut stop) = watch::channel(false);
+        let begun = Instant::now();
+        let failure = wanted.run(&fake, &Lost(RefCell::new(7), lost), &mut stop, &mut |_| ()).await.unwrap_err();
+        assert_eq!((begun.elapsed(), dst(&fake)), (wanted.every * pauses, "/#/a".into()), "{failure}");
+        assert_eq!(failure.message.contains("no request reached /#/b"), lost > 0, "{failure}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_is_changed_when_the_metrics_cannot_be_read_at_first() {
     let fake = Fake::of("/svc/w=>/#/a");

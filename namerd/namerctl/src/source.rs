@@ -64,9 +64,9 @@ impl Source {
         Source { name: name.to_owned(), bytes: bytes.into() }
     }
 
-    /// True without a single byte.
+    /// True for a file that parses to no entry at all: nothing, blank lines, comments, `[]`.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() || self.table().is_ok_and(|table| table.dtab.dentries().is_empty())
     }
 
     fn is_json(&self) -> bool {
@@ -172,6 +172,16 @@ mod tests {
         let places: Vec<(usize, usize)> = table.places.iter().flatten().map(|at| (at.line, at.column)).collect();
         assert_eq!(places, [(2, 1), (3, 3)]);
         assert!(table.text.contains("0.125"));
+    }
+
+    #[test]
+    fn a_file_without_entries_is_empty() {
+        for text in ["", "\n", " \t\r\n", "# all is gone\n", "[]", "[]\n", r#"{"version":"MQ==","dtab":[]}"#] {
+            assert!(Source::of("x", text).is_empty(), "{text:?}");
+        }
+        for text in ["/a => /b", "/a", "{}", "[", "\u{fffd}", r#"[{"prefix":"/a","dst":"/b"}]"#] {
+            assert!(!Source::of("x", text).is_empty(), "{text:?}");
+        }
     }
 
     #[test]

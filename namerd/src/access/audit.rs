@@ -1,4 +1,4 @@
-//! One line per write, accepted or refused: who, from where, what, why (tracing target `audit`).
+//! One line per write, accepted, refused or of unknown outcome: who, from where, what, why (tracing target `audit`).
 //!
 //! Called by the interface that writes. Not for: the history, which the store keeps.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use telemetry::{Counter, Scope};
 
 /// Author and name of a caller are cut after so many characters.
-const MAX_NAME: usize = 200;
+pub(crate) const MAX_NAME: usize = 200;
 /// Other texts are cut after so many.
 const MAX_TEXT: usize = 1000;
 
@@ -32,19 +32,23 @@ pub struct Write {
     pub after: Option<String>,
     /// What differs.
     pub changes: Changes,
+    /// The store was asked and has not said what it did: a write that fails may be stored all the same.
+    pub unknown: bool,
 }
 
-/// How writes end, counted: `audit/accepted` and `audit/refused`.
+/// How writes end, counted: `audit/accepted`, `audit/refused` and `audit/unknown`.
 #[derive(Debug, Clone)]
 pub struct Outcomes {
     accepted: Arc<Counter>,
     refused: Arc<Counter>,
+    unknown: Arc<Counter>,
 }
 
 impl Outcomes {
     /// Counters below `scope`.
     pub fn new(scope: &Scope) -> Outcomes {
-        Outcomes { accepted: scope.counter("audit/accepted"), refused: scope.counter("audit/refused") }
+        let counter = |outcome: &str| scope.counter(&format!("audit/{outcome}"));
+        Outcomes { accepted: counter("accepted"), refused: counter("refused"), unknown: counter("unknown") }
     }
 }
 
@@ -52,10 +56,12 @@ impl Write {
     /// Writes the line, and counts it. `refusal` is the status and the text that the caller gets; None for an accepted
     /// write.
     pub fn log(&self, outcomes: &Outcomes, refusal: Option<(u16, &str)>) {
-        match refusal {
-            None => outcomes.accepted.incr(),
-            Some(_) => outcomes.refused.incr(),
-        }
+        let (outcome, counter) = match refusal {
+            None => ("accepted", &outcomes.accepted),
+            Some(_) if self.unknown => ("unknown", &outcomes.unknown),
+            Some(_) => ("refused", &outcomes.refused),
+        };
+        counter.incr();
         let part = |text: &Option<String>| clean(text.as_deref().unwrap_or("-"), MAX_NAME);
         let mut prefixes = self.changes.prefixes.join(" ");
         if self.changes.more > 0 {
@@ -65,7 +71,7 @@ impl Write {
         let (status, why) = refusal.unwrap_or((204, ""));
         tracing::info!(
             target: "audit",
-            outcome = if refusal.is_none() { "accepted" } else { "refused" },
+            outcome,
             action = self.action,
             // Texts of callers are quoted, as all that is not `%`: they cannot look like fields.
             namespace = clean(&self.namespace, MAX_NAME),

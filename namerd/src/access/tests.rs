@@ -6,13 +6,14 @@ fn peer(identity: Option<&str>) -> Peer {
     Peer { address: ([127, 0, 0, 1], 5).into(), identity: identity.map(ToOwned::to_owned) }
 }
 
+/// No prefixes stand for all.
 fn rule(right: Right, namespace: &str, prefixes: &[&str]) -> Rule {
     let namespaces = match namespace {
         "*" => Namespaces::All,
         name => Namespaces::Named(vec![name.into()]),
     };
-    let prefixes = prefixes.iter().map(|text| dtab::parse_prefix(text).expect("a prefix")).collect();
-    Rule { right, namespaces, prefixes }
+    let list = prefixes.iter().map(|text| dtab::parse_prefix(text).expect("a prefix")).collect();
+    Rule { right, namespaces, prefixes: (!prefixes.is_empty()).then_some(list) }
 }
 
 const TOKEN: &[u8] = b"0123456789abcdef";

@@ -60,11 +60,14 @@ fn rules(reader: &mut Reader<'_>, key: &'static str) -> Vec<Rule> {
 fn rule<'a>(parent: &Reader<'a>, item: Item<'a>) -> Option<Rule> {
     let mut reader = Reader::open(parent.context, item, Place::Other)?;
     let right = reader.need("right", right);
-    let namespaces = namespaces(&mut reader);
-    let prefixes: Vec<Option<Prefix>> = each(&mut reader, "prefixes", prefix);
+    let namespaces = limit(&mut reader, "namespaces", "[default]", string);
+    let prefixes = limit(&mut reader, "prefixes", "[/svc/web]", prefix);
     reader.finish();
-    // One prefix that cannot be read must not make the rule wider.
-    Some(Rule { right: right?, namespaces, prefixes: prefixes.into_iter().collect::<Option<_>>()? })
+    let namespaces = match namespaces? {
+        Some(names) if names.iter().all(|name| name != "*") => Namespaces::Named(names),
+        _ => Namespaces::All,
+    };
+    Some(Rule { right: right?, namespaces, prefixes: prefixes? })
 }
 
 fn right(item: &Item<'_>) -> Result<Right, Bad> {
@@ -75,33 +78,35 @@ fn right(item: &Item<'_>) -> Result<Right, Bad> {
     }
 }
 
-/// All of them when the key is absent.
-fn namespaces(reader: &mut Reader<'_>) -> Namespaces {
-    let absent = !reader.has("namespaces");
-    let names: Vec<Option<String>> = each(reader, "namespaces", string);
-    let names: Vec<String> = names.into_iter().flatten().collect();
-    match absent || names.iter().any(|name| name == "*") {
-        true => Namespaces::All,
-        false => Namespaces::Named(names),
-    }
-}
-
 fn prefix(item: &Item<'_>) -> Result<Prefix, Bad> {
     let text = string(item)?;
     dtab::parse_prefix(&text)
         .map_err(|error| Bad::new(format!("{} is not a prefix: {error}", quote(&text))).expected("e.g. /svc/web"))
 }
 
-/// The elements of a list; None for one that cannot be read, which is reported.
-fn each<'a, T>(
+/// What a rule is limited to; Some(None) for no limit, when the key is absent. None when the list cannot be read whole, or is
+/// there and empty, as a template may leave it: that must not make the rule wider, and is reported.
+fn limit<'a, T>(
     reader: &mut Reader<'a>,
     key: &'static str,
+    example: &str,
     read: impl Fn(&Item<'a>) -> Result<T, Bad>,
-) -> Vec<Option<T>> {
-    let mut list = Vec::new();
-    for item in reader.list(key) {
-        let value = read(&item).map_err(|bad| reader.context.bad(item.pos, &item.path, bad));
-        list.push(value.ok());
+) -> Option<Option<Vec<T>>> {
+    let context = reader.context;
+    // Nothing is there when it is only asked which keys are read.
+    let there = reader.item.shape() == "a map" && reader.item.entries(context).iter().any(|(name, _)| name == key);
+    let list = reader.take(key);
+    let items = list.as_ref().map_or_else(Vec::new, |item| item.elements(context));
+    if items.is_empty() {
+        if there && list.is_none_or(|item| item.shape() == "a list") {
+            let text =
+                format!("`{key}` is empty; name at least one, e.g. {example}, or leave the key out for all of them");
+            reader.refuse(key, text);
+        }
+        return (!there).then_some(None);
     }
-    list
+    let values = items.iter().map(|item| read(item).map_err(|bad| context.bad(item.pos, &item.path, bad)).ok());
+    // All are read, so that each problem is reported.
+    let values: Vec<Option<T>> = values.collect();
+    values.into_iter().collect::<Option<Vec<T>>>().map(Some)
 }

@@ -124,8 +124,30 @@ fn access_is_read() {
     assert_eq!(access.anonymous[0].namespaces, Namespaces::All);
     let rule = &access.tokens[0].rules[0];
     assert_eq!((rule.right, &rule.namespaces), (Right::Write, &Namespaces::Named(vec!["default".to_owned()])));
-    assert_eq!(rule.prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/svc/web", "/host/*"]);
+    let prefixes = rule.prefixes.as_ref().expect("a limit");
+    assert_eq!(prefixes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["/svc/web", "/host/*"]);
+    assert_eq!(access.anonymous[0].prefixes, None);
     assert_eq!(access.identities[0].identity, "spiffe://a/b");
+}
+
+/// What a template left empty grants nothing.
+#[test]
+fn an_empty_limit_of_a_rule_is_refused() {
+    for key in ["prefixes", "namespaces"] {
+        for value in ["[]", "", "null", "~"] {
+            for rule in
+                [format!("{{ right: write, {key}: {value} }}"), format!("\n  - {key}: {value}\n    right: write")]
+            {
+                let list = if rule.starts_with('{') { format!("[{rule}]") } else { rule };
+                let text = format!("{STORAGE}{INTERFACES}access:\n  anonymous: {list}\n");
+                one(&text, &format!("`{key}` is empty; name at least one, e.g. ["));
+            }
+        }
+        one(
+            &format!("{STORAGE}{INTERFACES}access: {{ anonymous: [{{ right: write, {key}: /svc }}] }}\n"),
+            "a single value where a list belongs",
+        );
+    }
 }
 
 #[test]

@@ -54,6 +54,7 @@ use stall::Stall;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use telemetry::Scope;
 use watches::Watches;
@@ -186,7 +187,10 @@ impl Interface for HttpInterface {
     fn serve(self: Arc<Self>, io: Box<dyn Io>, peer: Peer, mut closing: Closing) -> BoxFuture<'static, ()> {
         let from = From { peer, closing: closing.clone(), at_start: AtStart::default() };
         let at_start = from.at_start.clone();
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = asked.clone();
         let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
             let (api, from) = (self.clone(), from.clone());
             async move {
                 let counted = api.stats.request();
@@ -208,6 +212,10 @@ impl Interface for HttpInterface {
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = async { drop(closing.wait_for(|closing| *closing).await) } => {
+                    // The library waits for a first request; nothing is owed to whoever has not sent one.
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

@@ -95,13 +95,25 @@ impl Interface for MeshInterface {
 }
 
 /// A connection from the first byte to the last.
-async fn converse(calls: Calls, io: Box<dyn Io>, closing: Closing) -> Result<(), String> {
+async fn converse(calls: Calls, io: Box<dyn Io>, mut closing: Closing) -> Result<(), String> {
+    let (connection, verdict) = tokio::select! {
+        begun = begin(io) => begun?,
+        // Nothing has been asked yet.
+        _ = closing.wait_for(|closing| *closing) => return Ok(()),
+    };
+    drive(connection, calls, verdict, closing).await
+}
+
+/// A connection, once its client has said enough to begin one.
+async fn begin(
+    io: Box<dyn Io>,
+) -> Result<(Connection<Filter<Box<dyn Io>>, Bytes>, watch::Receiver<Option<Reason>>), String> {
     let late = |_| format!("no HTTP/2 preface within {GREETING:?}");
     let Greeted { io, begun, request } = timeout(GREETING, upgrade::greet(io)).await.map_err(late)??;
     let (filter, verdict) = Filter::new(io, &begun, request);
     let handshake = builder().handshake::<_, Bytes>(filter);
     let connection = timeout(GREETING, handshake).await.map_err(late)?.map_err(|error| error.to_string())?;
-    drive(connection, calls, verdict, closing).await
+    Ok((connection, verdict))
 }
 
 fn builder() -> h2::server::Builder {

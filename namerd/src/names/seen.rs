@@ -13,11 +13,31 @@ use tokio::time::Instant;
 const KEPT: Duration = Duration::from_secs(3600);
 /// Names that are remembered, at most; a further one is not while all of them are young or in use.
 const MAX_NAMES: usize = 100_000;
+/// A full table is searched for forgotten names so often at most: the search holds everybody up.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Seen {
-    names: Mutex<HashMap<(String, Path), Use>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    names: HashMap<(String, Path), Use>,
+    /// Not searched before; None when it never was.
+    next_sweep: Option<Instant>,
+}
+
+impl Table {
+    /// Whether there is room for another name, after making some if it is time for that.
+    fn has_room(&mut self, now: Instant) -> bool {
+        if self.names.len() >= MAX_NAMES && self.next_sweep.is_none_or(|next| now >= next) {
+            self.names.retain(|_, used| used.is_recent(now));
+            self.next_sweep = Some(now + SWEEP_EVERY);
+        }
+        self.names.len() < MAX_NAMES
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -43,22 +63,24 @@ impl Seen {
     /// Notes that `path` is asked for in `namespace`, from now until the result is dropped.
     pub(super) fn begin(self: &Arc<Seen>, namespace: &str, path: &Path) -> InUse {
         let (key, now) = ((namespace.to_owned(), path.clone()), Instant::now());
-        let mut names = self.names.lock();
-        if names.len() >= MAX_NAMES && !names.contains_key(&key) {
-            names.retain(|_, used| used.is_recent(now));
+        let mut table = self.table.lock();
+        if let Some(used) = table.names.get_mut(&key) {
+            used.live += 1;
+        } else if table.has_room(now) {
+            table.names.insert(key.clone(), Use { live: 1, last: now });
         }
-        if names.len() < MAX_NAMES || names.contains_key(&key) {
-            names.entry(key.clone()).or_insert(Use { live: 0, last: now }).live += 1;
-        }
+        drop(table);
         InUse { seen: self.clone(), key }
     }
 
     /// The names of `namespace` that are in use or were within the last hour, sorted by their print.
     pub(super) fn of(&self, namespace: &str) -> Vec<Path> {
         let now = Instant::now();
-        let names = self.names.lock();
-        let here = names.iter().filter(|((known, _), used)| known == namespace && used.is_recent(now));
-        let mut list: Vec<Path> = here.map(|((_, path), _)| path.clone()).collect();
+        let mut list: Vec<Path> = {
+            let table = self.table.lock();
+            let here = table.names.iter().filter(|((known, _), used)| known == namespace && used.is_recent(now));
+            here.map(|((_, path), _)| path.clone()).collect()
+        };
         list.sort_by_cached_key(ToString::to_string);
         list
     }
@@ -66,7 +88,7 @@ impl Seen {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        if let Some(used) = self.seen.names.lock().get_mut(&self.key) {
+        if let Some(used) = self.seen.table.lock().names.get_mut(&self.key) {
             used.live = used.live.saturating_sub(1);
             used.last = Instant::now();
         }
@@ -102,6 +124,24 @@ mod tests {
         }
         assert_eq!(seen.of("default").len(), MAX_NAMES);
         tokio::time::advance(KEPT).await;
+        drop(seen.begin("default", &path("/svc/new")));
+        assert_eq!(seen.of("default"), [path("/svc/new")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_table_is_swept_once_a_minute_at_most() {
+        let seen = Arc::new(Seen::default());
+        for number in 0..MAX_NAMES {
+            drop(seen.begin("default", &path(&format!("/svc/{number}"))));
+        }
+        tokio::time::advance(KEPT - SWEEP_EVERY / 2).await;
+        // Swept in vain: all are young.
+        drop(seen.begin("default", &path("/svc/early")));
+        tokio::time::advance(SWEEP_EVERY / 2).await;
+        // All are old now, but it is too early to look again.
+        drop(seen.begin("default", &path("/svc/early")));
+        assert!(seen.of("default").is_empty());
+        tokio::time::advance(SWEEP_EVERY / 2).await;
         drop(seen.begin("default", &path("/svc/new")));
         assert_eq!(seen.of("default"), [path("/svc/new")]);
     }

@@ -5,7 +5,7 @@
 //! (`super::shared`).
 
 use super::history::{self, Logged, Record};
-use super::http::{Answer, Ask, Endpoint, HttpClient, encode, encode_path, show_all};
+use super::http::{Answer, Ask, Endpoint, HttpClient, Kind, encode, encode_path, show_all};
 use super::shared::{Backend, Expected, Seen, SharedStore, Stored};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
@@ -161,7 +161,12 @@ impl Consul {
         let query = query.collect::<Vec<_>>().join("&");
         let target = format!("/v1/kv/{}?{query}", encode_path(key));
         let headers = self.params.token.iter().map(|token| ("x-consul-token", token.clone())).collect();
-        let answer = self.http.ask(Ask { method, target, headers, body, limit }).await;
+        let kind = match method {
+            Method::GET if limit > REQUEST => Kind::Wait,
+            Method::GET => Kind::Read,
+            _ => Kind::Write,
+        };
+        let answer = self.http.ask(Ask { kind, method, target, headers, body, limit }).await;
         let answer = answer.map_err(|error| self.unavailable(&error))?;
         match answer.status {
             StatusCode::OK | StatusCode::NOT_FOUND => Ok(answer),
@@ -397,7 +402,7 @@ impl Backend for Consul {
         Box::pin(async move {
             let index = self.write_key(namespace, text.as_bytes(), expected).await?;
             let made = version(index);
-            history::note_failure(namespace, self.log(namespace, index, record.to_json(Some(&made))).await);
+            history::keep(namespace, self.log(namespace, index, record.to_json(Some(&made)))).await;
             Ok(made)
         })
     }
@@ -410,7 +415,7 @@ impl Backend for Consul {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let order = self.remove_key(namespace, expected).await?;
-            history::note_failure(namespace, self.log(namespace, order, record.to_json(None)).await);
+            history::keep(namespace, self.log(namespace, order, record.to_json(None))).await;
             Ok(())
         })
     }

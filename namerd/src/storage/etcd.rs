@@ -8,7 +8,7 @@ mod v2;
 mod v3;
 
 use super::history::{Logged, Record};
-use super::http::{Answer, Ask, Endpoint, HttpClient, show_all};
+use super::http::{Answer, Ask, Endpoint, HttpClient, Kind, show_all};
 use super::shared::{Backend, Expected, Seen, SharedStore, Stored};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
@@ -26,6 +26,8 @@ use v3::V3;
 /// One request that does not wait for a change may take so long.
 const REQUEST: Duration = Duration::from_secs(5);
 const KIND: &str = "io.l5d.etcd";
+/// Where API 3 is asked to read.
+const RANGE: &str = "/v3/kv/range";
 
 /// Which API of etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,7 +117,13 @@ impl Server {
             true => Vec::new(),
             false => vec![("content-type", kind.to_owned())],
         };
-        self.http.ask(Ask { method, target, headers, body: Bytes::from(body), limit }).await
+        let kind = match method {
+            Method::GET if limit > REQUEST => Kind::Wait,
+            Method::GET => Kind::Read,
+            _ if target == RANGE => Kind::Read,
+            _ => Kind::Write,
+        };
+        self.http.ask(Ask { kind, method, target, headers, body: Bytes::from(body), limit }).await
     }
 
     fn unavailable(&self, why: &str) -> StoreError {

@@ -9,9 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use dtab::Dtab;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
 
 /// Records kept per namespace.
 pub(crate) const KEPT: usize = 100;
+
+/// Keeping the record of a write may take so long.
+const KEEPING: Duration = Duration::from_secs(2);
 
 /// A write, before its version is known.
 #[derive(Debug, Clone)]
@@ -83,11 +87,15 @@ pub(crate) fn surplus(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// A write whose record could not be kept is a write nevertheless.
-pub(crate) fn note_failure(namespace: &str, outcome: Result<(), StoreError>) {
-    if let Err(error) = outcome {
-        tracing::warn!(namespace, "the history of a dtab lacks a write that was made: {error}");
-    }
+/// Keeps the record of a write that is done: a write whose record could not be kept, or not in time, is a write
+/// nevertheless.
+pub(crate) async fn keep(namespace: &str, keeping: impl Future<Output = Result<(), StoreError>>) {
+    let problem = match timeout(KEEPING, keeping).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("its record was not kept within {KEEPING:?}"),
+    };
+    tracing::warn!(namespace, "the history of a dtab may lack a write that was made: {problem}");
 }
 
 #[cfg(test)]
@@ -126,6 +134,16 @@ mod tests {
             let logged = Logged { json: json.to_vec(), revision: Version("7".into()) };
             assert_eq!(entry(&logged), None, "{:?}", String::from_utf8_lossy(json));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_store_does_not_hold_up_a_write_that_is_done() {
+        let begun = tokio::time::Instant::now();
+        keep("ns", std::future::pending()).await;
+        assert_eq!(begun.elapsed().as_secs(), KEEPING.as_secs());
+        keep("ns", async { Err(StoreError::Mismatch) }).await;
+        keep("ns", async { Ok(()) }).await;
+        assert_eq!(begun.elapsed().as_secs(), KEEPING.as_secs());
     }
 
     #[test]

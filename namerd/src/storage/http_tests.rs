@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 fn ask(method: Method, limit: Duration) -> Ask {
-    Ask { method, target: "/x".to_owned(), headers: Vec::new(), body: Bytes::from_static(b"body"), limit }
+    let kind = if method == Method::GET { Kind::Read } else { Kind::Write };
+    Ask { kind, method, target: "/x".to_owned(), headers: Vec::new(), body: Bytes::from_static(b"body"), limit }
 }
 
 fn get() -> Ask {
@@ -127,6 +128,51 @@ async fn a_server_in_trouble_gives_way_to_the_next() {
     let client = HttpClient::new(endpoints, false);
     assert_eq!(client.ask(get()).await.expect("an answer").status, 503);
     assert_eq!(client.ask(get()).await.expect("an answer").body, "ok");
+}
+
+#[tokio::test]
+async fn a_frozen_server_gives_way_to_the_next() {
+    // The system accepts connections for it, and nobody reads them.
+    let frozen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let silent = frozen.local_addr().expect("an address").port();
+    let endpoints = |well| vec![Endpoint::plain("127.0.0.1", silent), Endpoint::plain("localhost", well)];
+    let limit = Duration::from_secs(2);
+
+    let (well, _) = server(&[&[OK, OK]]).await;
+    let client = HttpClient::new(endpoints(well), false);
+    assert_eq!(client.ask(ask(Method::GET, limit)).await.expect("the second is asked").body, "ok");
+    assert_eq!(client.ask(ask(Method::PUT, limit)).await.expect("it comes first now").body, "ok");
+
+    let (well, requests) = server(&[&[OK]]).await;
+    let client = HttpClient::new(endpoints(well), false);
+    let error = client.ask(ask(Method::PUT, Duration::from_millis(50))).await.expect_err("no answer");
+    assert!(error.contains("no answer within 50ms"), "{error}");
+    assert_eq!(requests.load(Ordering::Relaxed), 0, "a write is not sent twice");
+    assert_eq!(client.open(put()).await.expect("the other endpoint").status, 200);
+
+    let (well, _) = server(&[&[OK]]).await;
+    let client = HttpClient::new(endpoints(well), false);
+    assert_eq!(client.open(ask(Method::GET, limit)).await.expect("the second is asked").status, 200);
+}
+
+#[tokio::test]
+async fn requests_to_one_server_are_bounded() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let client = Arc::new(client(listener.local_addr().expect("an address").port()));
+    let asked: Vec<_> = (0..MAX_AT_ONCE + 1)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.ask(put()).await })
+        })
+        .collect();
+    let mut sockets = Vec::new();
+    for _ in 0..MAX_AT_ONCE {
+        sockets.push(listener.accept().await.expect("a connection").0);
+    }
+    assert_eq!(client.room.first().map(Semaphore::available_permits), Some(0));
+    drop(sockets.pop());
+    listener.accept().await.expect("the last has its turn");
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! [`SharedStore`]: what all stores behind the network have in common, so that a [`Backend`] knows its protocol alone.
 //!
 //! Watch tables of `namers` follow namespaces and their list: one watch however many readers, jittered back-off, the last
-//! good value in memory and on disk. Text that is no dtab is an error beside the last good dtab. Writes run to their end
+//! good value in memory and on disk. What is not there by the list is not followed, so that questions for names without end
+//! leave room for those that are there. Text that is no dtab is an error beside the last good dtab. Writes run to their end
 //! when their caller goes away. Called by the stores in etcd, ZooKeeper and Consul. Not for: stores in this process.
 
 use super::history::{Logged, Record, entry};
@@ -14,10 +15,10 @@ use namers::{Discovery, Source, SourceError, WatchOptions, WatchReport, WatchTab
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Reads and writes may take so long, all their requests together.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -25,12 +26,16 @@ const LIMIT: Duration = Duration::from_secs(15);
 const LINGER: Duration = Duration::from_secs(60);
 /// Namespaces that are followed at once, at most: most backends need a connection for each.
 const MAX_FOLLOWED: usize = 2_000;
+/// Namespaces that are asked for at once, at most; one that is not there costs memory alone.
+const MAX_ASKED: usize = 100_000;
 /// Backends report at least every [`REFRESH`]; a watch that is silent for so long is started again.
 const SILENT_AFTER: Duration = Duration::from_secs(180);
 /// A value is read again after so long without a change.
 pub(crate) const REFRESH: Duration = Duration::from_secs(60);
 /// No config makes the pause between two tries of a watch longer.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_secs(30);
+/// The key of the one list.
+const ALL: &str = "all";
 /// Names longer than this are refused.
 const MAX_NAME: usize = 253;
 
@@ -202,6 +207,55 @@ impl Source<String, Arc<BTreeSet<String>>> for Lists {
     }
 }
 
+/// Namespaces that were not there when they were asked for: followed only while the list does not say so.
+struct Present {
+    lists: WatchTable<String, Arc<BTreeSet<String>>>,
+    dtabs: WatchTable<String, Option<VersionedDtab>>,
+}
+
+impl Present {
+    /// Whether the list is one to go by: not from disk, and not failing.
+    fn is_fresh(lists: &WatchTable<String, Arc<BTreeSet<String>>>) -> bool {
+        lists.report().first().is_some_and(|list| list.stale.is_none() && list.last_error.is_none())
+    }
+}
+
+impl Source<String, Option<VersionedDtab>> for Present {
+    fn run(
+        &self,
+        namespace: String,
+        out: Watched<Option<VersionedDtab>>,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        let (lists, dtabs) = (self.lists.clone(), self.dtabs.clone());
+        Box::pin(async move {
+            let mut list = lists.get(&ALL.to_owned());
+            let mut followed: Option<Activity<Option<VersionedDtab>>> = None;
+            loop {
+                let unlisted = matches!(list.get(), State::Ok(names) if !names.contains(&namespace));
+                let valued = followed.as_ref().is_some_and(|live| matches!(live.peek(), State::Ok(Some(_))));
+                if unlisted && !valued && Present::is_fresh(&lists) {
+                    followed = None;
+                    out.ok(None);
+                    // A list that fails from now on says nothing of it: that is looked at now and then.
+                    let _ = timeout(REFRESH, list.changed()).await;
+                    continue;
+                }
+                let live = followed.get_or_insert_with(|| dtabs.get(&namespace));
+                match live.get() {
+                    State::Pending => {}
+                    State::Ok(value) => out.ok(value),
+                    State::Failed(reason) => out.failed(&reason),
+                }
+                tokio::select! {
+                    () = live.changed() => {}
+                    () = list.changed() => {}
+                    () = sleep(REFRESH) => {}
+                }
+            }
+        })
+    }
+}
+
 /// What reads and writes, other than watches, have met.
 #[derive(Debug, Default)]
 struct Health {
@@ -214,6 +268,9 @@ pub(crate) struct SharedStore {
     backend: Arc<dyn Backend>,
     lists: WatchTable<String, Arc<BTreeSet<String>>>,
     dtabs: WatchTable<String, Option<VersionedDtab>>,
+    present: WatchTable<String, Option<VersionedDtab>>,
+    /// Keeps the list followed from the first question for a namespace on.
+    list: OnceLock<Activity<Arc<BTreeSet<String>>>>,
     handle: Handle,
     health: Arc<Mutex<Health>>,
 }
@@ -229,13 +286,20 @@ impl SharedStore {
         };
         let (kind, place) = (backend.kind(), backend.place().to_owned());
         let at = (kind, place.as_str());
-        Arc::new(SharedStore {
-            lists: WatchTable::within_at(discovery, at, "namespaces", Lists(backend.clone()), watch.clone()),
-            dtabs: WatchTable::within_at(discovery, at, "dtabs", Dtabs(backend.clone()), watch),
-            handle: discovery.handle.clone(),
-            health: Arc::default(),
-            backend,
-        })
+        let lists = WatchTable::within_at(discovery, at, "namespaces", Lists(backend.clone()), watch.clone());
+        let dtabs = WatchTable::within_at(discovery, at, "dtabs", Dtabs(backend.clone()), watch.clone());
+        // It is told of changes by the tables behind, which know what silence means.
+        let asked = WatchOptions {
+            linger: watch.negative_linger,
+            max_keys: MAX_ASKED,
+            silent_after: Duration::ZERO,
+            relist: Duration::ZERO,
+            ..watch
+        };
+        let present = Present { lists: lists.clone(), dtabs: dtabs.clone() };
+        let present = WatchTable::new(present, asked, discovery.handle.clone());
+        let (handle, health) = (discovery.handle.clone(), Arc::default());
+        Arc::new(SharedStore { backend, lists, dtabs, present, list: OnceLock::new(), handle, health })
     }
 
     /// Does `work` to its end, also when the caller goes away; a panic in a protocol's library is an error.
@@ -286,11 +350,12 @@ impl Store for SharedStore {
     }
 
     fn list(&self) -> Activity<Arc<BTreeSet<String>>> {
-        self.lists.get(&"all".to_owned())
+        self.lists.get(&ALL.to_owned())
     }
 
     fn observe(&self, namespace: &str) -> Activity<Option<VersionedDtab>> {
         match self.backend.check_name(namespace) {
+            Ok(()) if self.may_be_absent(namespace) => self.present.get(&namespace.to_owned()),
             Ok(()) => self.dtabs.get(&namespace.to_owned()),
             Err(error) => Activity::constant(State::Failed(error.to_string().into())),
         }
@@ -361,6 +426,16 @@ impl Store for SharedStore {
 }
 
 impl SharedStore {
+    /// Whether the list does not have the namespace, or is not known yet.
+    fn may_be_absent(&self, namespace: &str) -> bool {
+        let list = self.list.get_or_init(|| self.list());
+        match list.peek() {
+            State::Pending => true,
+            State::Ok(names) => !names.contains(namespace) && Present::is_fresh(&self.lists),
+            State::Failed(_) => false,
+        }
+    }
+
     /// How the store behind is, by what was asked of it last and by these watches.
     fn judged(&self, lists: &[WatchReport], dtabs: &[WatchReport]) -> Condition {
         let health = self.health.lock();
@@ -385,3 +460,7 @@ fn show(watch: &WatchReport) -> Value {
         "restarts": watch.restarts,
     })
 }
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;

@@ -211,7 +211,14 @@ impl Zk {
                 let (_, stat) = self.find(namespace).await?.ok_or(StoreError::NotFound)?;
                 let known = matches(&expected, &stat).ok_or(StoreError::Mismatch)?;
                 match self.set(&path, data, Some(known)).await? {
-                    Some(stat) => Ok(stat),
+                    Some(set) if set.czxid != stat.czxid => {
+                        tracing::warn!(
+                            namespace,
+                            "a dtab was deleted and made again while it was written: the write is done, and its caller told that it is not"
+                        );
+                        Err(StoreError::Mismatch)
+                    }
+                    Some(set) => Ok(set),
                     None if self.find(namespace).await?.is_none() => Err(StoreError::NotFound),
                     None => Err(StoreError::Mismatch),
                 }
@@ -385,8 +392,7 @@ impl Backend for Zk {
             let data = if text.is_empty() { EMPTY } else { &text };
             let stat = self.write_node(namespace, data.as_bytes(), expected).await?;
             let made = version(stat.czxid, stat.version);
-            let logged = self.log(namespace, stat.mzxid, record.to_json(Some(&made))).await;
-            history::note_failure(namespace, logged);
+            history::keep(namespace, self.log(namespace, stat.mzxid, record.to_json(Some(&made)))).await;
             Ok(made)
         })
     }
@@ -403,7 +409,7 @@ impl Backend for Zk {
                 let zxid = self.last_zxid().await?;
                 self.log(namespace, zxid, record.to_json(None)).await
             };
-            history::note_failure(namespace, logged.await);
+            history::keep(namespace, logged).await;
             Ok(())
         })
     }

@@ -20,6 +20,8 @@ use tokio::time::timeout;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A probe asks for so little that it is answered sooner.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+/// A target may have so many bytes: what reads it allows 65,534.
+const MAX_TARGET: usize = 60_000;
 /// What an answer in one piece may have.
 const MAX_BODY: usize = 16 << 20;
 /// So much of the text of an error is shown.
@@ -42,6 +44,13 @@ pub(super) struct Answer {
 impl Client {
     /// The answer of any replica. An address that does not answer well is avoided for a while.
     pub(super) async fn get(&self, target: &str) -> Result<Answer, String> {
+        if target.len() > MAX_TARGET {
+            let (is, what) = (target.len(), shown(target));
+            return Err(format!(
+                "a request for {what} would have {is} bytes, at most {MAX_TARGET} are possible: \
+                 the router's dtab is too large for io.l5d.namerd.http; use io.l5d.mesh"
+            ));
+        }
         let (address, io) = self.peers.connect().await?;
         let found = async {
             let (answer, connection) = self.request(address, io, target).await?;
@@ -96,8 +105,13 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, authorization(token)?);
         }
-        request.body(Empty::new()).map_err(|error| format!("a request for {target} cannot be made: {error}"))
+        request.body(Empty::new()).map_err(|error| format!("a request for {} cannot be made: {error}", shown(target)))
     }
+}
+
+/// A target without its query, which may hold a whole dtab; for messages.
+fn shown(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
 }
 
 /// All of an answer.

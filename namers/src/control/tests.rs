@@ -121,6 +121,19 @@ async fn requests_are_those_of_the_reference() {
     assert!(request.contains(&format!("host: {}\r\n", namerd.address)), "{request}");
 }
 
+#[tokio::test]
+async fn a_dtab_that_no_target_can_hold_is_said_to_be_too_large() {
+    let namerd = namerd(vec![stream(&leaf("/#/a"))]).await;
+    let remote = namerd.interpreter();
+    let own = DtabStack::new([Dtab::parse(&"/a => /b ; ".repeat(8000)).expect("a dtab")]);
+    let mut tree = remote.bind(&own, &path("/svc"));
+    let state = timeout(SOON, tree.settled()).await.expect("a state");
+    let State::Failed(reason) = state else { panic!("{state:?}") };
+    assert!(reason.contains("the router's dtab is too large for io.l5d.namerd.http; use io.l5d.mesh"), "{reason}");
+    assert!(reason.contains("/api/1/bind/my%20ns would have"), "{reason}");
+    assert!(!reason.contains("%3D%3E") && namerd.requests.lock().is_empty(), "{reason}");
+}
+
 /// Reference §8.3: everything on which the original's client gave up or span is tried again, after a pause.
 #[tokio::test]
 async fn whatever_ends_a_stream_is_tried_again_after_a_pause() {

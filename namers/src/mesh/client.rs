@@ -11,7 +11,7 @@ use super::status::{Status, code};
 use super::{WireError, paths};
 use crate::remote::peers::Peers;
 use crate::remote::{RemoteNames, TokenSource};
-use crate::watch::{SourceError, Watched};
+use crate::watch::{SourceError, Val, Watched};
 use bytes::Bytes;
 use dtab::{Addr, BoundName, BoxFuture, DelegateTree, Dtab, NameTree, Path};
 use h2::RecvStream;
@@ -69,18 +69,22 @@ impl MeshClient {
         MeshClient { connections, root, budget: Budget::new(MAX_GATHERED) }
     }
 
-    /// Gives every message of a streaming call to `each`, until that fails or the call cannot go on.
+    /// Gives every message of a streaming call to `each`, until that fails or the call cannot go on. Its second argument is
+    /// true until it has said by true that it has seen a value on this stream: another replica may know less than the last.
     async fn follow<F>(&self, path: &str, request: Bytes, each: F) -> Result<(), SourceError>
     where
-        F: Fn(Bytes) -> Result<(), WireError>,
+        F: Fn(Bytes, bool) -> Result<bool, WireError>,
     {
         loop {
             let begun = Instant::now();
             let mut stream = Stream::begin(self, path, &request).await.map_err(SourceError)?;
-            let mut messages = 0_u64;
+            let (mut messages, mut first) = (0_u64, true);
             let end = loop {
                 match stream.next().await {
-                    Ok(message) => each(message).map_err(|error| SourceError(stream.call.problem(&error)))?,
+                    Ok(message) => {
+                        let seen = each(message, first).map_err(|error| SourceError(stream.call.problem(&error)))?;
+                        first &= !seen;
+                    }
                     Err(end) => break end,
                 }
                 messages += 1;
@@ -93,6 +97,14 @@ impl MeshClient {
             tracing::debug!("{end}; going on elsewhere");
             sleep(SPREAD.mul_f64(fastrand::f64())).await;
         }
+    }
+}
+
+/// Reports a value; the first one of a stream as that of another namerd.
+fn report<T: Val>(out: &Watched<T>, value: T, first: bool) {
+    match first {
+        true => out.ok_anew(value),
+        false => out.ok(value),
     }
 }
 
@@ -110,7 +122,7 @@ struct Stream {
 impl Stream {
     async fn begin(client: &MeshClient, path: &str, request: &Bytes) -> Result<Stream, String> {
         let mut call = client.connections.call(path, request).await?;
-        let (head, body) = call.response().await?.into_parts();
+        let (head, body) = client.connections.response(&mut call).await?.into_parts();
         let ended = Status::of(&head.headers);
         // Linkerd 1 answers what it does not know with 400, and says more in the trailers.
         if !matches!(head.status, StatusCode::OK | StatusCode::BAD_REQUEST) && ended.is_none() {
@@ -173,7 +185,10 @@ impl RemoteNames for MeshClient {
         let client = self.clone();
         let request = Bind { root: Some(self.root.clone()), name: Some(path), dtab }.write();
         Box::pin(async move {
-            let each = |message| calls::read_tree(message).map(|tree| out.ok(tree));
+            let each = |message, first| {
+                report(&out, calls::read_tree(message)?, first);
+                Ok(true)
+            };
             client.follow(paths::STREAM_BOUND_TREE, request, each).await
         })
     }
@@ -181,14 +196,14 @@ impl RemoteNames for MeshClient {
     fn follow_addr(&self, id: Path, out: Watched<Addr>) -> BoxFuture<'static, Result<(), SourceError>> {
         let client = self.clone();
         Box::pin(async move {
-            let each = |message| {
+            let each = |message, first| {
                 match calls::read_addr(message)? {
                     // Nothing is known yet: what was known before stays.
-                    Addr::Pending => {}
+                    Addr::Pending => return Ok(false),
                     Addr::Failed(reason) => out.failed(&reason),
-                    addr => out.ok(addr),
+                    addr => report(&out, addr, first),
                 }
-                Ok(())
+                Ok(true)
             };
             client.follow(paths::STREAM_REPLICAS, calls::write_id(&id), each).await
         })

@@ -195,6 +195,31 @@ async fn a_peer_that_accepts_and_says_nothing_is_reported() {
     becomes(&mut tree, State::Ok(leaf("/#/t/a", "/svc"))).await;
 }
 
+#[tokio::test]
+async fn a_peer_that_answers_pings_and_no_requests_is_left_for_another() {
+    fn mute(
+        _: http::request::Parts,
+        _: Bytes,
+        respond: SendResponse<Bytes>,
+    ) -> Option<(SendResponse<Bytes>, h2::SendStream<Bytes>)> {
+        // Dropping it would reset the stream.
+        std::mem::forget(respond);
+        None
+    }
+    let mute = server(100, mute).await;
+    let peers = Peers::new(Arc::new(At(vec![mute.address])), path("/$/inet/namerd/4321"), None);
+    let connections = Connections::new(peers, MeshOptions::default());
+    let mut call = connections.call(paths::STREAM_BOUND_TREE, &Bytes::new()).await.expect("a call");
+    // The answer to a ping would be missed only after 11 s.
+    tokio::time::pause();
+    let told = connections.response(&mut call).await.expect_err("no head");
+    tokio::time::resume();
+    assert_eq!(told, format!("{}: no response begins within 10s", mute.address));
+    assert_eq!(mute.connections.load(Ordering::Relaxed), 1);
+    let _other = within("a call", connections.call(paths::STREAM_BOUND_TREE, &Bytes::new())).await.expect("a call");
+    assert_eq!(mute.connections.load(Ordering::Relaxed), 2, "the next call goes elsewhere");
+}
+
 /// Waits for five requests, before each of which but the first was a back-off of 50 ms or more.
 async fn asked_again_and_again(server: &Server) {
     let begun = std::time::Instant::now();

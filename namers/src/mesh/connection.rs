@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,6 +23,9 @@ use tokio::time::{Instant, sleep, timeout};
 const MAX_CONNECTIONS: usize = 16;
 /// The flow-control window of a connection; each stream has its own besides.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// A request may wait so long to be sent, and then so long for the head of its response: a namerd begins each stream at
+/// once, whether a value is known or not.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header lists of responses may have so many bytes.
 const MAX_HEADERS: u32 = 64 * 1024;
 
@@ -76,9 +80,10 @@ impl Connections {
         let shown = self.options.token.as_ref().map(authorization).transpose()?;
         for _ in 0..MAX_CONNECTIONS {
             let place = self.place().await?;
-            match place.0.send(path, shown.clone(), message.clone()).await {
-                Ok(response) => return Ok(Call { response: Some(response), place }),
-                Err(error) => problem = place.0.problem(&error),
+            match timeout(HEAD_TIMEOUT, place.0.send(path, shown.clone(), message.clone())).await {
+                Ok(Ok(response)) => return Ok(Call { response: Some(response), place }),
+                Ok(Err(error)) => problem = place.0.problem(&error),
+                Err(_) => return Err(self.slow(&place.0)),
             }
             self.forget(&place.0);
         }
@@ -117,16 +122,31 @@ impl Connections {
     fn free(&self) -> Option<Place> {
         let mut live = self.live.lock();
         live.retain(|connection| connection.over.lock().is_none());
-        let full = |connection: &Connection| {
-            connection.streams.load(Ordering::Relaxed) >= connection.requests.current_max_send_streams()
-        };
-        let mut found = live.iter().find(|connection| !full(connection));
+        let mut found = live.iter().find(|connection| connection.has_place());
         if found.is_none() && live.len() >= MAX_CONNECTIONS {
             found = live.iter().min_by_key(|connection| connection.streams.load(Ordering::Relaxed));
         }
         let found = found?.clone();
         found.streams.fetch_add(1, Ordering::Relaxed);
         Some(Place(found))
+    }
+
+    /// The head of the response to `call`, once.
+    pub(super) async fn response(&self, call: &mut Call) -> Result<Response<RecvStream>, String> {
+        let Some(response) = call.response.take() else { return Err("the response was taken already".into()) };
+        match timeout(HEAD_TIMEOUT, response).await {
+            Ok(answered) => answered.map_err(|error| call.problem(&error)),
+            Err(_) => Err(self.slow(&call.place.0)),
+        }
+    }
+
+    /// Leaves a peer that answers pings and no requests to those who are with it; what to say of it. One that allows no
+    /// more streams is not slow.
+    fn slow(&self, connection: &Arc<Connection>) -> String {
+        if !connection.is_over_full() {
+            self.forget(connection);
+        }
+        connection.problem(&format!("no response begins within {HEAD_TIMEOUT:?}"))
     }
 
     fn forget(&self, connection: &Arc<Connection>) {
@@ -208,6 +228,16 @@ async fn silent(pings: &mut PingPong, options: &MeshOptions) -> String {
 }
 
 impl Connection {
+    /// True when the peer takes another stream.
+    fn has_place(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) < self.requests.current_max_send_streams()
+    }
+
+    /// True when streams wait for others to end.
+    fn is_over_full(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > self.requests.current_max_send_streams()
+    }
+
     /// The reason for which the connection is over, else `error`.
     fn problem(&self, error: &dyn std::fmt::Display) -> String {
         let over = self.over.lock().clone();
@@ -232,12 +262,6 @@ impl Connection {
 }
 
 impl Call {
-    /// The head of the response, once.
-    pub(super) async fn response(&mut self) -> Result<Response<RecvStream>, String> {
-        let Some(response) = self.response.take() else { return Err("the response was taken already".into()) };
-        response.await.map_err(|error| self.problem(&error))
-    }
-
     /// What went wrong with this call, and with whom.
     pub(super) fn problem(&self, error: &dyn std::fmt::Display) -> String {
         self.place.0.problem(error)

@@ -9,7 +9,7 @@ use super::problem::quote;
 use super::reader::{Bad, Item, Reader};
 use super::scalar::{count, path, size, string};
 use super::tls::{PeerTls, client_tls, namerd_tls};
-use super::transformer::{TransformerParams, transformers};
+use super::transformer::{TransformerKind, TransformerParams, transformers};
 use dtab::{Dtab, Path};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +65,22 @@ pub struct NamerdParams {
     pub ping: Duration,
     /// How long its answer may take. Default 4 s, for mesh 6 s.
     pub pong: Duration,
+}
+
+impl InterpreterParams {
+    /// True when no configured namer has a part in any name: all are found by namerd, and no transformer names another.
+    pub fn is_apart(&self) -> bool {
+        let replaces = |transformer: &TransformerParams| matches!(transformer.kind, TransformerKind::Replace(..));
+        matches!(&self.kind, InterpreterKind::Namerd(params) if params.is_system())
+            && !self.transformers.iter().any(replaces)
+    }
+}
+
+impl NamerdParams {
+    /// True when its addresses are found without the configured namers, all of whose prefixes begin with `/#`.
+    pub fn is_system(&self) -> bool {
+        self.dst.text(0) == Some("$") && !self.dst.labels().any(|label| label == b"#")
+    }
 }
 
 /// A protocol of namerd.
@@ -202,4 +218,39 @@ fn file(item: &Item<'_>) -> Result<PathBuf, Bad> {
     let dtab = dtab.map_err(|error| bad(&format!("cannot be read: {error}")))?;
     Dtab::parse(&dtab).map_err(|error| bad(&format!("is not a dtab: {error}")))?;
     Ok(PathBuf::from(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use namers::Replaces;
+
+    fn namerd(dst: &str) -> InterpreterParams {
+        let params = NamerdParams {
+            protocol: NamerdProtocol::Thrift,
+            dst: Path::parse(dst).expect("a path"),
+            namespace: "default".into(),
+            min_backoff: MIN_BACKOFF,
+            max_backoff: MAX_BACKOFF,
+            tls: None,
+            token_file: None,
+            ping: PING,
+            pong: PONG_THRIFT,
+        };
+        InterpreterParams { kind: InterpreterKind::Namerd(Box::new(params)), transformers: Vec::new() }
+    }
+
+    #[test]
+    fn a_namerd_by_a_system_name_has_nothing_to_do_with_configured_namers() {
+        assert!(namerd("/$/inet/namerd.example/4100").is_apart());
+        assert!(!namerd("/#/io.l5d.fs/namerd").is_apart());
+        assert!(!namerd("/$/io.buoyant.hostportPfx/#/io.l5d.fs/namerd:4100").is_apart());
+        assert!(!InterpreterParams::default().is_apart());
+        let behind = |kind| InterpreterParams {
+            transformers: vec![TransformerParams { prefix: Path::empty(), kind }],
+            ..namerd("/$/inet/namerd.example/4100")
+        };
+        assert!(behind(TransformerKind::Port(80)).is_apart());
+        assert!(!behind(TransformerKind::Replace(Path::empty(), Replaces::Tree)).is_apart());
+    }
 }

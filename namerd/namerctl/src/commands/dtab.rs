@@ -91,7 +91,7 @@ async fn update(namerd: &Namerd, name: &str, file: &str, version: Option<String>
     let source = Source::read(file)?;
     if source.is_empty() && !allow_empty {
         let advice = "a command before the pipe may have failed; --allow-empty removes all entries";
-        return Err(Failure::new(format!("{} is empty, and nothing was written", source.name)).with(advice));
+        return Err(Failure::new(format!("{} has no entries, and nothing was written", source.name)).with(advice));
     }
     let (body, own) = source.body()?;
     // The version in the file comes before the flag, as in the first namerctl.

@@ -9,7 +9,7 @@ use crate::explain::{self, Destination};
 use crate::http::Client;
 use crate::metrics::Routers;
 use crate::settings::Settings;
-use crate::shift::{Shift, steps, threshold};
+use crate::shift::{Shift, alike, steps, threshold};
 use crate::time::duration;
 use crate::url::Url;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,13 +36,14 @@ pub(super) async fn run(args: ShiftArgs, settings: &Settings) -> Outcome {
     let (send, mut stop) = watch::channel(false);
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
     let mut say = |line: String| print(&format!("{line}\n"));
     let running = shift.run(&dtabs, &routers, &mut stop, &mut say);
     let signals = async {
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, () = hung_up(&mut hangup) => {} }
         send.send_replace(true);
         // A second one is for somebody who cannot wait for the write that is under way.
-        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, () = hung_up(&mut hangup) => {} }
     };
     tokio::select! {
         outcome = running => outcome.map(|()| (String::new(), OK)),
@@ -55,6 +56,22 @@ fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::new(format!("signals cannot be waited for: {error}")))
 }
 
+/// True below `nohup`, which means that a terminal that goes is no reason to end.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
+    mask.is_some_and(|mask| u64::from_str_radix(mask, 16).is_ok_and(|mask| mask & 1 == 1))
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => {
+            hangup.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 fn read(args: &ShiftArgs) -> Result<Shift, Failure> {
     let tree = |flag: &str, text: &str| {
         dtab::parse_tree(text)
@@ -65,6 +82,9 @@ fn read(args: &ShiftArgs) -> Result<Shift, Failure> {
     let every = duration(&args.every).map_err(|why| Failure::usage(format!("--every: {why}")))?;
     if every.is_zero() {
         return Err(Failure::usage("--every: a step needs some time"));
+    }
+    if alike(&args.from, &args.to) {
+        return Err(Failure::usage("--to is the same as --from: there is nothing to shift"));
     }
     let abort = args.abort_if.as_deref().map(threshold).transpose();
     Ok(Shift {

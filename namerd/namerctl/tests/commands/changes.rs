@@ -2,6 +2,7 @@
 
 use crate::fake::Fake;
 use crate::tool::Tool;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 const PIPELINE: &str = "/srv=>/#/io.l5d.fs;/host=>/srv;/tmp=>/srv;/svc=>/host;/host/world=>/srv/world-v1";
@@ -181,6 +182,29 @@ fn a_shift_goes_by_steps() {
 }
 
 #[test]
+fn a_shift_to_where_it_is_is_refused() {
+    let (fake, tool) = pair();
+    let run = tool.run(
+        &[
+            "shift",
+            "internal",
+            "/host/world",
+            "--from",
+            "/srv/w | /a",
+            "--to",
+            "/srv/w|/a",
+            "--steps",
+            "1",
+            "--every",
+            "1s",
+        ],
+        "",
+    );
+    assert!(run.status == 1 && run.stderr.contains("--to is the same as --from"), "{run:?}");
+    assert_eq!(fake.dtab("internal"), PIPELINE);
+}
+
+#[test]
 fn a_shift_is_judged_by_routers_metrics() {
     let (fake, tool) = pair();
     let url = fake.url.clone();
@@ -210,6 +234,41 @@ fn a_shift_is_judged_by_routers_metrics() {
     assert!(run.stderr.contains("is not bound to anything: neg"), "{run:?}");
 }
 
+#[test]
+fn a_destination_that_refuses_connections_or_has_none_is_taken_back() {
+    let client = "rt/http/client/#/io.l5d.fs/world-v2";
+    let service = "rt/http/service/svc/world";
+    for (key, expected) in [
+        (
+            format!("{client}/service_creation/failures/java.net.ConnectException"),
+            "rolled back: 40 requests, 0.00% successful, below 99.5%",
+        ),
+        (
+            format!("{service}/failures"),
+            "rolled back: no request reached /srv/world-v2, and 40 requests to services failed meanwhile",
+        ),
+    ] {
+        let (fake, tool) = pair();
+        let metrics = |n: u64| {
+            let mut metrics = serde_json::json!({
+                format!("{service}/requests"): 1000 + n, format!("{service}/failures"): 3,
+                format!("{client}/success"): 0, format!("{client}/failures"): 0,
+            });
+            metrics[&key] = (3 + n).into();
+            metrics
+        };
+        fake.lock().metrics = metrics(0);
+        let judged = ["--every", "20ms", "--abort-if", "success<99.5", "--metrics", &fake.url];
+        let mut child = tool.command(&[&SHIFT[..], &judged].concat()).spawn().unwrap();
+        wait(|| fake.dtab("internal").contains("10.00*"), &mut child);
+        fake.lock().metrics = metrics(40);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(expected), "{stderr}");
+        assert_eq!((output.status.code(), fake.dtab("internal").as_str()), (Some(1), PIPELINE));
+    }
+}
+
 fn wait(condition: impl Fn() -> bool, child: &mut std::process::Child) {
     let begun = Instant::now();
     while !condition() {
@@ -221,9 +280,10 @@ fn wait(condition: impl Fn() -> bool, child: &mut std::process::Child) {
 
 #[test]
 fn an_interrupted_shift_says_what_is_there_and_can_go_on() {
-    for (more, expected) in [
-        (None, "/host/world=>10.00*/srv/world-v2 & 90.00*/srv/world-v1"),
-        (Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
+    for (signal, more, expected) in [
+        (Signal::INT, None, "/host/world=>10.00*/srv/world-v2 & 90.00*/srv/world-v1"),
+        (Signal::INT, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
+        (Signal::HUP, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
     ] {
         let (fake, tool) = pair();
         let words: Vec<&str> = SHIFT.iter().copied().chain(["--every", "1h"]).chain(more).collect();
@@ -231,7 +291,7 @@ fn an_interrupted_shift_says_what_is_there_and_can_go_on() {
         wait(|| world(&fake).contains("10.00*"), &mut child);
         // It may still be reading the answer to its write, which is the harder case.
         let id = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), world(&fake).as_str()), (Some(130), expected), "{stderr}");

@@ -145,9 +145,12 @@ fn failures_exit_with_one_and_say_what_helps() {
     assert_eq!((run.status, run.stdout.as_str()), (1, ""));
     let expected = "Error: unexpected response: 400 Bad Request\n<stdin>:3:7: '=' expected but '/'\n  3 | /host /x\n    |       ^\n";
     assert_eq!(run.stderr, expected);
-    let run = tool.run(&["dtab", "update", "internal", "-"], "");
-    assert_eq!(run.status, 1);
-    assert!(run.stderr.contains("nothing was written"), "{run:?}");
+    for empty in ["", "\n", "# nothing\n", "[]"] {
+        let run = tool.run(&["dtab", "update", "internal", "-"], empty);
+        assert_eq!(run.status, 1);
+        assert!(run.stderr.contains("nothing was written"), "{run:?}");
+        assert_eq!(fake.dtab("internal"), "/a=>/b");
+    }
     assert_eq!(tool.ok(&["dtab", "update", "internal", "-", "--allow-empty"], ""), "Updated internal\n");
     assert_eq!(fake.dtab("internal"), "");
     let run = Tool::new("http://127.0.0.1:1").run(&["dtab", "list"], "");

@@ -2,6 +2,7 @@
 
 use crate::fake::Fake;
 use crate::tool::Tool;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
@@ -53,6 +54,46 @@ fn a_gate_that_says_no_takes_everything_back() {
     let output = run(&fake, &[("GATE", "false")]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(states(&fake), ["/srv/world-v1", "/tmp/world-v1", "/srv/world-v1"]);
+}
+
+#[test]
+fn a_step_that_fails_in_the_middle_takes_everything_back() {
+    let ten = "/tmp/world-v2 & 9.00*/tmp/world-v1";
+    let all = "/tmp/world-v2 | /tmp/world-v1";
+    for (stage, is_written, between) in [
+        ("10%", false, &[][..]),
+        ("10%", true, &[ten]),
+        ("100%", false, &[ten]),
+        // The write has been made, and only the script does not know.
+        ("100%", true, &[ten, all]),
+        ("cleanup", false, &[ten, all]),
+    ] {
+        let fake = Fake::start();
+        fake.put("internal", START);
+        let folder = tempfile::tempdir().unwrap();
+        let broken = folder.path().join("namerctl");
+        let first = if is_written { "\"$REAL\" \"$@\"; " } else { "" };
+        let script =
+            format!("#!/bin/bash\ncase \"$*\" in *': {stage}') {first}exit 1 ;; esac\nexec \"$REAL\" \"$@\"\n");
+        std::fs::write(&broken, script).unwrap();
+        std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let removed = folder.path().join("removed");
+        let remove = folder.path().join("remove");
+        std::fs::write(&remove, format!("#!/bin/bash\necho \"$1\" >> {}\n", removed.display())).unwrap();
+        std::fs::set_permissions(&remove, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let output = run(
+            &fake,
+            &[
+                ("NAMERCTL", broken.to_str().unwrap()),
+                ("REAL", env!("CARGO_BIN_EXE_namerctl")),
+                ("REMOVE", remove.to_str().unwrap()),
+            ],
+        );
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let expected = [&["/srv/world-v1", "/tmp/world-v1"][..], between, &["/srv/world-v1"]].concat();
+        assert_eq!(states(&fake), expected, "{stage} {is_written} {output:?}");
+        assert_eq!(std::fs::read_to_string(&removed).unwrap(), "world-v2\n");
+    }
 }
 
 #[test]

@@ -110,6 +110,9 @@ impl Call<'_> {
 
     /// How a name resolves, step by step.
     pub(super) async fn delegate(&self, namespace: Option<String>, body: Incoming) -> Result<Answer, Refusal> {
+        // Whoever may read nothing is not waited for.
+        let caller = self.caller()?;
+        caller.may_read_something()?;
         let (params, body) = self.params(body).await?;
         let asked_path = path(&params)?;
         let extra = |params: &Params| params.get("dtab").map_or_else(|| Ok(Dtab::empty()), dtab);
@@ -124,9 +127,8 @@ impl Call<'_> {
                 return Err(refusal.with(ALLOW, "GET, POST"));
             }
         };
-        match &namespace {
-            Some(namespace) => self.reads(namespace)?,
-            None => self.caller()?.may_read_something()?,
+        if let Some(namespace) = &namespace {
+            caller.may_read(namespace)?;
         }
         match self.api.names.explain(namespace.as_deref(), &extra, &path).await {
             Ok(tree) => Ok(answer::whole(Some(JSON), wire::delegation(&tree))),
@@ -141,7 +143,7 @@ impl Call<'_> {
         let body = body.filter(|_| self.head.headers.get(CONTENT_TYPE).is_some_and(json)).ok_or_else(|| {
             Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the Content-Type has to be application/json")
         })?;
-        let sent = self.read(body).await?;
+        let sent = self.read_question(body).await?;
         let malformed = || {
             let text = format!("Malformed delegation request: {}", String::from_utf8_lossy(&sent));
             Refusal::exactly(StatusCode::BAD_REQUEST, text)

@@ -64,7 +64,7 @@ impl Call<'_> {
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Ok((self.query(), Some(body)));
         }
-        let form = self.read_within(body, body::MAX_FORM).await?;
+        let form = self.read_question(body).await?;
         let mut params = Params::parse(&String::from_utf8_lossy(&form));
         params.extend(self.query().0);
         Ok((Params(params), None))
@@ -75,8 +75,13 @@ impl Call<'_> {
         self.read_within(body, body::MAX_BODY).await
     }
 
+    /// All of a body that holds one question.
+    pub(super) async fn read_question(&self, body: Incoming) -> Result<Bytes, Refusal> {
+        self.read_within(body, body::MAX_FORM).await
+    }
+
     async fn read_within(&self, body: Incoming, most: usize) -> Result<Bytes, Refusal> {
-        let all = body::read(body, most).await?;
+        let all = body::read(body, most, self.from.peer.address.ip()).await?;
         if !self.head.headers.contains_key(TRANSFER_ENCODING) {
             self.from.at_start.set(all.len() as u64);
         }

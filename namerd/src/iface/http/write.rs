@@ -17,12 +17,16 @@ use http::{HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::timeout;
 
 /// A client that means it, whatever the guard says.
 const FORCE: &str = "l5d-force";
-/// A store may take so long for a write: longer than those behind the network try, which know best what is wrong.
+/// A store may take so long for a write: longer than stores behind wait for their servers, so that they say what happened.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A larger body is parsed beside the threads that serve.
+const LARGE: usize = 64 << 10;
 /// How often a write without If-Match of a caller with limited rights is tried again when others write as well.
 const TRIES: usize = 8;
 /// Names of namespaces are not longer.
@@ -64,9 +68,7 @@ impl Call<'_> {
             }
         };
         let done = tokio::spawn(job.run()).await;
-        done.unwrap_or_else(|_| {
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed; the log says more"))
-        })
+        done.unwrap_or_else(|_| Err(broken()))
     }
 
     /// Puts on record a write that was refused before anything of it was looked at.
@@ -105,7 +107,8 @@ impl Call<'_> {
         browser::check(&self.head).map_err(|text| Refusal::new(StatusCode::FORBIDDEN, text))?;
         let caller: Caller = self.caller()?;
         line.caller = caller.name.clone();
-        line.note.author = author(line.note.author.take(), caller.name.as_deref());
+        let limited = self.api.access.is_limited();
+        line.note.author = author(line.note.author.take(), caller.name.as_deref(), limited);
         let right = caller.may_write(namespace)?;
         check_name(namespace, &self.head.method)?;
         let if_match =
@@ -120,7 +123,10 @@ impl Call<'_> {
                 "the chunked body is empty; an empty dtab takes Content-Length: 0, so that a failed pipe is none";
             return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
         }
-        let dtab = format.read(&sent)?;
+        let dtab = match sent.len() > LARGE {
+            true => spawn_blocking(move || format.read(&sent)).await.unwrap_or_else(|_| Err(broken()))?,
+            false => format.read(&sent)?,
+        };
         Ok((
             right,
             match (&self.head.method, if_match) {
@@ -132,13 +138,33 @@ impl Call<'_> {
     }
 }
 
-/// Who wrote: who the caller says to be, beside what it is known to be.
-fn author(said: Option<String>, known: Option<&str>) -> Option<String> {
-    match (said, Note::new(known, None).author) {
-        (Some(said), Some(known)) if said != known => Some(format!("{said} ({known})")),
-        (Some(said), _) => Some(said),
-        (None, known) => known,
-    }
+/// What is said after a panic, which the log tells of.
+fn broken() -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed; the log says more")
+}
+
+/// Who wrote: who the caller says to be, and in the last parentheses what it is known to be. Nobody can say that of itself:
+/// where callers are told apart, one that is not known is `unverified`.
+fn author(said: Option<String>, known: Option<&str>, limited: bool) -> Option<String> {
+    let known = Note::new(known, None).author;
+    let Some(mut said) = said else { return known };
+    let seal = match known {
+        Some(known) => {
+            while let Some((before, _)) = said.strip_suffix(')').and_then(|inner| inner.rsplit_once('(')) {
+                said = before.trim_end().to_owned();
+            }
+            if said.is_empty() || said == known {
+                return Some(known);
+            }
+            known
+        }
+        None if limited => "unverified".to_owned(),
+        None => return Some(said),
+    };
+    // The audit and the history keep the beginning.
+    let room = audit::MAX_NAME.saturating_sub(seal.chars().count() + 3);
+    let said: String = said.chars().take(room).collect();
+    Some(format!("{said} ({seal})"))
 }
 
 /// Namespaces that are written have names that every store can keep; others can only be removed.
@@ -150,6 +176,15 @@ fn check_name(namespace: &str, method: &Method) -> Result<(), Refusal> {
     }
     let text = format!("{namespace:?} cannot be the name of a namespace: at most {MAX_NAME} of A-Z a-z 0-9 . _ -");
     Err(Refusal::new(StatusCode::BAD_REQUEST, text))
+}
+
+/// Awaits what computes for long, while another thread takes over what else this one serves, where there are others.
+async fn aside<T>(work: impl Future<Output = T>) -> T {
+    let handle = Handle::current();
+    match handle.runtime_flavor() {
+        RuntimeFlavor::MultiThread => block_in_place(|| handle.block_on(work)),
+        _ => work.await,
+    }
 }
 
 impl Job {
@@ -210,6 +245,7 @@ impl Job {
         }
         self.right.judge(&self.namespace, stored.as_ref().map(|stored| &stored.dtab), self.wanted())?;
         self.guard(stored.as_ref()).await?;
+        self.line.unknown = true;
         let (store, name, note) = (&self.store, self.namespace.as_str(), self.line.note.clone());
         let limited = self.right != WriteRight::All;
         let written = match (&self.wish, stored) {
@@ -223,11 +259,13 @@ impl Job {
             (Wish::Delete(None), _) => store.delete(name, None, note).await.map(|()| None),
             (Wish::Update(..) | Wish::Delete(Some(_)), None) => Err(StoreError::NotFound),
         };
+        self.line.unknown = matches!(written, Err(StoreError::Unavailable(_)));
         Ok(written?)
     }
 
     /// The write without knowing what is stored, of a caller who may change all of it.
-    async fn unseen(&self, error: StoreError) -> Result<Option<Version>, Refusal> {
+    async fn unseen(&mut self, error: StoreError) -> Result<Option<Version>, Refusal> {
+        self.line.unknown = true;
         let (store, name, note) = (&self.store, self.namespace.as_str(), self.line.note.clone());
         let written = match &self.wish {
             Wish::Create(dtab) => store.create(name, dtab.clone(), note).await.map(Some),
@@ -239,8 +277,13 @@ impl Job {
                 store.delete(name, Some(version.clone()), note).await.map(|()| None)
             }
             Wish::Delete(None) => store.delete(name, None, note).await.map(|()| None),
-            Wish::Update(_, Expected::Some) | Wish::Delete(Some(Expected::Some)) => Err(error),
+            // The store is not asked.
+            Wish::Update(_, Expected::Some) | Wish::Delete(Some(Expected::Some)) => {
+                self.line.unknown = false;
+                return Err(error.into());
+            }
         };
+        self.line.unknown = matches!(written, Err(StoreError::Unavailable(_)));
         Ok(written?)
     }
 
@@ -264,7 +307,7 @@ impl Job {
         let (Some((guard, names)), Some(stored)) = (&self.guard, stored) else { return Ok(()) };
         let nothing = Dtab::empty();
         let after = self.wanted().unwrap_or(&nothing);
-        let judged = guard.judge(names, &self.namespace, &stored.dtab, after).await;
+        let judged = aside(guard.judge(names, &self.namespace, &stored.dtab, after)).await;
         judged.map_err(|text| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text))
     }
 
@@ -280,5 +323,106 @@ impl Job {
         let before = stored.map_or(&nothing, |stored| &stored.dtab);
         self.line.changes = changes(before, self.wanted().unwrap_or(&nothing));
         self.line.before = stored.map(|stored| encoding::etag(&stored.version));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iface::stats::InterfaceStats;
+    use crate::storage::Entry;
+    use crate::storage::memory::{MemoryStore, RETENTION};
+    use dtab::{Activity, BoxFuture};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// Stores what is put, and then does not know it.
+    struct Unsure(MemoryStore);
+
+    impl Store for Unsure {
+        fn kind(&self) -> &'static str {
+            self.0.kind()
+        }
+        fn list(&self) -> Activity<Arc<BTreeSet<String>>> {
+            self.0.list()
+        }
+        fn observe(&self, name: &str) -> Activity<Option<VersionedDtab>> {
+            self.0.observe(name)
+        }
+        fn read(&self, name: &str) -> BoxFuture<'_, Result<Option<VersionedDtab>, StoreError>> {
+            self.0.read(name)
+        }
+        fn create(&self, name: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            self.0.create(name, dtab, note)
+        }
+        fn update(&self, n: &str, dtab: Dtab, v: Version, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            self.0.update(n, dtab, v, note)
+        }
+        fn put(&self, name: &str, dtab: Dtab, note: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
+            let stored = self.0.put(name, dtab, note);
+            Box::pin(async move { stored.await.and(Err(StoreError::Unavailable("it rains".into()))) })
+        }
+        fn delete(&self, name: &str, v: Option<Version>, note: Note) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.0.delete(name, v, note)
+        }
+        fn history(&self, name: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+            self.0.history(name, limit)
+        }
+        fn report(&self) -> serde_json::Value {
+            self.0.report()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_may_be_stored_is_not_called_refused() {
+        let store = Arc::new(Unsure(MemoryStore::new(BTreeMap::new(), RETENTION)));
+        let mut job = Job {
+            store,
+            namespace: "ns".into(),
+            right: WriteRight::All,
+            wish: Wish::Put(Dtab::empty()),
+            guard: None,
+            line: audit::Write::default(),
+            outcomes: audit::Outcomes::new(InterfaceStats::default().scope()),
+        };
+        assert!(job.attempt().await.is_err());
+        assert!(job.line.unknown, "the store was asked and does not know");
+        job.wish = Wish::Create(Dtab::empty());
+        job.line.unknown = false;
+        assert!(job.attempt().await.is_err());
+        assert!(!job.line.unknown, "it is there already");
+    }
+
+    #[test]
+    fn nobody_says_what_it_is_known_to_be() {
+        for (said, known, limited, expected) in [
+            (Some("Ana"), None, false, Some("Ana")),
+            (Some("Ana (ci)"), None, false, Some("Ana (ci)")),
+            (Some("Ana (ci)"), None, true, Some("Ana (ci) (unverified)")),
+            (Some("ci"), None, true, Some("ci (unverified)")),
+            (Some("Ana"), Some("ci"), true, Some("Ana (ci)")),
+            (Some("Ana (ops)"), Some("ci"), true, Some("Ana (ci)")),
+            (Some("Ana (a) (ops)"), Some("ci"), true, Some("Ana (ci)")),
+            (Some("(ops)"), Some("ci"), true, Some("ci")),
+            (Some("ci"), Some("ci"), true, Some("ci")),
+            (None, Some("ci"), true, Some("ci")),
+            (None, None, true, None),
+        ] {
+            let written = author(said.map(ToOwned::to_owned), known, limited);
+            assert_eq!(written.as_deref(), expected, "{said:?} {known:?}");
+        }
+        let long = author(Some(format!("{} (ci)", "x".repeat(195))), None, true).expect("an author");
+        assert!(long.ends_with("x (unverified)") && long.chars().count() == audit::MAX_NAME, "{long}");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn long_work_does_not_keep_the_thread() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let other = async move { tell.send(()) };
+        let waits = async {
+            tokio::spawn(other);
+            aside(timeout(Duration::from_secs(30), told)).await
+        };
+        let heard = tokio::spawn(waits).await.expect("no panic");
+        assert!(matches!(heard, Ok(Ok(()))));
     }
 }

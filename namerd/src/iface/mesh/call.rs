@@ -7,7 +7,7 @@ use super::reply::{Gone, MAX_UNDER_WAY, Reply};
 use crate::access::{Access, Caller, Denied};
 use crate::iface::stats::{InterfaceStats, Outcome};
 use crate::iface::{Closing, Peer};
-use crate::names::Names;
+use crate::names::{self, MAX_EXTRA, Names};
 use crate::storage::VersionedDtab;
 use bytes::Bytes;
 use dtab::{Activity, Addr, BoundName, Dtab, Exact, NameTree, Path, State};
@@ -130,6 +130,16 @@ fn readable(caller: &Caller, root: Option<Path>) -> Result<String, Status> {
     let namespace = namespace(root)?;
     caller.may_read(&namespace)?;
     Ok(namespace)
+}
+
+/// The dtab of a question, if it is short enough to be kept.
+fn kept(extra: Dtab) -> Result<Dtab, Status> {
+    match names::is_too_long(&extra) {
+        true => {
+            Err(invalid(format!("the text of the dtab has more than {MAX_EXTRA} bytes, and at most those are taken")))
+        }
+        false => Ok(extra),
+    }
 }
 
 impl From<Denied> for Status {
@@ -273,7 +283,7 @@ impl Calls {
             paths::GET_DELEGATE_TREE | paths::STREAM_DELEGATE_TREE => {
                 let Delegate { root, tree, dtab } = Delegate::read(message).map_err(invalid)?;
                 let (namespace, path) = (readable(caller, root)?, explained(tree)?);
-                once(delegation(self.names.clone(), namespace, dtab, path, transformations))
+                once(delegation(self.names.clone(), namespace, kept(dtab)?, path, transformations))
             }
             codec => {
                 let shown = convert(codec, message).map_err(invalid);
@@ -285,6 +295,7 @@ impl Calls {
     fn bind(&self, caller: &Caller, message: Bytes) -> Result<Activity<NameTree<BoundName>>, Status> {
         let Bind { root, name, dtab } = Bind::read(message).map_err(invalid)?;
         let namespace = readable(caller, root)?;
+        let dtab = kept(dtab)?;
         let name = name.filter(|name| !name.is_empty()).ok_or_else(no_name)?;
         Ok(self.names.bind(&namespace, &dtab, &name))
     }

@@ -71,6 +71,12 @@ async fn every_mistake_has_its_status() {
         let tree = dtab::parse_tree(tree).expect("a tree");
         Delegate { root: Some(path("/default")), tree: Some(tree), dtab: Dtab::empty() }.write()
     };
+    let long = || Dtab::parse(&format!("/a => /{}", "x".repeat(64 << 10))).expect("a dtab");
+    let too_long = "the text of the dtab has more than 65536 bytes, and at most those are taken";
+    let bind_by = |dtab: Dtab| Bind { root: Some(path("/default")), name: Some(path("/x")), dtab }.write();
+    let explain_by = |dtab: Dtab| {
+        Delegate { root: Some(path("/default")), tree: Some(dtab::NameTree::Leaf(path("/x"))), dtab }.write()
+    };
     let compressed = Bytes::from_static(&[1, 0, 0, 0, 0]);
     let two = Bytes::from_static(&[0; 10]);
     let large = Bytes::from_static(&[0, 0, 0x20, 0, 0]);
@@ -82,6 +88,8 @@ async fn every_mistake_has_its_status() {
         (paths::STREAM_BOUND_TREE, bind("/a/b", "/x"), 3, many),
         (paths::STREAM_BOUND_TREE, bind("/", "/x"), 3, none),
         (paths::STREAM_BOUND_TREE, bind("/default", "/"), 5, "No name given"),
+        (paths::STREAM_BOUND_TREE, bind_by(long()), 3, too_long),
+        (paths::GET_DELEGATE_TREE, explain_by(long()), 3, too_long),
         (paths::GET_DTAB, nothing.clone(), 3, "No namespace specified"),
         (paths::GET_DTAB, root("/nowhere"), 5, "Root not found"),
         (paths::STREAM_DTAB, root("/nowhere"), 5, "Root not found"),
@@ -258,6 +266,15 @@ async fn closing_ends_streams_with_a_status_and_the_connection() {
     drop((requests, body));
     within("the end", connection).await.expect("no panic").expect("a clean end");
     world.served(0).await;
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_for_a_greeting() {
+    let world = World::new().await;
+    let mut silent = TcpStream::connect(world.address).await.expect("a connection");
+    world.close();
+    let read = within("the end", tokio::io::AsyncReadExt::read(&mut silent, &mut [0; 16])).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
 
 #[tokio::test]

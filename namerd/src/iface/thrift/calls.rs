@@ -8,7 +8,7 @@ use super::observed::{Observe, Observed, Stamps, table};
 use super::stats::{Counted, ThriftStats};
 use crate::access::{Caller, Denied};
 use crate::iface::stats::Outcome;
-use crate::names::Names;
+use crate::names::{MAX_EXTRA, Names, show_question};
 use crate::storage::VersionedDtab;
 use dtab::{Activity, Addr, BoundName, BoxFuture, Dtab, Exact, NameTree, ParseError, Path, State};
 use namers::WatchTable;
@@ -44,14 +44,12 @@ pub(super) struct Asking {
     pub(super) stats: ThriftStats,
 }
 
-/// The dtabs of the last questions. Routers send the same text with every name: it is parsed once, and all share it.
+/// The dtabs of the last questions, none longer than [`MAX_EXTRA`]. Routers send the same text with every name: it is parsed once, and all share it.
 #[derive(Default)]
 struct Parsed(Mutex<VecDeque<(String, Dtab)>>);
 
 /// Texts that are remembered.
 const REMEMBERED: usize = 32;
-/// Longer ones are not.
-const MAX_REMEMBERED: usize = 512 * 1024;
 
 impl Parsed {
     fn dtab(&self, text: String) -> Result<Dtab, ParseError> {
@@ -62,7 +60,7 @@ impl Parsed {
             return Ok(dtab);
         }
         let dtab = Dtab::parse(&text)?;
-        if !text.is_empty() && text.len() <= MAX_REMEMBERED {
+        if !text.is_empty() {
             let mut known = self.0.lock();
             known.push_front((text, dtab.clone()));
             known.truncate(REMEMBERED);
@@ -97,8 +95,7 @@ struct TreeKey {
 
 impl fmt::Display for TreeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.ns, self.path)?;
-        if self.extra.is_empty() { Ok(()) } else { write!(f, " by {}", Exact(&self.extra)) }
+        show_question(f, &self.ns, &self.path, &self.extra)
     }
 }
 
@@ -251,10 +248,14 @@ impl Asking {
 
     /// The dtab of a call, or the reply that says what is wrong with it.
     fn parse(&self, call: &Call<'_>, text: String) -> Result<Dtab, Vec<u8>> {
-        self.calls.parsed.dtab(text).map_err(|error| {
-            let text = format!("Internal error processing {}: 'invalid dtab: {error}'", call.head.method);
+        let thrown = |why: String| {
+            let text = format!("Internal error processing {}: '{why}'", call.head.method);
             call::exception(&call.head, INTERNAL_ERROR, &text)
-        })
+        };
+        if text.len() > MAX_EXTRA {
+            return Err(thrown(format!("the dtab has {} bytes, and at most {MAX_EXTRA} are taken", text.len())));
+        }
+        self.calls.parsed.dtab(text).map_err(|error| thrown(format!("invalid dtab: {error}")))
     }
 
     fn delegate(&self, call: &Call<'_>) -> Result<Waits, WireError> {

@@ -276,7 +276,7 @@ impl Backend for V2 {
             }
             let index = self.put(&self.server.key(namespace), form).await?;
             let index = index.map_err(|code| self.refused(code, namespace))?;
-            history::note_failure(namespace, self.log(namespace, index, record).await);
+            history::keep(namespace, self.log(namespace, index, record)).await;
             Ok(version(index))
         })
     }
@@ -295,7 +295,7 @@ impl Backend for V2 {
             };
             let index = self.delete(&self.server.key(namespace), &query).await?;
             let index = index.map_err(|code| self.refused(code, namespace))?;
-            history::note_failure(namespace, self.log(namespace, index, record).await);
+            history::keep(namespace, self.log(namespace, index, record)).await;
             Ok(())
         })
     }

@@ -4,10 +4,10 @@
 //! linearizably. Called by [`super`]. Not for: etcd's users and roles.
 
 use super::super::history::{self, KEPT, Logged, Record};
-use super::super::http::{Ask, Stream};
+use super::super::http::{Ask, Kind, Stream};
 use super::super::shared::{Backend, Expected, REFRESH, Seen, Stored};
 use super::super::{StoreError, Version};
-use super::{KIND, REQUEST, Server, number, version};
+use super::{KIND, RANGE, REQUEST, Server, number, version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -85,6 +85,11 @@ struct WatchResult {
     #[serde(default)]
     canceled: bool,
     #[serde(default)]
+    cancel_reason: String,
+    /// Above zero when the revision to begin at is compacted away.
+    #[serde(default, deserialize_with = "numeric")]
+    compact_revision: u64,
+    #[serde(default)]
     events: Vec<Value>,
 }
 
@@ -128,7 +133,7 @@ impl V3 {
     /// Whether this API has dtabs; None when etcd does not have the API.
     pub(super) async fn has_dtabs(&self) -> Result<Option<bool>, StoreError> {
         let body = with(Span::below(&self.server.key("")).to_json(), json!({"count_only": true}));
-        let answer = self.server.ask(Method::POST, "/v3/kv/range".to_owned(), JSON, body.to_string(), REQUEST).await;
+        let answer = self.server.ask(Method::POST, RANGE.to_owned(), JSON, body.to_string(), REQUEST).await;
         let answer = answer.map_err(|error| self.server.unavailable(&error))?;
         match answer.status {
             StatusCode::OK => Ok(Some(self.parse::<Range>(&answer.body)?.count > 0)),
@@ -157,7 +162,7 @@ impl V3 {
     }
 
     async fn range(&self, span: &Span, more: Value) -> Result<Range, StoreError> {
-        self.call("/v3/kv/range", with(span.to_json(), more)).await
+        self.call(RANGE, with(span.to_json(), more)).await
     }
 
     fn stored(&self, range: Range) -> Result<Option<Stored>, StoreError> {
@@ -191,6 +196,7 @@ impl V3 {
     async fn watch(&self, span: &Span, revision: u64) -> Result<Stream, StoreError> {
         let create = with(span.to_json(), json!({"start_revision": revision.to_string()}));
         let ask = Ask {
+            kind: Kind::Read,
             method: Method::POST,
             target: "/v3/watch".to_owned(),
             headers: vec![("content-type", JSON.to_owned())],
@@ -214,7 +220,11 @@ impl V3 {
             match self.parse::<WatchLine>(&line)?.result {
                 Some(result) if !result.events.is_empty() => return Ok(true),
                 Some(result) if !result.canceled => {}
-                Some(_) => return Ok(false),
+                Some(result) if result.compact_revision > 0 => return Ok(false),
+                Some(result) => {
+                    let reason: String = result.cancel_reason.chars().take(200).collect();
+                    return Err(self.server.unavailable(&format!("a watch was canceled: {reason:?}")));
+                }
                 None => {
                     let text = String::from_utf8_lossy(&line).chars().take(200).collect::<String>();
                     return Err(self.server.unavailable(&format!("a watch failed: {text}")));
@@ -265,7 +275,7 @@ impl V3 {
             let found = txn.responses.into_iter().find_map(|response| response.response_range);
             return Ok(Err(found.map(|range| self.stored(range)).transpose()?.flatten()));
         }
-        history::note_failure(namespace, self.prune(namespace).await);
+        history::keep(namespace, self.prune(namespace)).await;
         Ok(Ok(txn.header.revision))
     }
 
@@ -384,5 +394,44 @@ impl Backend for V3 {
             };
             range.kvs.iter().map(logged).collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::EtcdParams;
+    use super::*;
+    use crate::storage::http::Endpoint;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What comes of a watch that etcd answers with this line.
+    async fn event(line: &'static str) -> Result<bool, StoreError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let server = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let _ = socket.read(&mut [0; 4096]).await.expect("a request");
+            let answer = format!("HTTP/1.1 200 OK\r\n\r\n{line}\n");
+            socket.write_all(answer.as_bytes()).await.expect("write");
+            let _ = socket.read(&mut [0; 1]).await;
+        });
+        let params = EtcdParams::new(vec![Endpoint::plain("127.0.0.1", port)]);
+        let v3 = V3::new(Arc::new(Server::new(&params)));
+        let mut stream = v3.watch(&Span::one("/a"), 1).await.expect("a stream");
+        let outcome = v3.event(&mut stream, Instant::now() + REQUEST).await;
+        server.abort();
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_canceled_watch_is_an_error_unless_it_was_compacted_away() {
+        assert_eq!(event(r#"{"result":{"canceled":true,"compact_revision":"7"}}"#).await, Ok(false));
+        assert_eq!(event(r#"{"result":{"events":[{}]}}"#).await, Ok(true));
+        let denied = event(r#"{"result":{"canceled":true,"cancel_reason":"permission denied"}}"#).await;
+        assert!(
+            matches!(&denied, Err(StoreError::Unavailable(why)) if why.contains("permission denied")),
+            "{denied:?}"
+        );
     }
 }

@@ -12,6 +12,8 @@ use redb::{
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// An answer about a history ends with the entry that brings its text to so many bytes.
+const HISTORY_BYTES: u64 = 32 << 20;
 /// What this version writes and reads.
 pub(super) const FORMAT: u64 = 1;
 
@@ -84,13 +86,17 @@ pub(super) fn load(database: &Database) -> Result<Vec<(String, Row)>, redb::Erro
     Ok(rows)
 }
 
-/// The newest entries of a namespace, newest first.
+/// The newest entries of a namespace, newest first; none after [`HISTORY_BYTES`] of text.
 pub(super) fn history(database: &Database, namespace: &str, limit: usize) -> Result<Vec<Row>, redb::Error> {
     let history = database.begin_read()?.open_table(HISTORY)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut bytes) = (Vec::new(), 0_u64);
     for item in history.range((namespace, 0)..=(namespace, u64::MAX))?.rev().take(limit) {
         let (key, columns) = item?;
+        bytes = bytes.saturating_add(size(columns.value()));
         rows.push(Row::new(key.value().1, columns.value()));
+        if bytes >= HISTORY_BYTES {
+            break;
+        }
     }
     Ok(rows)
 }

@@ -16,7 +16,8 @@ fn policy(dir: &std::path::Path) -> Access {
     let rule = |right, namespaces, prefixes: &[&str]| Rule {
         right,
         namespaces,
-        prefixes: prefixes.iter().map(|text| dtab::parse_prefix(text).expect("a prefix")).collect(),
+        prefixes: (!prefixes.is_empty())
+            .then(|| prefixes.iter().map(|text| dtab::parse_prefix(text).expect("a prefix")).collect()),
     };
     let prod = || Namespaces::Named(vec!["prod".into(), "audited".into()]);
     let token = |name: &str, token: &str, rules| {
@@ -91,6 +92,19 @@ async fn rights_hold_on_every_route() {
     assert_eq!(ask(Some("bearer ops-token-0123456789"), "PUT", prod, "/svc => /c").await.status, 204);
     assert_eq!(ask(Some(&ops), "DELETE", prod, "").await.status, 204);
     assert_eq!(ask(Some(&ci), "PUT", prod, "/svc/web => /b").await.status, 403, "a namespace is made");
+}
+
+/// A body of somebody without rights is not waited for, and no question is large.
+#[tokio::test]
+async fn rights_are_judged_before_a_question_is_read() {
+    let access = Access::new(Some(AccessParams::default()));
+    let server = Server::with(memory(&[]), access, HttpParams::default(), "127.0.0.1:0").await;
+    let json = [("content-type", "application/json")];
+    let head = client::head("POST", "/api/1/delegate", &json, Some(1000));
+    assert_eq!(client::raw(server.address, head.as_bytes()).await.status, 401);
+    let server = Server::of(&[]).await;
+    let large = format!("{{\"dtab\":\"{}\",\"path\":\"/a\"}}", " ".repeat(body::MAX_FORM));
+    assert_eq!(server.send("POST", "/api/1/delegate", &json, &large).await.status, 413);
 }
 
 /// Requirement P13.5: without a version, writers with different prefixes do not undo each other's rights.

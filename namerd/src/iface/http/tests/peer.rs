@@ -75,7 +75,7 @@ async fn a_token_is_shown_where_one_is_asked_for() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("token");
     std::fs::write(&file, "router-token-0123456789").expect("it is written");
-    let rules = vec![Rule { right: Right::Read, namespaces: Namespaces::All, prefixes: Vec::new() }];
+    let rules = vec![Rule { right: Right::Read, namespaces: Namespaces::All, prefixes: None }];
     let tokens = vec![TokenParams { name: "router".into(), file: TokenFile::new(file), rules }];
     let access = Access::new(Some(AccessParams { tokens, ..AccessParams::default() }));
     let store = memory(&[("default", "/svc => /$/inet/127.0.0.1/1")]);

@@ -25,6 +25,17 @@ async fn a_dtab_is_followed() {
 }
 
 #[tokio::test]
+async fn closing_does_not_wait_for_a_first_request() {
+    let server = Server::of(&[]).await;
+    let mut silent = TcpStream::connect(server.address).await.expect("a connection");
+    server.closing.send_replace(true);
+    let mut bytes = [0; 16];
+    let read = tokio::io::AsyncReadExt::read(&mut silent, &mut bytes);
+    let read = tokio::time::timeout(SOON, read).await.expect("the end");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
+#[tokio::test]
 async fn the_list_and_names_are_followed() {
     let server = Server::of(&[("a", "/svc => /$/inet/127.0.0.1/1")]).await;
     let mut list = server.watch("/api/1/dtabs?watch=1").await;

@@ -8,7 +8,7 @@ use setup::tokens::TokenFile;
 const TOKEN: &str = "0123456789abcdef";
 
 fn rule(namespace: &str) -> Vec<Rule> {
-    vec![Rule { right: Right::Read, namespaces: Namespaces::Named(vec![namespace.into()]), prefixes: Vec::new() }]
+    vec![Rule { right: Right::Read, namespaces: Namespaces::Named(vec![namespace.into()]), prefixes: None }]
 }
 
 /// `router.example` reads `other` by its certificate, and whoever has the token reads `default`.

@@ -8,7 +8,7 @@ use namers::thrift::messages::{AddrReply, Delegation, DtabRef};
 /// `router.example` reads `ns`.
 fn policy() -> Access {
     let named = Namespaces::Named(vec!["ns".into()]);
-    let rules = vec![Rule { right: Right::Read, namespaces: named, prefixes: Vec::new() }];
+    let rules = vec![Rule { right: Right::Read, namespaces: named, prefixes: None }];
     let identities = vec![IdentityParams { identity: "router.example".into(), rules }];
     Access::new(Some(AccessParams { identities, ..AccessParams::default() }))
 }

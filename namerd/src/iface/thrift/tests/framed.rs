@@ -72,6 +72,16 @@ async fn a_oneway_call_has_no_reply() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dtab_that_is_too_long_to_be_kept_is_refused() {
+    let server = server();
+    let (mut client, _task) = server.connect();
+    let long = BindReq { dtab: format!("/a=>/{}", "x".repeat(64 << 10)), ..bind(b"", "/svc/web") };
+    says(&mut client, &call::write_call("bind", &long)).await;
+    let reply = client.frame().await.expect("a reply");
+    assert!(String::from_utf8_lossy(&reply).contains("the dtab has 65541 bytes, and at most 65536 are taken"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_breaks_the_protocol_is_cut_off() {
     let server = server();
     server.world.binds("web", "/#/test/a");
