@@ -12,6 +12,11 @@ use setup::tokens::TokenFile;
 
 /// The policy, if the file has one.
 pub(super) fn access(top: &mut Reader<'_>) -> Option<AccessParams> {
+    let there = top.item.shape() == "a map" && top.item.entries(top.context).iter().any(|(name, _)| name == "access");
+    if there && top.take("access").is_none() {
+        let text = "`access` is empty, which would let everybody do everything; write rules, or leave the key out";
+        top.refuse("access", text.to_owned());
+    }
     let mut reader = top.sub("access", Place::Other)?;
     let anonymous = rules(&mut reader, "anonymous");
     let tokens = reader.list("tokens").into_iter().filter_map(|item| token(&reader, item)).collect();

@@ -197,6 +197,7 @@ fn wrong_files() {
             format!("{INTERFACES}storage: {{ kind: io.l5d.inMemory, namespaces: {{ default: '/svc = /a' }} }}\n"),
             "storage.namespaces.default",
         ),
+        (format!("{rest}access:\n"), "`access` is empty, which would let everybody do everything"),
         (
             format!("{rest}access: {{ anonymous: [{{ right: all }}] }}\n"),
             "`all` is not a right; expected one of: read, write",
