@@ -15,9 +15,11 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::time::timeout;
 
+/// A store that is away has this long to find what it knew.
+const LAST_KNOWN: Duration = Duration::from_millis(500);
 /// Writes that a history shows when nothing is said.
 const HISTORY: usize = 20;
 /// And at most.
@@ -83,8 +85,9 @@ impl Call<'_> {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => StoreError::Unavailable(super::silent(&**store, wait)),
         };
-        match store.observe(namespace).get() {
-            State::Ok(Some(stored)) => Ok((Some(stored), true)),
+        // What is known is told at once, if not on the spot.
+        match timeout(LAST_KNOWN, store.observe(namespace).settled()).await {
+            Ok(State::Ok(Some(stored))) => Ok((Some(stored), true)),
             _ => Err(error.into()),
         }
     }
