@@ -8,11 +8,23 @@ interface, and edits go to all of them.
 
 See README.md. Everything runs on loopback; every process started here is ended here, by pid.
 """
-import argparse, asyncio, http.client, json, os, resource, statistics, subprocess, tempfile, time
+import argparse, asyncio, http.client, json, os, random, resource, socket, statistics, subprocess, tempfile, time
 
-from bench import free_port, stop, wait_port
+from bench import stop, wait_port
 
 PORT = {"io.l5d.mesh": "mesh", "io.l5d.namerd": "thrift", "io.l5d.namerd.http": "http"}
+
+
+def free_ports(count):
+    """Ports below those that the system gives to connections."""
+    found = []
+    for port in random.sample(range(20_000, 32_000), count * 3):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise SystemExit("not enough free ports")
 
 
 async def origin(text):
@@ -36,7 +48,7 @@ class Site:
         self.a, self.started = a, []
         self.folder = tempfile.mkdtemp(prefix="perf-converge-", dir="/tmp")
         self.log = open(os.path.join(self.folder, "log"), "ab")
-        self.ports = {name: free_port() for name in ("http", "mesh", "thrift", "admin", "router-admin")}
+        self.ports = dict(zip(("http", "mesh", "thrift", "admin"), free_ports(4)))
 
     def write(self, name, text):
         path = os.path.join(self.folder, name)
@@ -59,21 +71,21 @@ interfaces:
 - {{ kind: io.l5d.thriftNameInterpreter, port: {p['thrift']} }}
 """)
         process = self.run(os.path.join(self.a.bin, "namerd"), config)
-        wait_port(p["http"])
+        wait_port(p["http"], process)
         return process
 
     def routers(self, kind):
         """Each has its own back-off, which nothing here ever waits for: so none shares an interpreter with another."""
-        ports = [free_port() for _ in range(self.a.routers)]
+        ports = free_ports(self.a.routers)
         routers = "".join(f"""- protocol: http
   label: r{i}
   servers: [{{ port: {port} }}]
   interpreter: {{ kind: {kind}, dst: /$/inet/127.0.0.1/{self.ports[PORT[kind]]}, retry: {{ baseSeconds: 1, maxSeconds: {100 + i} }} }}
 """ for i, port in enumerate(ports))
-        config = self.write(f"{kind}.yaml", f"admin: {{ port: {self.ports['router-admin']} }}\nrouters:\n{routers}")
+        config = self.write(f"{kind}.yaml", f"admin: {{ port: 0 }}\nrouters:\n{routers}")
         process = self.run(os.path.join(self.a.bin, "switchyard"), config, "--workers", "1")
         for port in ports:
-            wait_port(port)
+            wait_port(port, process)
         return process, ports
 
     def put(self, dtab):
