@@ -105,5 +105,7 @@ pub(crate) fn set(namerd: &Namerd, version: &str) {
 /// One request of the HTTP interface.
 pub(crate) fn api(namerd: &Namerd, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
     let mut client = e2e::Client::connect(namerd.http());
+    // A store that hangs is waited for.
+    client.set_read_timeout(std::time::Duration::from_secs(30));
     client.request(method, &namerd.http().to_string(), path, headers, body.as_bytes())
 }
