@@ -57,7 +57,7 @@ class Site:
         return path
 
     def run(self, *command):
-        process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        process = subprocess.Popen(command, stdout=self.log, stderr=self.log, start_new_session=True)
         self.started.append(process)
         return process
 

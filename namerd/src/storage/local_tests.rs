@@ -1,3 +1,5 @@
+//! The local store against the contract of all stores, and what it alone promises.
+
 use super::*;
 use crate::storage::contract::{self, Subject};
 use dtab::State;

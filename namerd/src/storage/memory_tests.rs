@@ -1,3 +1,5 @@
+//! The store in memory against the contract of all stores.
+
 use super::*;
 use crate::storage::contract::{self, Subject};
 use dtab::State;

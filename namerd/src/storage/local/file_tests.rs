@@ -1,3 +1,5 @@
+//! The file of the local store: what is no store, is damaged or belongs to another is refused, and never taken for an empty one.
+
 use super::*;
 use crate::storage::Note;
 use crate::storage::local::RETENTION;
