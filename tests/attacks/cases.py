@@ -63,8 +63,8 @@ class Results:
         except Wrong as error:
             self.add(ident, name, where, "failed", str(error))
             return False
-        except Exception:  # Whatever else goes wrong is a failure of this case, not of the run.
-            self.add(ident, name, where, "failed", traceback.format_exc(limit=4))
+        except Exception as error:  # Whatever else goes wrong is a failure of this case, not of the run.
+            self.add(ident, name, where, "failed", f"{error!r}\n{traceback.format_exc(limit=-4)}")
             return False
         self.add(ident, name, where, "held", "")
         return True

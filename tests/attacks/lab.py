@@ -103,6 +103,22 @@ class Router:
         with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
 
+    def reset_peak(self):
+        """From now on `peak` is of what comes."""
+        with open(f"/proc/{self.process.pid}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+
+    def peak(self):
+        """The most memory that was resident, in KiB."""
+        with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+    def cpu(self):
+        """Seconds of CPU that the process has used."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="utf-8") as file:
+            words = file.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def logged(self):
         with open(self.log, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -13,15 +13,22 @@ class Relay:
     def __init__(self, target):
         self.target, self.port = target, None
         self.lock, self.streams, self.total, self.connections = threading.Lock(), {}, 0, 0
+        self.closed = set()
 
     def clear(self):
         with self.lock:
-            self.streams = {key: bytearray() for key in self.streams}
+            self.streams = {key: bytearray() for key in self.streams if key not in self.closed}
+            self.closed.clear()
 
     def sent(self):
         """Bytes of each connection that has sent any, in order of the connections' age."""
         with self.lock:
             return [bytes(data) for data in self.streams.values() if data]
+
+    def open(self):
+        """Bytes of each connection that has sent any and is still there."""
+        with self.lock:
+            return [bytes(data) for key, data in self.streams.items() if data and key not in self.closed]
 
     def count(self):
         """All bytes from the router since the start."""
@@ -78,6 +85,8 @@ class From(asyncio.Protocol):
             self.other.write(data)
 
     def connection_lost(self, _):
+        with self.relay.lock:
+            self.relay.closed.add(self)
         if self.other is not None:
             self.other.close()
 
