@@ -2,6 +2,7 @@
 
 import h1
 import h2cases
+import h2conform
 import h2floods
 import h2flow
 from h2lab import ORIGIN, Bridge, Site
@@ -22,7 +23,7 @@ def run(lab, results, _options):
     site = Site(lab)
     try:
         silent = h2flow.Silent(site)
-        for part in [h2cases.run, downgraded, h2flow.run, h2floods.run]:
+        for part in [h2conform.run, h2cases.run, downgraded, h2flow.run, h2floods.run]:
             part(site, results)
         for kind in ["half a head", "half a frame", "half a preface"]:
             results.attempt("H2-5", f"{kind} and silence", "all", lambda kind=kind: silent.check(kind))
