@@ -5,7 +5,11 @@ use http::{Method, StatusCode};
 
 /// True when a response with this status counts as a success.
 pub fn is_success(classifier: Classifier, status: StatusCode) -> bool {
-    classifier == Classifier::AllSuccessful || status.as_u16() < 500
+    match classifier {
+        Classifier::AllSuccessful => true,
+        Classifier::Grpc(_) => status.as_u16() < 400,
+        _ => status.as_u16() < 500,
+    }
 }
 
 /// True when a failure of a request with this method may be retried.
@@ -13,7 +17,7 @@ pub fn may_retry(classifier: Classifier, method: &Method) -> bool {
     let read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
     let idempotent = read || matches!(*method, Method::PUT | Method::DELETE);
     match classifier {
-        Classifier::NonRetryable5xx | Classifier::AllSuccessful => false,
+        Classifier::NonRetryable5xx | Classifier::AllSuccessful | Classifier::Grpc(_) => false,
         Classifier::RetryableRead5xx => read,
         Classifier::RetryableIdempotent5xx => idempotent,
         Classifier::RetryableAll5xx => idempotent || matches!(*method, Method::POST | Method::PATCH),

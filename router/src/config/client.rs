@@ -3,6 +3,7 @@
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
 use super::balancer::balancer;
+use super::h2::{self, Protocol};
 use super::kinds::{ACCRUALS, AUTHORIZERS, Found, none_of};
 use super::moved::Place;
 use super::objects::{backoff, budget, nanos, session};
@@ -16,9 +17,11 @@ use balance::{AccrualConfig, Backoff};
 use dtab::Pattern;
 use std::time::Duration;
 
-/// The sections under the key `client`.
-pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
-    sections(router, "client", Place::Client, settings)
+/// The sections under the key `client` of a router with this protocol.
+pub(super) fn client(router: &mut Reader<'_>, protocol: Protocol) -> Sections<ClientSettings> {
+    let mut sections = sections(router, "client", Place::Client, settings);
+    sections.base.protocol = protocol.into();
+    sections
 }
 
 fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings {
@@ -36,6 +39,8 @@ fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings
         tls: client_tls(reader, prefix),
         forward_client_cert: reader.get("forwardClientCert", boolean),
         egress: reader.get("egress", boolean),
+        protocol: reader.get("protocol", h2::client_protocol),
+        h2: h2::settings(reader),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
+use super::h2::Protocol;
 use super::kinds::{CLASSIFIERS, Found};
 use super::moved::Place;
 use super::objects::{backoff, budget};
@@ -13,9 +14,14 @@ use super::settings::{Classifier, Sections, ServiceSettings};
 /// Most kilobytes of one request body that can be kept.
 const MAX_REPLAY_KB: usize = 16 * 1024;
 
-/// The sections under the key `service`.
-pub(super) fn service(router: &mut Reader<'_>) -> Sections<ServiceSettings> {
-    sections(router, "service", Place::Service, |reader, _| settings(reader))
+/// What h2 routers keep of a request body, as in Linkerd.
+const H2_REPLAY: usize = 16_383;
+
+/// The sections under the key `service` of a router with this protocol.
+pub(super) fn service(router: &mut Reader<'_>, protocol: Protocol) -> Sections<ServiceSettings> {
+    let mut sections = sections(router, "service", Place::Service, |reader, _| settings(reader));
+    sections.base.replay_bytes = (protocol == Protocol::H2).then_some(H2_REPLAY);
+    sections
 }
 
 fn settings(reader: &mut Reader<'_>) -> ServiceSettings {

@@ -86,7 +86,8 @@ pub(crate) fn prepare(
     let trace = admitted.context.trace.map_or_else(TraceId::root, TraceId::child);
     session.request_id.set(trace.request_id());
     check_length(session, body)?;
-    let message = Message { method: &method, target: &target, version, headers: &headers };
+    let scheme = if session.secured.is_some() { "https" } else { "http" };
+    let message = Message { method: &method, target: &target, version, headers: &headers, scheme };
     let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
         target = identify::consume(&target, found.consume);

@@ -30,8 +30,8 @@ const NONE: Kinds = Kinds { key: "kind", noun: "", built: &[], later: &[], exper
 pub const PROTOCOLS: Kinds = Kinds {
     key: "protocol",
     noun: "a protocol",
-    built: &["http"],
-    later: &["h2", "thrift", "thriftmux", "mux"],
+    built: &["http", "h2"],
+    later: &["thrift", "thriftmux", "mux"],
     experimental: &["thriftmux"],
     old: &[("https", "write `http`, and `tls` in the server or the client")],
 };
@@ -92,15 +92,22 @@ pub const AUTHORIZERS: Kinds = Kinds { noun: "a request authorizer", later: &["i
 pub const PROPAGATORS: Kinds =
     Kinds { noun: "a trace propagator", built: &["io.l5d.default"], later: &["io.l5d.zipkin"], ..NONE };
 
-/// Identifiers of http routers (config reference §6.1).
+/// Identifiers (config reference §6). Linkerd has `header.path` for h2 routers only, and for those no `header`,
+/// `methodAndHost`, `path` and `static`.
 pub const IDENTIFIERS: Kinds = Kinds {
     noun: "an identifier",
-    built: &["io.l5d.header.token", "io.l5d.header", "io.l5d.methodAndHost", "io.l5d.path", "io.l5d.static"],
+    built: &[
+        "io.l5d.header.token",
+        "io.l5d.header",
+        "io.l5d.header.path",
+        "io.l5d.methodAndHost",
+        "io.l5d.path",
+        "io.l5d.static",
+    ],
     later: &["io.l5d.ingress", "io.l5d.k8s.istio", "io.l5d.k8s.istio-ingress"],
     old: &[
         ("io.l5d.headerToken", "write `io.l5d.header.token`"),
-        ("io.l5d.headerPath", "write `io.l5d.header.path` (h2) or `io.l5d.header` (http)"),
-        ("io.l5d.header.path", "it is for h2 routers; http routers have `io.l5d.header` and `io.l5d.path`"),
+        ("io.l5d.headerPath", "write `io.l5d.header.path`"),
         ("io.l5d.http.ingress", "write `io.l5d.ingress`"),
         ("io.l5d.h2.ingress", "write `io.l5d.ingress`"),
         ("http.ingress", "write `io.l5d.ingress`"),

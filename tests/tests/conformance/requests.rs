@@ -71,7 +71,7 @@ pub(crate) fn identify(case: &Json) -> Verdict {
     }
     let version = if text(request, "version") == "HTTP/1.0" { Version::HTTP_10 } else { Version::HTTP_11 };
     let method = Method::from_bytes(text(request, "method").as_bytes()).expect("a method");
-    let message = Message { method: &method, target: &target, version, headers: &headers };
+    let message = Message { method: &method, target: &target, version, headers: &headers, scheme: "http" };
     let prefix = Path::parse(text(case, "dst_prefix")).expect("a path");
     let got = match identify::identify(&identifiers, &prefix, &message) {
         Ok(found) => {
