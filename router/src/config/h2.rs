@@ -77,6 +77,17 @@ impl From<Protocol> for ClientProtocol {
     }
 }
 
+impl ClientProtocol {
+    /// True when a request that came by `version` is sent over HTTP/2.
+    pub fn is_h2(self, version: http::Version) -> bool {
+        match self {
+            ClientProtocol::Http => false,
+            ClientProtocol::H2 => true,
+            ClientProtocol::Same => version == http::Version::HTTP_2,
+        }
+    }
+}
+
 impl ServerProtocol {
     /// What TLS offers, the best first (ALPN).
     pub(super) fn alpn(self) -> Vec<Vec<u8>> {

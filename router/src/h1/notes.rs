@@ -43,7 +43,7 @@ impl Notes {
         let header = |name: header::HeaderName| head.headers.get(name).cloned();
         Some(Box::new(Notes {
             cx: session.cx.clone(),
-            peer: session.peer,
+            peer: session.connection.peer,
             method: head.method.clone(),
             target: head.target.clone(),
             version: head.version,

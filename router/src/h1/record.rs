@@ -20,13 +20,23 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes: (u64, u64),
     started: u64,
     done: bool,
+    /// The latency of a response whose verdict comes with its end.
+    unsettled: Option<u64>,
 }
 
 impl<'a> Record<'a> {
     /// A request that came in now.
     pub(crate) fn begin(session_stats: &'a ServerStats, notes: Option<Box<Notes>>) -> Record<'a> {
         session_stats.requests.begin();
-        Record { session_stats, service: None, notes, bytes: (0, 0), started: clock::now(), done: false }
+        Record {
+            session_stats,
+            service: None,
+            notes,
+            bytes: (0, 0),
+            started: clock::now(),
+            done: false,
+            unsettled: None,
+        }
     }
 
     /// When the request came in, in nanoseconds of the process clock.
@@ -34,10 +44,29 @@ impl<'a> Record<'a> {
         self.started
     }
 
-    /// A response head was there at `now`.
-    pub(crate) fn responded(&mut self, status: StatusCode, success: bool, now: u64) {
+    /// A response head was there at `now`. Without a verdict, [`Record::judged`] gives it later.
+    pub(crate) fn responded(&mut self, status: StatusCode, success: Option<bool>, now: u64) {
         let latency = now.saturating_sub(self.started);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
+        if let Some(notes) = &mut self.notes {
+            notes.status = Some(status);
+            notes.latency = latency;
+        }
+        self.done = true;
+        match success {
+            Some(success) => self.settle(success, latency),
+            None => self.unsettled = Some(latency),
+        }
+    }
+
+    /// The verdict that comes with the end of a response.
+    pub(crate) fn judged(&mut self, success: bool) {
+        if let Some(latency) = self.unsettled.take() {
+            self.settle(success, latency);
+        }
+    }
+
+    fn settle(&mut self, success: bool, latency: u64) {
         self.session_stats.requests.finish(success, latency);
         if let Some(service) = &self.service {
             service.stats.finish(success, latency);
@@ -48,11 +77,6 @@ impl<'a> Record<'a> {
         if !success {
             self.session_stats.failures.record(SYNTHETIC);
         }
-        if let Some(notes) = &mut self.notes {
-            notes.status = Some(status);
-            notes.latency = latency;
-        }
-        self.done = true;
     }
 
     /// The router wrote a response of its own, with so many bytes of body.
@@ -108,6 +132,7 @@ impl Drop for Record<'_> {
         if !self.done {
             self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"), StatusCode::BAD_GATEWAY);
         }
+        self.judged(false);
         let (request, response) = self.bytes;
         self.session_stats.bodies.request_bytes.add(request);
         self.session_stats.bodies.response_bytes.add(response);
