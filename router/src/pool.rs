@@ -283,7 +283,9 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
     use crate::config::ClientParams;
+    use crate::stream::Stream;
     use balance::AccrualConfig;
+    use http1::Conn;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
     use tokio::io::AsyncWriteExt;
@@ -293,8 +295,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let far = listener.accept().await.expect("a connection").0;
-        let conn = Conn::new(Stream::Plain(near));
-        (Upstream { conn, endpoint: endpoint.clone(), created: 0, reused: false, place: place(hosts, pool) }, far)
+        let conn = Up::H1(Conn::new(Stream::Plain(near)));
+        let place = Some(place(hosts, pool));
+        (Upstream { conn, endpoint: endpoint.clone(), created: 0, reused: false, place }, far)
     }
 
     /// A place that is free.
@@ -338,7 +341,8 @@ mod tests {
             } else {
                 far.write_all(b"HTTP/1.1 408 late\r\n\r\n").await.expect("written");
             }
-            upstream.conn.io().tcp().readable().await.expect("it has happened");
+            let Up::H1(conn) = &upstream.conn else { panic!("a connection of its own") };
+            conn.io().tcp().readable().await.expect("it has happened");
             pool.put(upstream, unused(u64::MAX));
             assert!(pool.take(&endpoint, 0).is_none(), "close: {close}");
         }
