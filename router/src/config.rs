@@ -21,6 +21,7 @@ mod access_log;
 mod balancer;
 mod bodies;
 mod clash;
+mod classifier;
 mod client;
 mod forwarded;
 mod h2;

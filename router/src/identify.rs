@@ -136,7 +136,7 @@ fn leading_path(value: &[u8], segments: Option<usize>) -> Answer {
     let path = path_part(value);
     let path = path.strip_suffix(b"/").unwrap_or(path);
     let inner = path.strip_prefix(b"/").unwrap_or(path);
-    let there = if path.is_empty() { 0 } else { 1 + inner.iter().filter(|&&byte| byte == b'/').count() };
+    let there = if inner.is_empty() { 0 } else { 1 + inner.iter().filter(|&&byte| byte == b'/').count() };
     match segments {
         None if there == 0 => return Answer::Declined("Missing destination path".to_owned()),
         Some(count) if there < count => {
@@ -147,7 +147,12 @@ fn leading_path(value: &[u8], segments: Option<usize>) -> Answer {
     if climbs(inner, segments.unwrap_or(there)) {
         return Answer::Failure("dot segments of the path lead out of the segments that name the service".to_owned());
     }
-    match Path::parse(&String::from_utf8_lossy(leading(path, segments.unwrap_or(there)))) {
+    let named = match leading(path, segments.unwrap_or(there)) {
+        // An empty first segment: what is wrong with it, the whole path says.
+        b"/" => path,
+        named => named,
+    };
+    match Path::parse(&String::from_utf8_lossy(named)) {
         Ok(path) => Answer::Named(path, 0),
         Err(error) => Answer::Threw(error.to_string()),
     }
@@ -395,5 +400,104 @@ mod tests {
         let (good, bad) = (key("/web/x"), key("/web/../x"));
         assert!(good.1 && !bad.1 && good.0 != bad.0);
         assert_eq!(good.0, key("/web/y/z").0);
+    }
+
+    /// What comes of a request for `:path` with one identifier, and the key that it is remembered by.
+    fn asked(identifier: &IdentifierParams, target: &str) -> (Result<String, NoName>, Vec<u8>) {
+        let headers: HeaderMap = [(header::HOST, HeaderValue::from_static("Web:80"))].into_iter().collect();
+        let message = Message {
+            method: &Method::POST,
+            target: target.as_bytes(),
+            version: Version::HTTP_2,
+            headers: &headers,
+            scheme: "https",
+        };
+        let identifiers = [identifier.clone()];
+        let mut key = Vec::new();
+        memo_key(&identifiers, &message, &mut key);
+        (identify(&identifiers, &Path::empty(), &message).map(|found| found.dst.to_string()), key)
+    }
+
+    #[test]
+    fn pseudo_headers_stand_for_what_a_request_has() {
+        for (name, want) in
+            [(":authority", "/Web:80"), (":method", "/POST"), (":scheme", "/https"), ("host", "/Web:80")]
+        {
+            let by = IdentifierParams::HeaderToken { header: name.to_owned(), written: name.to_owned() };
+            assert_eq!(asked(&by, "/x").0.as_deref(), Ok(want), "{name}");
+        }
+        let by = IdentifierParams::Header { header: ":path".to_owned(), written: ":path".to_owned() };
+        assert_eq!(asked(&by, "/a/b").0.as_deref(), Ok("/a/b"));
+        let by = IdentifierParams::HeaderToken { header: "x-a".to_owned(), written: "X-A".to_owned() };
+        assert_eq!(asked(&by, "/").0, Err(NoName::Unidentified("missing header: 'X-A'".to_owned())));
+        let by = IdentifierParams::MethodAndHost { http_uri_in_dst: false };
+        assert_eq!(asked(&by, "/x").0.as_deref(), Ok("/1.1/POST/web:80"));
+    }
+
+    /// Naming reference §7.7, and what is ours: dot segments, and what follows the segments that count.
+    #[test]
+    fn leading_segments_of_a_header() {
+        let by = |segments| IdentifierParams::HeaderPath { header: ":path".to_owned(), segments };
+        for (target, segments, want) in [
+            ("/pkg.Svc/Method", Some(1), "/pkg.Svc"),
+            ("/pkg.Svc/Method", Some(2), "/pkg.Svc/Method"),
+            ("/pkg.Svc/Method", None, "/pkg.Svc/Method"),
+            ("/a/b/?q=/x/../y", None, "/a/b"),
+            ("/a/?q", Some(1), "/a"),
+            ("/a/~user/x y", Some(1), "/a"),
+            ("/a//b", Some(1), "/a"),
+            ("/a/b/../c", Some(1), "/a"),
+        ] {
+            assert_eq!(asked(&by(segments), target).0.as_deref(), Ok(want), "{target}");
+        }
+        let unidentified = |text: &str| Err(NoName::Unidentified(text.to_owned()));
+        for target in ["/", "//", "/?q", "", "?q"] {
+            assert_eq!(asked(&by(None), target).0, unidentified("Missing destination path"), "{target}");
+            assert_eq!(asked(&by(Some(1)), target).0, unidentified("Path must have at least 1 segment(s)"), "{target}");
+        }
+        assert_eq!(asked(&by(Some(2)), "/a/").0, unidentified("Path must have at least 2 segment(s)"));
+        for (target, segments) in
+            [("//a", Some(1)), ("/a//b", None), ("/~x", Some(1)), ("a", Some(1)), ("/a/\u{e9}", None)]
+        {
+            assert!(matches!(asked(&by(segments), target).0, Err(NoName::Threw(..))), "{target}");
+        }
+        for (target, segments) in
+            [("/a/../b", Some(1)), ("/../a", Some(1)), ("/a/b/..", None), ("/a/%2e%2e/b", Some(1))]
+        {
+            assert!(matches!(asked(&by(segments), target).0, Err(NoName::Failure(_))), "{target}");
+        }
+    }
+
+    /// Two requests with one key have one outcome, and requests with one name share a key.
+    #[test]
+    fn the_memo_of_leading_segments() {
+        let targets = [
+            "/",
+            "//",
+            "///",
+            "/a",
+            "/a/",
+            "/a/b",
+            "/a/b/",
+            "/a/b/c?d",
+            "/a/../b",
+            "/a//",
+            "//a",
+            "/b/a",
+            "/~/a",
+            "/a/b/../../c",
+        ];
+        for segments in [None, Some(1), Some(2)] {
+            let by = IdentifierParams::HeaderPath { header: ":path".to_owned(), segments };
+            for (one, other) in targets.iter().flat_map(|one| targets.iter().map(move |other| (one, other))) {
+                let (one, other) = (asked(&by, one), asked(&by, other));
+                assert!(
+                    one.1 != other.1 || one.0 == other.0 || (one.0.is_err() && other.0.is_err()),
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+        let by = IdentifierParams::HeaderPath { header: ":path".to_owned(), segments: Some(1) };
+        assert_eq!(asked(&by, "/pkg.Svc/One").1, asked(&by, "/pkg.Svc/Two").1);
     }
 }

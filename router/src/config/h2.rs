@@ -105,7 +105,7 @@ impl ServerProtocol {
 pub struct H2Params {
     /// Bytes of a stream that the peer may send ahead, 1 to 2^31 - 1. Default 65,535.
     pub stream_window: u32,
-    /// The same of a connection, 65,535 to 2^31 - 1. Default 1 MiB. Switchyard only.
+    /// The same of a connection, 65,535 to 2^31 - 1. Default 1 MiB, or that of a stream if it is more. Switchyard only.
     pub connection_window: u32,
     /// Bytes of the table by which the peer may compress headers. Default 4096.
     pub header_table: u32,
@@ -198,9 +198,10 @@ pub struct H2Settings {
 impl H2Settings {
     /// Overrides what is set here.
     pub(super) fn apply(&self, params: &mut H2Params) {
+        let stream_window = self.stream_window.unwrap_or(params.stream_window);
         *params = H2Params {
-            stream_window: self.stream_window.unwrap_or(params.stream_window),
-            connection_window: self.connection_window.unwrap_or(params.connection_window),
+            stream_window,
+            connection_window: self.connection_window.unwrap_or(params.connection_window.max(stream_window)),
             header_table: self.header_table.unwrap_or(params.header_table),
             max_frame: self.max_frame.unwrap_or(params.max_frame),
             max_header_list: self.max_header_list.unwrap_or(params.max_header_list),
@@ -209,6 +210,30 @@ impl H2Settings {
             ping_timeout: self.ping_timeout.unwrap_or(params.ping_timeout),
         };
     }
+}
+
+/// The keys of HTTP/2 that servers and clients have in common, but for the protocol.
+const COMMON: [&str; 8] = [
+    "initialStreamWindowBytes",
+    "initialConnectionWindowBytes",
+    "headerTableBytes",
+    "maxFrameBytes",
+    "maxHeaderListBytes",
+    "windowUpdateRatio",
+    "pingIntervalMs",
+    "pingTimeoutMs",
+];
+/// Those of servers beside them.
+const OF_SERVERS: [&str; 2] = ["maxConcurrentStreamsPerConnection", "h2Limits"];
+
+/// The first key of HTTP/2 of a section of `client`, if there is one.
+pub(super) fn of_client<'a>(reader: &mut Reader<'a>) -> Option<Item<'a>> {
+    first(reader, &COMMON)
+}
+
+fn first<'a>(reader: &mut Reader<'a>, keys: &[&'static str]) -> Option<Item<'a>> {
+    let there = keys.iter().find(|key| reader.has(key))?;
+    reader.take(there)
 }
 
 /// The keys that servers and clients have in common.
@@ -223,17 +248,50 @@ pub(super) fn settings(reader: &mut Reader<'_>) -> H2Settings {
         ping_every: reader.get("pingIntervalMs", millis_or_off),
         ping_timeout: reader.get("pingTimeoutMs", millis(1)),
     };
+    if let (Some(stream), Some(connection)) = (settings.stream_window, settings.connection_window)
+        && stream > connection
+    {
+        let text =
+            format!("`initialStreamWindowBytes` of {stream} is never used up: that of the connection is {connection}");
+        reader.context.warn(&reader.item, text);
+    }
     // When credit is returned is not for the config: it follows what the other side takes.
     reader.get("windowUpdateRatio", ratio);
     settings
 }
 
-/// The keys of a listener.
-pub(super) fn server(reader: &mut Reader<'_>) -> (H2Params, H2Limits) {
+/// The keys of a listener that accepts `protocol`.
+pub(super) fn server(reader: &mut Reader<'_>, protocol: ServerProtocol) -> (H2Params, H2Limits) {
     let streams = reader.get("maxConcurrentStreamsPerConnection", count(1));
     let mut params = H2Params::SERVER;
     H2Settings { max_streams: streams, ..settings(reader) }.apply(&mut params);
-    (params, limits(reader))
+    let limits = limits(reader);
+    check(reader, protocol, (&params, &limits));
+    (params, limits)
+}
+
+/// Warns about what cannot take effect.
+fn check(reader: &mut Reader<'_>, protocol: ServerProtocol, (params, limits): (&H2Params, &H2Limits)) {
+    if protocol == ServerProtocol::Http
+        && let Some(at) = first(reader, &COMMON).or_else(|| first(reader, &OF_SERVERS))
+    {
+        let text = "no effect: this server speaks HTTP/1 alone; `protocol: h2` or `protocol: detect` would change that";
+        return reader.context.warn(&at, text);
+    }
+    let longest = u64::from(params.max_frame) * (u64::from(limits.continuation_frames) + 1);
+    if u64::from(params.max_header_list) > longest {
+        let text = format!(
+            "headers of {} bytes, which `maxHeaderListBytes` allows, may take more frames than \
+             `h2Limits.continuationFrames` does",
+            params.max_header_list
+        );
+        reader.context.warn(&reader.item, text);
+    }
+    if protocol == ServerProtocol::H2
+        && let Some(at) = reader.take("upgrades")
+    {
+        reader.context.warn(&at, "no effect: there are no upgrades in HTTP/2");
+    }
 }
 
 fn limits(parent: &mut Reader<'_>) -> H2Limits {

@@ -81,7 +81,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
         buffered_bytes: buffered(&mut reader),
         compression: compression(&mut reader),
-        access_log: access_log(&mut reader, claims),
+        access_log: access_log(&mut reader, claims, protocol),
     };
     policy::check(&reader, &router);
     reader.finish();

@@ -1,4 +1,4 @@
-//! Entries of `servers` of an http router (config reference §4.2, §5.1).
+//! Entries of `servers` of a router (config reference §4.2, §5.1, §5.2).
 //!
 //! For: the reader of routers. Not for: clashes of addresses (see `clash`).
 
@@ -30,17 +30,17 @@ const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) fn server<'a>(
     router: &Reader<'a>,
     item: Item<'a>,
-    (label, protocol): (&str, Protocol),
+    (label, of_router): (&str, Protocol),
 ) -> Option<(ServerParams, Item<'a>)> {
     let mut reader = Reader::open(router.context, item, Place::Server)?;
     let ip = reader.get("ip", ip).unwrap_or(LOOPBACK);
     let at = reader.take("port").unwrap_or_else(|| reader.item.clone());
-    let port = reader.get("port", port).unwrap_or(match protocol {
+    let port = reader.get("port", port).unwrap_or(match of_router {
         Protocol::Http => DEFAULT_PORT,
         Protocol::H2 => DEFAULT_H2_PORT,
     });
-    let protocol = reader.get("protocol", h2::server_protocol).unwrap_or(protocol.into());
-    let (h2, h2_limits) = h2::server(&mut reader);
+    let protocol = reader.get("protocol", h2::server_protocol).unwrap_or(of_router.into());
+    let (h2, h2_limits) = h2::server(&mut reader, protocol);
     let session = session(&mut reader, "serverSession").unwrap_or_default();
     let clear_context = reader.get("clearContext", boolean).unwrap_or(false);
     let server = ServerParams {
@@ -59,7 +59,10 @@ pub(super) fn server<'a>(
         idle_time: session.idle.unwrap_or(DEFAULT_IDLE),
         tunnel_idle_time: session.idle,
         life_time: session.life,
-        timestamp_header: reader.get("timestampHeader", header),
+        timestamp_header: match of_router {
+            Protocol::Http => reader.get("timestampHeader", header),
+            Protocol::H2 => None,
+        },
         max_call_depth: reader.get("maxCallDepth", size(0)).unwrap_or(DEFAULT_CALL_DEPTH),
         timeout: reader.get("timeoutMs", millis_or_off).and_then(limit),
         tls: tls(&mut reader, protocol),

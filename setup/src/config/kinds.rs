@@ -170,9 +170,10 @@ pub const INTERFACES: Kinds = Kinds {
 };
 
 const FOR_H2: &str = "it is for h2 routers; http routers have the same under `io.l5d.http.`";
-const GRPC: &str = "it is for h2 routers, which Switchyard does not have yet";
+const FOR_HTTP: &str = "it is for http routers; h2 routers have the same under `io.l5d.h2.`";
+const GRPC: &str = "it is for h2 routers";
 
-/// Response classifiers of http routers (config reference §7.1, §7.2, §19.2).
+/// Response classifiers of http routers (config reference §7.1, §19.2).
 pub const CLASSIFIERS: Kinds = Kinds {
     noun: "a response classifier",
     built: &[
@@ -197,6 +198,35 @@ pub const CLASSIFIERS: Kinds = Kinds {
         ("io.l5d.h2.grpc.alwaysRetryable", GRPC),
         ("io.l5d.h2.grpc.neverRetryable", GRPC),
         ("io.l5d.h2.grpc.retryableStatusCodes", GRPC),
+    ],
+    ..NONE
+};
+
+/// Response classifiers of h2 routers (config reference §7.1, §7.2, §19.1).
+pub const H2_CLASSIFIERS: Kinds = Kinds {
+    noun: "a response classifier",
+    built: &[
+        "io.l5d.h2.nonRetryable5XX",
+        "io.l5d.h2.retryableRead5XX",
+        "io.l5d.h2.retryableIdempotent5XX",
+        "io.l5d.h2.retryableAll5XX",
+        "io.l5d.h2.allSuccessful",
+        "io.l5d.h2.grpc.default",
+        "io.l5d.h2.grpc.compliant",
+        "io.l5d.h2.grpc.alwaysRetryable",
+        "io.l5d.h2.grpc.neverRetryable",
+        "io.l5d.h2.grpc.retryableStatusCodes",
+    ],
+    old: &[
+        ("io.l5d.nonRetryable5XX", "write `io.l5d.h2.nonRetryable5XX`"),
+        ("io.l5d.retryableRead5XX", "write `io.l5d.h2.retryableRead5XX`"),
+        ("io.l5d.retryableIdempotent5XX", "write `io.l5d.h2.retryableIdempotent5XX`"),
+        ("io.l5d.http.nonRetryable5XX", FOR_HTTP),
+        ("io.l5d.http.retryableRead5XX", FOR_HTTP),
+        ("io.l5d.http.retryableIdempotent5XX", FOR_HTTP),
+        ("io.l5d.http.retryableAll5XX", FOR_HTTP),
+        ("io.l5d.http.allSuccessful", FOR_HTTP),
+        ("io.l5d.h2.grpc.Default", "write `io.l5d.h2.grpc.default`"),
     ],
     ..NONE
 };
