@@ -11,6 +11,7 @@ pub mod deadline;
 mod descriptors;
 pub mod error;
 pub mod forwarded;
+pub mod grpc;
 mod h1;
 pub mod headers;
 pub mod identify;
