@@ -13,6 +13,7 @@ pub mod error;
 pub mod forwarded;
 pub mod grpc;
 mod h1;
+pub mod h2;
 pub mod headers;
 pub mod identify;
 pub mod interpreters;
