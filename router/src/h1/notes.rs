@@ -77,6 +77,7 @@ impl Notes {
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             status: self.status.map(|status| status.as_u16()),
+            grpc_status: None,
             content_length: self.content_length,
             request_bytes: bytes.0,
             response_bytes: bytes.1,
