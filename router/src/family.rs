@@ -5,7 +5,7 @@
 //! like all else there, and the other way round. Called by whoever makes the counters of a server, a service or a client.
 //! Not for: counting.
 
-use crate::config::RouterParams;
+use crate::config::{Protocol, RouterParams};
 use std::sync::Arc;
 use telemetry::{BodyStats, Counter, GrpcStats, H2Connects, H2Transport, Late, PingStats, RequestStats};
 use telemetry::{Scope, StatusStats, StreamStats};
@@ -21,9 +21,12 @@ pub enum Family {
 }
 
 impl Family {
-    /// That of a router. All routers are of HTTP/1.
-    pub fn of(_router: &RouterParams) -> Family {
-        Family::Http
+    /// That of a router.
+    pub fn of(router: &RouterParams) -> Family {
+        match router.protocol {
+            Protocol::Http => Family::Http,
+            Protocol::H2 => Family::H2,
+        }
     }
 
     /// The request counters of a scope.

@@ -5,7 +5,7 @@
 //! worker to endpoints (`links`), one of them (`link`), one request on it (`outbound`); bodies that wait for window
 //! (`queue`); heads in the shape that the path knows (`heads`).
 
-mod detect;
+pub mod detect;
 mod heads;
 mod inbound;
 mod link;
@@ -15,6 +15,7 @@ mod queue;
 mod reading;
 mod serve;
 mod transport;
+pub mod watch;
 
 pub(crate) use detect::{PREFACE, Sniffed, sniff};
 pub(crate) use heads::Carried;

@@ -11,7 +11,7 @@ use super::record::{Record, SYNTHETIC};
 use super::relay::{Judge, Relayed, ResponseBody, is_streamed, relay};
 use super::stall::Stalls;
 use super::{After, Session};
-use crate::classify::Verdict;
+use crate::classify::{self, Verdict};
 use crate::clock;
 use crate::context::remove_l5d;
 use crate::error::Kind;
@@ -25,7 +25,7 @@ use h2::Reason;
 use http::{HeaderMap, HeaderValue, Version};
 use http1::{BodyEncoder, BodyLength};
 use std::sync::Arc;
-use telemetry::OpenStream;
+use telemetry::{OpenStream, StreamRun};
 
 /// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
 /// can tell a whole body from a broken one.
@@ -45,8 +45,9 @@ pub(crate) async fn respond(
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, body: begun, mut lease, leaf, at, verdict } = answer;
+    let Answer { mut head, body: begun, mut lease, leaf, at, verdict, mut run } = answer;
     let known = verdict.known().map(Verdict::is_success);
+    let stated = if request.is_grpc { classify::grpc_status(&head.headers) } else { None };
     record.responded(head.status, known, at);
     let clear = !session.trusts_caller();
     if let Some(notes) = &mut record.notes {
@@ -102,6 +103,11 @@ pub(crate) async fn respond(
     let judge = Judge { classifier: service.params.classifier, status: head.status, verdict: None };
     moved.judge = known.is_none().then_some(judge);
     let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
+    count_streams([&mut run, &mut record.run], (&request, &moved), ended);
+    if let Some(status) = stated.or(moved.grpc_status).filter(|_| request.is_grpc) {
+        leaf.client.stats.grpc.get().record(status);
+        record.grpc_ended(status);
+    }
     if let Judged::AtEnd(unsettled) = verdict {
         settle(unsettled, &mut lease, record, &moved, ended);
     }
@@ -131,6 +137,23 @@ pub(crate) async fn respond(
             session.abort_if(body == BodyLength::UntilClose, Reason::CANCEL);
             After::Close
         }
+    }
+}
+
+/// Counts what became of both directions, with the service and with the client.
+fn count_streams(runs: [&mut StreamRun; 2], (request, moved): (&Request, &ResponseBody), ended: Relayed) {
+    let now = clock::now();
+    let whole = match ended {
+        Relayed::Whole | Relayed::ResponseOnly => Ok(()),
+        Relayed::UpstreamBroke => Err(Kind::UpstreamClosed.class()),
+        Relayed::Late => Err(Kind::DeadlineExceeded.class()),
+        Relayed::ClientGone => Err(Kind::ClientGone.class()),
+    };
+    for run in runs {
+        run.request_data(request.body.received);
+        run.response_data(moved.received);
+        run.request_end(if request.body.read { Ok(()) } else { whole }, now);
+        run.response_end(whole, now);
     }
 }
 

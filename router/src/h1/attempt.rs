@@ -32,6 +32,7 @@ use http1::ResponseHead;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use telemetry::StreamRun;
 
 /// Endpoints tried for one connection, without spending budget.
 const MAX_CONNECTS: u32 = 25;
@@ -53,6 +54,8 @@ pub(crate) struct Answer {
     pub(crate) at: u64,
     /// What the classifier says; or what is to be settled when the end of the body tells.
     pub(crate) verdict: Judged,
+    /// What becomes of its stream, where that is counted.
+    pub(crate) run: StreamRun,
 }
 
 /// What is known of a response with its head.
@@ -119,11 +122,11 @@ pub(crate) async fn run(
             return Err(failed_fast(service, &leaf.client, lease.endpoint().addr()));
         }
         let failure = match once(session, request, service, leaf, &mut lease).await {
-            Ok((head, body, upstream, at, verdict)) => {
+            Ok(Answered { head, body, upstream, at, verdict, run }) => {
                 if classify::is_success(service.params.classifier, head.status) {
                     leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at, verdict }, upstream));
+                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at, verdict, run }, upstream));
             }
             Err(failure) => failure,
         };
@@ -298,6 +301,16 @@ pub(crate) async fn while_client_waits<F: Future>(
     .await
 }
 
+/// What one attempt on one endpoint came to.
+struct Answered {
+    head: ResponseHead,
+    body: Begun,
+    upstream: Upstream,
+    at: u64,
+    verdict: Judged,
+    run: StreamRun,
+}
+
 /// One attempt on one endpoint.
 async fn once(
     session: &mut Session,
@@ -305,13 +318,16 @@ async fn once(
     service: &PathService,
     leaf: &Arc<Leaf>,
     lease: &mut Lease,
-) -> Result<(ResponseHead, Begun, Upstream, u64, Judged), Failure> {
+) -> Result<Answered, Failure> {
     let client = &leaf.client;
     let (mut upstream, started) = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream, session);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     request.body.count(&client.stats.bodies);
     let mut dispatch = Dispatch::new(leaf, started);
+    let mut run = StreamRun::begin(started, clock::now);
+    run.join(client.stats.streams.as_ref());
+    run.join(leaf.streams.as_ref());
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
     let stalls = Stalls::new(&session.cx.server.params, &client.params);
@@ -320,10 +336,12 @@ async fn once(
     match outcome {
         Ok((head, mut body)) => {
             let now = clock::now();
+            run.response_head(now);
             let verdict = judge(session, request, service, &mut upstream, (&head, &mut body, due)).await;
             let Some(verdict) = verdict else {
                 client.stats.status.record(head.status.as_u16(), now.saturating_sub(started) / 1_000_000);
-                return Ok((head, body, upstream, now, Judged::AtEnd(dispatch.defer(leaf))));
+                let verdict = Judged::AtEnd(dispatch.defer(leaf));
+                return Ok(Answered { head, body, upstream, at: now, verdict, run });
             };
             let success = verdict.is_success();
             lease.judge(success, now);
@@ -333,7 +351,7 @@ async fn once(
                 client.stats.failures.record(SYNTHETIC);
                 leaf.failures.record(SYNTHETIC);
             }
-            Ok((head, body, upstream, now, Judged::Now(verdict)))
+            Ok(Answered { head, body, upstream, at: now, verdict: Judged::Now(verdict), run })
         }
         Err(error) => {
             // Going away in order is no failure.
@@ -356,7 +374,9 @@ async fn once(
             } else if failure.error.kind == Kind::ConnectFailed {
                 lease.connect_failed();
             }
-            let ms = dispatch.finish(false, clock::now());
+            let now = clock::now();
+            run.fail(failure.error.kind.class(), now);
+            let ms = dispatch.finish(false, now);
             client.stats.status.error(ms);
             client.stats.failures.record(failure.error.kind.class());
             leaf.failures.record(failure.error.kind.class());

@@ -46,8 +46,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
             Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
         }
         Ok((request, service)) => {
-            service.stats.begin();
-            record.service = Some(service.clone());
+            record.named(&service);
             serve(session, request, &service, &mut record).await
         }
         Err(error) => Err((error, bodiless)),
@@ -63,6 +62,9 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
             if let Some(reason) = error.reset
                 && session.conn.is_h2()
             {
+                if session.is_grpc.get() {
+                    record.grpc_ended(u32::from(grpc::status_of_reset(reason.into())));
+                }
                 session.conn.abort(reason);
                 return After::Close;
             }
@@ -74,6 +76,9 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
             } else {
                 respond::response(&error, limits, told)
             };
+            if session.is_grpc.get() {
+                record.grpc_ended(u32::from(grpc::status_of(error.kind)));
+            }
             record.wrote(response.body.len(), head_only);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await

@@ -9,6 +9,7 @@ use crate::route::PathService;
 use crate::server::ServerStats;
 use http::StatusCode;
 use std::sync::Arc;
+use telemetry::StreamRun;
 
 /// The record of a request: whatever ends it, its counters are settled.
 pub(crate) struct Record<'a> {
@@ -20,6 +21,8 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes: (u64, u64),
     started: u64,
     done: bool,
+    /// What became of its stream, where that is counted.
+    pub(crate) run: StreamRun,
     /// The latency of a response whose verdict comes with its end.
     unsettled: Option<u64>,
 }
@@ -28,14 +31,26 @@ impl<'a> Record<'a> {
     /// A request that came in now.
     pub(crate) fn begin(session_stats: &'a ServerStats, notes: Option<Box<Notes>>) -> Record<'a> {
         session_stats.requests.begin();
-        Record {
-            session_stats,
-            service: None,
-            notes,
-            bytes: (0, 0),
-            started: clock::now(),
-            done: false,
-            unsettled: None,
+        let started = clock::now();
+        let mut run = StreamRun::begin(started, clock::now);
+        run.join(session_stats.streams.as_ref());
+        Record { session_stats, service: None, notes, bytes: (0, 0), started, done: false, run, unsettled: None }
+    }
+
+    /// The request has this name.
+    pub(crate) fn named(&mut self, service: &Arc<PathService>) {
+        service.stats.begin();
+        self.run.join(service.streams.as_ref());
+        self.service = Some(service.clone());
+    }
+
+    /// How a call of gRPC ended.
+    pub(crate) fn grpc_ended(&mut self, status: u32) {
+        if let Some(service) = &self.service {
+            service.grpc.get().record(status);
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.grpc_status = Some(status);
         }
     }
 
@@ -47,6 +62,7 @@ impl<'a> Record<'a> {
     /// A response head was there at `now`. Without a verdict, [`Record::judged`] gives it later.
     pub(crate) fn responded(&mut self, status: StatusCode, success: Option<bool>, now: u64) {
         let latency = now.saturating_sub(self.started);
+        self.run.response_head(now);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         if let Some(notes) = &mut self.notes {
             notes.status = Some(status);
@@ -101,7 +117,9 @@ impl<'a> Record<'a> {
         }
         metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
         tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
-        let latency = clock::now().saturating_sub(self.started);
+        let now = clock::now();
+        let latency = now.saturating_sub(self.started);
+        self.run.fail(error.kind.class(), now);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         self.session_stats.requests.finish(false, latency);
         match &self.service {

@@ -45,7 +45,14 @@ impl Inbound {
 
     /// The next piece of the request's body.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<BodyFrame>, BodyError>> {
-        self.reading.poll(cx)
+        let polled = self.reading.poll(cx);
+        if let (Poll::Ready(Ok(Some(frame))), Some(stats)) = (&polled, &self.stats) {
+            match frame {
+                BodyFrame::Data(data) => stats.received_data(data.len() as u64),
+                BodyFrame::Trailers(_) => stats.received_trailers(),
+            }
+        }
+        polled
     }
 
     /// Ready when the client has reset the request, or is gone.
@@ -54,6 +61,9 @@ impl Inbound {
             Some(send) => send.poll_reset(cx),
             None => self.respond.poll_reset(cx),
         };
+        if let (Poll::Ready(Ok(_)), Some(stats)) = (&polled, &self.stats) {
+            stats.received_reset();
+        }
         polled.map(|gone| self.gone = gone.ok())
     }
 
@@ -115,12 +125,15 @@ impl Inbound {
         if self.queue.is_flushed() {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.queue.poll_flush(send, cx)).map_err(io_error)?;
+        ready!(self.queue.poll_flush(send, self.stats.as_ref(), cx)).map_err(io_error)?;
         Poll::Ready(Ok(()))
     }
 
     /// Ends the request with an error of the stream.
     pub(crate) fn reset(&mut self, reason: Reason) {
+        if let Some(stats) = &self.stats {
+            stats.sent_reset();
+        }
         match &mut self.send {
             Some(send) => send.send_reset(reason),
             None => self.respond.send_reset(reason),

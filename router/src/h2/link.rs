@@ -4,6 +4,7 @@
 //! it is still there. It ends when nobody holds the link and its last request is over, when the endpoint goes away, or
 //! when an answer to a PING does not come. Not for: which endpoint, or which of its connections (`links`).
 
+use super::watch::{Side, WatchHandle, WatchLimits, Watched};
 use super::{Outbound, Transport};
 use crate::client::ClientStats;
 use crate::clock;
@@ -47,6 +48,7 @@ pub(crate) struct Link {
     pub(super) endpoint: Arc<Endpoint>,
     created: u64,
     limits: Limits,
+    stats: Arc<ClientStats>,
     _place: Place,
 }
 
@@ -82,7 +84,8 @@ impl Drop for Share {
 /// A link that is being made: the endpoint has not yet said what it allows.
 pub(crate) struct Opening {
     sender: SendRequest<Bytes>,
-    connection: Connection<Transport, Bytes>,
+    connection: Connection<Watched<Transport>, Bytes>,
+    watch: WatchHandle,
 }
 
 impl Opening {
@@ -103,8 +106,12 @@ impl Opening {
             .enable_push(false)
             // Until the endpoint says how many it takes.
             .initial_max_send_streams(0);
-        let (sender, connection) = builder.handshake(transport).await?;
-        Ok(Opening { sender, connection })
+        let header_block_bytes = params.max_header_list.saturating_mul(4).max(1 << 16);
+        let limits = WatchLimits { header_block_bytes, ..WatchLimits::upstream() };
+        let watched = Watched::new(transport, Side::Client, limits);
+        let watch = watched.handle();
+        let (sender, connection) = builder.handshake(watched).await?;
+        Ok(Opening { sender, connection, watch })
     }
 
     /// Waits until the endpoint has said how many requests it takes at a time.
@@ -132,15 +139,16 @@ impl Opening {
         let now = clock::now();
         let state = Rc::new(State { last_used: Cell::new(now), ..State::default() });
         let driven = state.clone();
+        let stats = keep_alive.stats.clone();
         let addr = endpoint.addr();
-        let Opening { sender, mut connection } = self;
+        let Opening { sender, mut connection, watch } = self;
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive(&mut connection, keep_alive).await {
+            if let Err(error) = drive(&mut connection, &watch, keep_alive).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
             driven.over.set(true);
         });
-        Rc::new(Link { sender, state, endpoint, created: now, limits, _place: place })
+        Rc::new(Link { sender, state, endpoint, created: now, limits, stats, _place: place })
     }
 }
 
@@ -155,15 +163,25 @@ pub(crate) struct KeepAlive {
 }
 
 /// Moves frames until the connection is over, or found dead.
-async fn drive(connection: &mut Connection<Transport, Bytes>, keep_alive: KeepAlive) -> Result<(), String> {
+async fn drive(
+    connection: &mut Connection<Watched<Transport>, Bytes>,
+    watch: &WatchHandle,
+    keep_alive: KeepAlive,
+) -> Result<(), String> {
     let asking = connection.ping_pong().zip(keep_alive.every);
-    let Some((pings, every)) = asking else {
-        return Pin::new(connection).await.map_err(|error| error.to_string());
-    };
-    let mut asking = pin!(ask(pings, every, keep_alive));
+    let mut asking = pin!(async move {
+        match asking {
+            Some((pings, every)) => ask(pings, every, keep_alive).await,
+            None => std::future::pending().await,
+        }
+    });
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));
+        }
+        if let Some(flood) = watch.verdict() {
+            metrics::counter!("rejected_total", "reason" => flood.what).increment(1);
+            return Poll::Ready(Err(flood.text.clone()));
         }
         asking.as_mut().poll(cx).map(Err)
     })
@@ -209,7 +227,7 @@ impl Link {
         }
         self.state.open.set(self.state.open.get() + 1);
         let reused = self.state.used.replace(true);
-        Some(Outbound::new(sender, Share { state: self.state.clone(), reused }))
+        Some(Outbound::new(sender, self.stats.h2.get().open(), Share { state: self.state.clone(), reused }))
     }
 
     /// True when it takes no more requests.

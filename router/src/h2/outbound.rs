@@ -4,10 +4,10 @@
 //! more (`RST_STREAM` with `CANCEL`). Not for: the connection (`link`).
 
 use super::heads::{self, Carried};
-use super::io_error;
 use super::link::Share;
 use super::queue::Queue;
 use super::reading::Reading;
+use super::{io_error, reset_of};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
@@ -17,6 +17,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use telemetry::H2Stream;
 
 /// See the module.
 pub(crate) struct Outbound {
@@ -32,13 +33,15 @@ pub(crate) struct Outbound {
     queue: Queue,
     /// Something of an answer was there.
     answered: bool,
+    /// Counts it as open.
+    stats: H2Stream,
     /// Its share of the connection; ends last.
     share: Share,
 }
 
 impl Outbound {
     /// A request that may be sent by `sender`.
-    pub(super) fn new(sender: SendRequest<Bytes>, share: Share) -> Outbound {
+    pub(super) fn new(sender: SendRequest<Bytes>, stats: H2Stream, share: Share) -> Outbound {
         Outbound {
             sender,
             head: None,
@@ -49,6 +52,7 @@ impl Outbound {
             reading: None,
             queue: Queue::default(),
             answered: false,
+            stats,
             share,
         }
     }
@@ -116,7 +120,7 @@ impl Outbound {
         if self.queue.is_flushed() {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.queue.poll_flush(send, cx)).map_err(io_error)?;
+        ready!(self.queue.poll_flush(send, Some(&self.stats), cx)).map_err(io_error)?;
         Poll::Ready(Ok(()))
     }
 
@@ -159,15 +163,21 @@ impl Outbound {
 
     /// The next piece of the response's body.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<BodyFrame>, BodyError>> {
-        match &mut self.reading {
-            Some(reading) => reading.poll(cx),
-            None => Poll::Ready(Ok(None)),
+        let Some(reading) = &mut self.reading else { return Poll::Ready(Ok(None)) };
+        let polled = reading.poll(cx);
+        match &polled {
+            Poll::Ready(Ok(Some(BodyFrame::Data(data)))) => self.stats.received_data(data.len() as u64),
+            Poll::Ready(Ok(Some(BodyFrame::Trailers(_)))) => self.stats.received_trailers(),
+            Poll::Ready(Err(BodyError::Io(error))) if reset_of(error).is_some() => self.stats.received_reset(),
+            _ => {}
         }
+        polled
     }
 
     /// Ends the request with this code instead of `CANCEL`.
     pub(crate) fn reset(&mut self, reason: Reason) {
         if let Some(send) = &mut self.send {
+            self.stats.sent_reset();
             send.send_reset(reason);
         }
     }

@@ -8,6 +8,7 @@ use h2::SendStream;
 use http::HeaderMap;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
+use telemetry::H2Stream;
 
 /// Pieces below this size are sent together.
 const SMALL: usize = 1024;
@@ -74,6 +75,7 @@ impl Queue {
     pub(super) fn poll_flush(
         &mut self,
         send: &mut SendStream<Bytes>,
+        stats: Option<&H2Stream>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), h2::Error>> {
         while self.bytes > 0 {
@@ -88,6 +90,9 @@ impl Queue {
             }
             let piece = self.take(capacity);
             let last = self.bytes == 0 && matches!(self.end, End::Whole);
+            if let Some(stats) = stats {
+                stats.sent_data(piece.len() as u64);
+            }
             send.send_data(piece, last)?;
             if last {
                 self.end = End::Told;
@@ -95,7 +100,12 @@ impl Queue {
         }
         match std::mem::take(&mut self.end) {
             End::Whole => send.send_data(Bytes::new(), true)?,
-            End::Trailers(trailers) => send.send_trailers(trailers)?,
+            End::Trailers(trailers) => {
+                if let Some(stats) = stats {
+                    stats.sent_trailers();
+                }
+                send.send_trailers(trailers)?;
+            }
             End::Open => return Poll::Ready(Ok(())),
             End::Told => {}
         }

@@ -5,6 +5,7 @@
 
 use super::link::{REMEMBERED_RESETS, SEND_BUFFER};
 use super::transport::Flow;
+use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
 use crate::h1::{Connection, Down, Session, run_request};
@@ -19,12 +20,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use telemetry::H2Stream;
-use tracing::debug;
+use tracing::{debug, warn};
 
 /// After the last word to a client, its connection may take so long to end.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
-type Codec = server::Connection<Transport, Bytes>;
+type Codec = server::Connection<Watched<Transport>, Bytes>;
 type Came = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
 /// Serves a connection until it ends.
@@ -32,14 +33,30 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let cx = connection.home.current();
     let params = &cx.server.params;
     let flow = transport.flow();
+    let watched = Watched::new(transport, Side::Server, watch_limits(&cx));
+    let watch = watched.handle();
     slot.set(clock::now().saturating_add(clock::nanos(params.header_timeout)));
-    let shaking = builder(&cx).handshake(transport);
+    let shaking = builder(&cx).handshake(watched);
     let codec = match slot.run(shaking).await {
         Ok(Ok(codec)) => codec,
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
-    Serving { connection, codec, slot, flow, going: false }.run().await;
+    Serving { connection, codec, slot, flow, watch, going: false }.run().await;
+}
+
+/// What a client may send, and make us send (attacks H2-2 to H2-7).
+fn watch_limits(cx: &WorkerServer) -> WatchLimits {
+    let (params, limits) = (&cx.server.params.h2, &cx.server.params.h2_limits);
+    WatchLimits {
+        resets_per_sec: limits.resets,
+        local_resets_per_sec: limits.local_resets,
+        control_frames_per_sec: limits.control_frames,
+        empty_frames_per_sec: limits.empty_frames,
+        continuation_frames: limits.continuation_frames,
+        header_block_bytes: params.max_header_list.saturating_mul(4).max(1 << 16),
+        ..WatchLimits::downstream()
+    }
 }
 
 fn builder(cx: &WorkerServer) -> server::Builder {
@@ -66,6 +83,7 @@ struct Serving {
     codec: Codec,
     slot: Rc<Slot>,
     flow: Rc<Flow>,
+    watch: WatchHandle,
     /// The client was told that no more requests are served.
     going: bool,
 }
@@ -80,7 +98,11 @@ impl Serving {
             if !self.going && (self.slot.is_ending() || self.connection.is_aged(&cx)) {
                 self.go();
             }
-            match self.next(&cx).await {
+            let came = self.next(&cx).await;
+            if let Some(flood) = self.watch.verdict().cloned() {
+                return self.calm(&cx, &flood).await;
+            }
+            match came {
                 Ok(Some(Ok((request, respond)))) => self.start(cx, request, respond),
                 Ok(Some(Err(error))) => return debug!(peer = %self.connection.peer, "a connection ended: {error}"),
                 Ok(None) => return,
@@ -95,6 +117,17 @@ impl Serving {
         }
     }
 
+    /// Ends the connection of a client that costs more than it may; the requests on it end too.
+    async fn calm(&mut self, cx: &WorkerServer, flood: &Flood) {
+        metrics::counter!("rejected_total", "reason" => flood.what).increment(1);
+        let (peer, listener) = (self.connection.peer, &cx.server.label);
+        warn!(%peer, %listener, reason = flood.what, "an HTTP/2 connection is closed: {}", flood.text);
+        self.codec.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
+        // Told or not, it ends.
+        let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
+    }
+
     /// Tells the client that no further requests are served; those that it has sent are.
     fn go(&mut self) {
         self.going = true;
@@ -103,11 +136,14 @@ impl Serving {
 
     /// The next request, while the frames of all others move.
     async fn next(&mut self, cx: &WorkerServer) -> Result<Came, Elapsed> {
-        let Serving { connection, codec, slot, flow, going } = self;
+        let Serving { connection, codec, slot, flow, watch, going } = self;
         let stall = clock::nanos(cx.server.params.stall_timeout);
         let moving = poll_fn(|task| {
             if let Poll::Ready(came) = codec.poll_accept(task) {
                 return Poll::Ready(came);
+            }
+            if watch.verdict().is_some() {
+                return Poll::Ready(None);
             }
             let idle = match (codec.has_streams(), *going) {
                 (true, _) => NEVER,
