@@ -25,8 +25,10 @@ use tokio::time::Instant;
 
 /// What is written of one request and not yet taken by the socket, at most, in bytes.
 pub(super) const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that were reset and may still be spoken of.
-pub(super) const REMEMBERED_RESETS: usize = 64;
+/// Streams of a connection that were reset and may still be spoken of: frames for them are no errors.
+pub(super) const REMEMBERED_RESETS: usize = 4096;
+/// What the frames of a connection may hold beside their bytes, until they are read.
+pub(super) const FRAMES_HELD: usize = 8 * 1024 * 1024;
 
 /// What a link and its task know of each other.
 #[derive(Debug, Default)]
@@ -103,11 +105,12 @@ impl Opening {
             .header_table_size(params.header_table)
             .max_send_buffer_size(SEND_BUFFER)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .data_frame_budget(FRAMES_HELD)
+            .max_local_error_reset_streams(None)
             .enable_push(false)
             // Until the endpoint says how many it takes.
             .initial_max_send_streams(0);
-        let header_block_bytes = params.max_header_list.saturating_mul(4).max(1 << 16);
-        let limits = WatchLimits { header_block_bytes, ..WatchLimits::upstream() };
+        let limits = WatchLimits::upstream().sized_for(params.max_header_list);
         let watched = Watched::new(transport, Side::Client, limits);
         let watch = watched.handle();
         let (sender, connection) = builder.handshake(watched).await?;
@@ -228,6 +231,11 @@ impl Link {
         self.state.open.set(self.state.open.get() + 1);
         let reused = self.state.used.replace(true);
         Some(Outbound::new(sender, self.stats.h2.get().open(), Share { state: self.state.clone(), reused }))
+    }
+
+    /// Counts that it was found over when a request wanted it.
+    pub(super) fn found_dead(&self) {
+        self.stats.h2_connects.get().dead.incr();
     }
 
     /// True when it takes no more requests.

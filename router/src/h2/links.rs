@@ -79,10 +79,11 @@ impl Links {
     /// A place on a connection to `endpoint`, or how to come to one.
     pub(crate) fn take(self: &Rc<Links>, endpoint: &Endpoint) -> Took {
         let uid = endpoint.uid();
-        if let Some(list) = self.by_endpoint.borrow().get(&uid)
-            && let Some(request) = list.iter().find_map(|link| link.take())
-        {
-            return Took::Request(Box::new(request));
+        if let Some(list) = self.by_endpoint.borrow_mut().get_mut(&uid) {
+            if let Some(request) = list.iter().find_map(|link| link.take()) {
+                return Took::Request(Box::new(request));
+            }
+            list.extract_if(.., |link| link.is_over()).for_each(|link| link.found_dead());
         }
         match self.dials.borrow_mut().entry(uid) {
             Entry::Occupied(dial) => Took::Wait(dial.get().clone()),

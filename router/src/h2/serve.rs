@@ -3,7 +3,7 @@
 //! One task moves the frames of the connection and starts one more for every request, which then goes the way of all
 //! requests (`h1::run_request`). Called by `h1::serve`. Not for: what becomes of a request.
 
-use super::link::{REMEMBERED_RESETS, SEND_BUFFER};
+use super::link::{FRAMES_HELD, REMEMBERED_RESETS, SEND_BUFFER};
 use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
@@ -54,8 +54,7 @@ fn watch_limits(cx: &WorkerServer) -> WatchLimits {
         control_frames_per_sec: limits.control_frames,
         empty_frames_per_sec: limits.empty_frames,
         continuation_frames: limits.continuation_frames,
-        header_block_bytes: params.max_header_list.saturating_mul(4).max(1 << 16),
-        ..WatchLimits::downstream()
+        ..WatchLimits::downstream().sized_for(params.max_header_list)
     }
 }
 
@@ -71,9 +70,11 @@ fn builder(cx: &WorkerServer) -> server::Builder {
         .max_concurrent_streams(params.max_streams)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        // What these are about is limited by time, in `watch`; here they only bound memory.
-        .max_pending_accept_reset_streams(limits.resets as usize)
-        .max_local_error_reset_streams(Some(limits.local_resets as usize));
+        // By the codec's own measure honest clients with small messages are floods; see `watch`.
+        .data_frame_budget(FRAMES_HELD)
+        // What these are about is limited by time, in `watch`: the codec counts over the life of a connection.
+        .max_pending_accept_reset_streams((limits.resets as usize).saturating_mul(2))
+        .max_local_error_reset_streams(None);
     builder
 }
 
@@ -104,7 +105,7 @@ impl Serving {
             }
             match came {
                 Ok(Some(Ok((request, respond)))) => self.start(cx, request, respond),
-                Ok(Some(Err(error))) => return debug!(peer = %self.connection.peer, "a connection ended: {error}"),
+                Ok(Some(Err(error))) => return self.broke(&cx, &error),
                 Ok(None) => return,
                 Err(Elapsed::Drained) => self.go(),
                 Err(Elapsed::Deadline) => {
@@ -126,6 +127,17 @@ impl Serving {
         self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
         // Told or not, it ends.
         let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
+    }
+
+    /// Counts the end of a connection that was not in order.
+    fn broke(&self, cx: &WorkerServer, error: &h2::Error) {
+        let (peer, listener) = (self.connection.peer, &cx.server.label);
+        if error.is_library() {
+            metrics::counter!("rejected_total", "reason" => "h2-protocol").increment(1);
+            warn!(%peer, %listener, reason = "h2-protocol", "an HTTP/2 connection is closed: {error}");
+        } else {
+            debug!(%peer, %listener, "an HTTP/2 connection ended: {error}");
+        }
     }
 
     /// Tells the client that no further requests are served; those that it has sent are.
