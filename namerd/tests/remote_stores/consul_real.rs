@@ -66,7 +66,8 @@ async fn the_contract_holds(consul: &Server) {
     .second(move || {
         let made = store(port, &last.lock());
         async move { made }
-    });
+    })
+    .keeps_versions_of_equal_dtabs();
     let subject = subject.outage(
         move || {
             let gate = shut.clone();
