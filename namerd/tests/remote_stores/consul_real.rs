@@ -157,6 +157,7 @@ async fn the_fake_is_like_a_real_consul() {
         ("GET", "/v1/kv/p/ns?stale=true", ""),
         ("PUT", "/v1/kv/p/other/below", "x"),
         ("PUT", "/v1/kv/p/empty", ""),
+        ("PUT", "/v1/kv/p/empty", ""),
         ("GET", "/v1/kv/p/?keys", ""),
         ("GET", "/v1/kv/p/?keys&separator=/", ""),
         ("GET", "/v1/kv/p/?recurse", ""),
@@ -168,6 +169,15 @@ async fn the_fake_is_like_a_real_consul() {
         let ask = move |port| tokio::task::spawn_blocking(move || shape(port, method, target, body));
         let (theirs, ours) = (ask(real.port).await.expect("an answer"), ask(port).await.expect("an answer"));
         assert_eq!(ours, theirs, "{method} {target}");
+    }
+    // A write of what is there already leaves the index.
+    for port in [real.port, port] {
+        let twice = tokio::task::spawn_blocking(move || {
+            let before = index_of(port);
+            (kv(port, "PUT", "p/empty", "").0, before, index_of(port))
+        });
+        let (status, before, after) = twice.await.expect("an answer");
+        assert!(status == 200 && before == after, "{status} {before} {after}");
     }
     // A blocking query that nothing ends comes back by itself, and not before its time.
     let waits = move |port| {
