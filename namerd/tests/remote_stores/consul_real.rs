@@ -67,7 +67,8 @@ async fn the_contract_holds(consul: &Server) {
         let made = store(port, &last.lock());
         async move { made }
     })
-    .keeps_versions_of_equal_dtabs();
+    .keeps_versions_of_equal_dtabs()
+    .agrees_to_deletes_of_what_is_gone();
     let subject = subject.outage(
         move || {
             let gate = shut.clone();
