@@ -8,6 +8,7 @@
 pub mod detect;
 mod heads;
 mod inbound;
+mod keep_alive;
 mod link;
 mod links;
 mod outbound;
@@ -20,7 +21,8 @@ pub mod watch;
 pub(crate) use detect::{PREFACE, Sniffed, sniff};
 pub(crate) use heads::Carried;
 pub(crate) use inbound::Inbound;
-pub(crate) use link::{KeepAlive, Limits, Link, Opening};
+pub(crate) use keep_alive::KeepAlive;
+pub(crate) use link::{Limits, Link, Opening};
 pub(crate) use links::{Dial, Links, Took};
 pub(crate) use outbound::Outbound;
 pub(crate) use serve::serve;
