@@ -1,6 +1,6 @@
 //! HTTP/2 on both sides of the request path: what carries messages there in place of an HTTP/1 connection.
 //!
-//! The codec is the crate `h2` (decision 11); routing, retries, policy and bodies are those of every request (`h1`). Here
+//! The codec is the crate `h2` (decision 11); routing, retries, policy and bodies are those of every request (`request`). Here
 //! is what differs: a client's connection with many requests (`serve`), one of them (`inbound`); the connections of a
 //! worker to endpoints (`links`), one of them (`link`), one request on it (`outbound`); bodies that wait for window
 //! (`queue`); heads in the shape that the path knows (`heads`).

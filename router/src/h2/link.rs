@@ -1,6 +1,6 @@
 //! [`Link`]: one connection of a worker to an endpoint, shared by the requests that are on it.
 //!
-//! Made by `h1::connect`, kept by `links`. A task of its own moves its frames, and asks the endpoint now and then whether
+//! Made by `request::connect`, kept by `links`. A task of its own moves its frames, and asks the endpoint now and then whether
 //! it is still there. It ends when nobody holds the link and its last request is over, when the endpoint goes away, or
 //! when an answer to a PING does not come. Not for: which endpoint, or which of its connections (`links`).
 

@@ -1,7 +1,7 @@
 //! A client's connection that carries many requests at a time: its settings, its limits, its end.
 //!
 //! One task moves the frames of the connection and starts one more for every request, which then goes the way of all
-//! requests (`h1::run_request`). Called by `h1::serve`. Not for: what becomes of a request.
+//! requests (`request::run_request`). Called by `request::serve`. Not for: what becomes of a request.
 
 use super::keep_alive::KeepAlive;
 use super::link::{FRAMES_HELD, REMEMBERED_RESETS, SEND_BUFFER};
@@ -9,7 +9,7 @@ use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
-use crate::h1::{Connection, Down, Session, run_request};
+use crate::request::{Connection, Down, Session, run_request};
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use bytes::Bytes;
