@@ -1,6 +1,6 @@
 //! [`Stream`]: the bytes of one connection, with a client or a service, whatever carries them.
 //!
-//! One enum and no trait object: the plain case costs a match. Called by `h1` on both sides and by `pool`.
+//! One enum and no trait object: the plain case costs a match. Called by `request` on both sides and by `pool`.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -37,6 +37,15 @@ impl Stream {
     /// `http`, or `https` where the connection is encrypted.
     pub fn scheme(&self) -> &'static str {
         if self.is_tls() { "https" } else { "http" }
+    }
+
+    /// The protocol that TLS has agreed on; None without TLS, or without an agreement.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Accepted(stream) => stream.get_ref().1.alpn_protocol(),
+            Stream::Connected(stream) => stream.get_ref().1.alpn_protocol(),
+        }
     }
 
     /// Makes the coming close a reset: the peer must not take what it has for all there is.

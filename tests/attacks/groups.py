@@ -6,6 +6,7 @@ import h2
 import headers
 import names
 import overrides
+import quiet
 import smuggle
 import tls
 
@@ -24,4 +25,5 @@ def framing(lab, results, options):
     results.attempt("H1-16", f"{slow.count} slow heads while all of this went on", "python", slow.check)
 
 
-GROUPS = {"H1": framing, "H1-17": smuggle.run, "H2": h2.run, "X": headers.run, "N": names.run, "O": overrides.run, "T": tls.run}
+GROUPS = {"H1": framing, "H1-17": smuggle.run, "H2": h2.run, "X": headers.run, "N": names.run, "O": overrides.run,
+          "T": tls.run, "M": quiet.run}

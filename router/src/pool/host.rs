@@ -7,7 +7,7 @@
 //! one is asked back from the worker that keeps it. Within a worker the line is first come, first served.
 //!
 //! Without `minSize` and `maxSize` there is no [`Host`], and nothing here takes a lock. Called by `pool` and
-//! `h1::acquire`.
+//! `request::acquire`.
 
 use super::stats::PoolStats;
 use crate::config::ClientParams;
@@ -150,6 +150,11 @@ impl Hosts {
             self.stats.too_many_waiters.incr();
         }
         entry
+    }
+
+    /// A place for a connection that is not limited: one that many requests share.
+    pub fn unlimited(&self) -> Place {
+        Place::new(self.stats.clone(), None)
     }
 
     fn host(&self, uid: u64, limits: Limits) -> Arc<Host> {
