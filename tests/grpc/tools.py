@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PEERS = os.path.join(HERE, "peers")
 
 GRPC_GO = "google.golang.org/grpc@v1.85.0"
-H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1"
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible"
 GRPC_JS = "@grpc/grpc-js@1.14.7"
 GRPCIO = "grpcio>=1.60"
 
