@@ -30,7 +30,8 @@ pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upst
         BodyLength::Length(bytes) => bytes <= MOST_BYTES as u64,
         BodyLength::UntilClose => false,
     };
-    if head.keep_alive && short && request.body.is_sent(&upstream.conn) {
+    // One that goes with others needs no rescue: what is left of it is reset.
+    if head.keep_alive && short && !upstream.conn.is_h2() && request.body.is_sent(&upstream.conn) {
         let pool = session.cx.pool.clone();
         let announced = headers::keep_alive_timeout(&head.headers);
         if head.body.is_empty() {
