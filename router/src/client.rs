@@ -310,7 +310,7 @@ fn add_counts(sum: &mut AccrualCounts, more: AccrualCounts) {
 }
 
 impl ClientStats {
-    fn new(scope: &Scope, family: Family) -> ClientStats {
+    pub(crate) fn new(scope: &Scope, family: Family) -> ClientStats {
         ClientStats {
             requests: family.requests(scope),
             status: family.status(scope),

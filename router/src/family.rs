@@ -66,7 +66,7 @@ impl Family {
         (self == Family::H2).then(|| StreamStats::new(scope))
     }
 
-    /// What becomes of a request that has as many attempts as it may: the counter has a name in each.
+    /// Requests that had as many attempts as they may, by the name that each family has for it.
     pub fn attempts_exhausted(self, scope: &Scope) -> Arc<Counter> {
         match self {
             Family::Http => scope.counter("retries/attempts_exhausted"),
@@ -76,15 +76,15 @@ impl Family {
 
     /// `open_streams` and `stream/{local,remote}/*` of connections; in a router of HTTP/1 from the first stream on.
     pub fn transport(self, scope: &Scope) -> Late<Arc<H2Transport>> {
-        self.from_the_start(Late::new(scope, H2Transport::new))
+        self.prepared(Late::new(scope, H2Transport::new))
     }
 
     /// `connects/{fail,dead}`; in a router of HTTP/1 from the first on.
     pub fn connects(self, scope: &Scope) -> Late<H2Connects> {
-        self.from_the_start(Late::new(scope, H2Connects::new))
+        self.prepared(Late::new(scope, H2Connects::new))
     }
 
-    fn from_the_start<T>(self, late: Late<T>) -> Late<T> {
+    fn prepared<T>(self, late: Late<T>) -> Late<T> {
         match self {
             Family::Http => late,
             Family::H2 => late.registered(),
@@ -123,3 +123,7 @@ impl BufferStats {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "family_tests.rs"]
+mod tests;

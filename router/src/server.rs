@@ -230,7 +230,7 @@ fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) -> Vec<Gaug
 }
 
 impl ServerStats {
-    fn new(scope: &Scope, family: Family) -> ServerStats {
+    pub(crate) fn new(scope: &Scope, family: Family) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
         let tunnels = Arc::new(AtomicI64::new(0));
         let (open, open_tunnels) = (connections.clone(), tunnels.clone());

@@ -167,6 +167,12 @@ impl StreamRun {
         self.settle_if_over(now);
     }
 
+    /// Both directions are complete: the request at `read`, if that is known, the response at `now`.
+    pub fn end(&mut self, read: Option<u64>, now: u64) {
+        self.request_end(Ok(()), read.unwrap_or(now));
+        self.response_end(Ok(()), now);
+    }
+
     /// It is over at `now`: whatever has not ended has failed for a reason of that class. A response without a head
     /// never was a stream, and counts in `stream/stream_failures` alone. After both ends this changes nothing.
     pub fn fail(&mut self, class: &'static str, now: u64) {

@@ -52,7 +52,10 @@ pub(super) fn access_log(router: &mut Reader<'_>, claims: &mut Claims, protocol:
         append: router.get(keys.append, boolean).unwrap_or(default.append),
         rotate_count: router.get(keys.rotate_count, rotate_count).unwrap_or(default.rotate_count),
     };
-    let format = router.get(keys.format, format).unwrap_or_default();
+    let format = match (router.get(keys.format, format).unwrap_or_default(), protocol) {
+        (LogFormat::Linkerd, Protocol::H2) => LogFormat::LinkerdH2,
+        (format, _) => format,
+    };
     let Some(at) = at else {
         for key in [keys.policy, keys.append, keys.rotate_count, keys.format] {
             if let Some(at) = router.take(key) {

@@ -1,7 +1,7 @@
 //! [`Links`]: the connections of a worker that many requests share, by endpoint.
 //!
 //! A request takes the first one that has room. When all are full another one is made, by one request at a time; the
-//! others wait for it. Called by `h1::acquire` by way of the pool. Not for: choosing the endpoint.
+//! others wait for it. Called by `request::acquire` by way of the pool. Not for: choosing the endpoint.
 
 use super::{Link, Outbound};
 use crate::error::RouteError;
@@ -79,10 +79,11 @@ impl Links {
     /// A place on a connection to `endpoint`, or how to come to one.
     pub(crate) fn take(self: &Rc<Links>, endpoint: &Endpoint) -> Took {
         let uid = endpoint.uid();
-        if let Some(list) = self.by_endpoint.borrow().get(&uid)
-            && let Some(request) = list.iter().find_map(|link| link.take())
-        {
-            return Took::Request(Box::new(request));
+        if let Some(list) = self.by_endpoint.borrow_mut().get_mut(&uid) {
+            if let Some(request) = list.iter().find_map(|link| link.take()) {
+                return Took::Request(Box::new(request));
+            }
+            list.extract_if(.., |link| link.is_over()).for_each(|link| link.found_dead());
         }
         match self.dials.borrow_mut().entry(uid) {
             Entry::Occupied(dial) => Took::Wait(dial.get().clone()),

@@ -1,21 +1,23 @@
 //! A client's connection that carries many requests at a time: its settings, its limits, its end.
 //!
 //! One task moves the frames of the connection and starts one more for every request, which then goes the way of all
-//! requests (`h1::run_request`). Called by `h1::serve`. Not for: what becomes of a request.
+//! requests (`request::run_request`). Called by `request::serve`. Not for: what becomes of a request.
 
-use super::link::{REMEMBERED_RESETS, SEND_BUFFER};
+use super::keep_alive::KeepAlive;
+use super::link::{FRAMES_HELD, REMEMBERED_RESETS, SEND_BUFFER};
 use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
-use crate::h1::{Connection, Down, Session, run_request};
+use crate::request::{Connection, Down, Session, run_request};
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -37,12 +39,27 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let watch = watched.handle();
     slot.set(clock::now().saturating_add(clock::nanos(params.header_timeout)));
     let shaking = builder(&cx).handshake(watched);
-    let codec = match slot.run(shaking).await {
+    let mut codec = match slot.run(shaking).await {
         Ok(Ok(codec)) => codec,
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
-    Serving { connection, codec, slot, flow, watch, going: false }.run().await;
+    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
+    let silent = {
+        let mut serving =
+            pin!(Serving { connection: connection.clone(), codec, slot, flow, watch, going: false }.run());
+        let mut asking = pin!(asking);
+        // The connection first: an answer may be there.
+        poll_fn(|task| match serving.as_mut().poll(task) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => asking.as_mut().poll(task).map(Some),
+        })
+        .await
+    };
+    if let Some(text) = silent {
+        metrics::counter!("rejected_total", "reason" => "h2-no-pong").increment(1);
+        debug!(peer = %connection.peer, listener = %cx.server.label, "an HTTP/2 connection is closed: {text}");
+    }
 }
 
 /// What a client may send, and make us send (attacks H2-2 to H2-7).
@@ -54,8 +71,7 @@ fn watch_limits(cx: &WorkerServer) -> WatchLimits {
         control_frames_per_sec: limits.control_frames,
         empty_frames_per_sec: limits.empty_frames,
         continuation_frames: limits.continuation_frames,
-        header_block_bytes: params.max_header_list.saturating_mul(4).max(1 << 16),
-        ..WatchLimits::downstream()
+        ..WatchLimits::downstream().sized_for(params.max_header_list)
     }
 }
 
@@ -71,9 +87,11 @@ fn builder(cx: &WorkerServer) -> server::Builder {
         .max_concurrent_streams(params.max_streams)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        // What these are about is limited by time, in `watch`; here they only bound memory.
-        .max_pending_accept_reset_streams(limits.resets as usize)
-        .max_local_error_reset_streams(Some(limits.local_resets as usize));
+        // By the codec's own measure honest clients with small messages are floods; see `watch`.
+        .data_frame_budget(FRAMES_HELD)
+        // What these are about is limited by time, in `watch`: the codec counts over the life of a connection.
+        .max_pending_accept_reset_streams((limits.resets as usize).saturating_mul(2))
+        .max_local_error_reset_streams(None);
     builder
 }
 
@@ -104,7 +122,7 @@ impl Serving {
             }
             match came {
                 Ok(Some(Ok((request, respond)))) => self.start(cx, request, respond),
-                Ok(Some(Err(error))) => return debug!(peer = %self.connection.peer, "a connection ended: {error}"),
+                Ok(Some(Err(error))) => return self.broke(&cx, &error),
                 Ok(None) => return,
                 Err(Elapsed::Drained) => self.go(),
                 Err(Elapsed::Deadline) => {
@@ -126,6 +144,17 @@ impl Serving {
         self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
         // Told or not, it ends.
         let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
+    }
+
+    /// Counts the end of a connection that was not in order.
+    fn broke(&self, cx: &WorkerServer, error: &h2::Error) {
+        let (peer, listener) = (self.connection.peer, &cx.server.label);
+        if error.is_library() {
+            metrics::counter!("rejected_total", "reason" => "h2-protocol").increment(1);
+            warn!(%peer, %listener, reason = "h2-protocol", "an HTTP/2 connection is closed: {error}");
+        } else {
+            debug!(%peer, %listener, "an HTTP/2 connection ended: {error}");
+        }
     }
 
     /// Tells the client that no further requests are served; those that it has sent are.

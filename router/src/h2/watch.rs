@@ -29,6 +29,8 @@ const BYTES_PER_UPDATE: u32 = 64;
 const MOST_CONTROL: u32 = 1024;
 const MOST_UPDATES: u32 = 65_536;
 
+/// Bytes of a frame at most, unless larger ones were agreed on (RFC 9113 §6.5.2).
+const DEFAULT_FRAME: u32 = 16_384;
 /// So many of the last streams that the peer reset are known.
 const REMEMBERED: usize = 256;
 
@@ -48,14 +50,14 @@ pub struct WatchLimits {
     /// peer, for its priority.
     pub control_frames_per_sec: u32,
     /// DATA without a byte that does not end its stream, and HEADERS, CONTINUATION and PUSH_PROMISE without a byte (H2-5,
-    /// H2-7).
+    /// H2-7). The codec allows 100 of these DATA frames in the life of a connection, so more is of no use.
     pub empty_frames_per_sec: u32,
     /// DATA of 1 to 15 bytes that does not end its stream (H2-7). 64 bytes of larger frames earn one, and so does every
     /// DATA frame that we send, for peers that acknowledge messages.
     pub small_frames_per_sec: u32,
     /// WINDOW_UPDATE (H2-7). What we send earns them: four per DATA frame of 64 bytes or more, and one per 256 bytes.
     pub window_updates_per_sec: u32,
-    /// CONTINUATION frames of one header block (H2-5).
+    /// CONTINUATION frames of one header block, but for the last (H2-5).
     pub continuation_frames: u32,
     /// Bytes of one header block as it is sent, compressed and padded, over all its frames (H2-5). To be well above the
     /// largest header list that is accepted: what is between the two can be answered, what is above ends the connection.
@@ -69,11 +71,23 @@ impl WatchLimits {
             resets_per_sec: 4000,
             local_resets_per_sec: 4000,
             control_frames_per_sec: 500,
-            empty_frames_per_sec: 1000,
+            empty_frames_per_sec: 100,
             small_frames_per_sec: 20_000,
             window_updates_per_sec: 20_000,
             continuation_frames: 64,
             header_block_bytes: 1 << 20,
+        }
+    }
+
+    /// The limits of header blocks where the codec accepts header lists of so many bytes (`maxHeaderListBytes`): as many
+    /// frames as the codec takes, so that it is told here what it was, and four times the bytes, from where on the codec
+    /// does not answer either.
+    pub fn sized_for(self, header_list_bytes: u32) -> WatchLimits {
+        let full = (header_list_bytes / DEFAULT_FRAME).max(1);
+        WatchLimits {
+            continuation_frames: (full + full / 4).max(5),
+            header_block_bytes: header_list_bytes.saturating_mul(4).max(2 * DEFAULT_FRAME),
+            ..self
         }
     }
 
@@ -179,7 +193,7 @@ pub struct FrameWatch {
     outgoing: Scanner,
     received: Totals,
     sent: Totals,
-    /// CONTINUATION frames and bytes of the header block at hand.
+    /// CONTINUATION frames but for the last, and bytes, of the header block at hand.
     continuations: u32,
     block: u32,
     last_reset: LastReset,
@@ -289,7 +303,7 @@ impl FrameWatch {
     /// By the announced length: a block that is too long is never read in.
     fn judge_block(&mut self, frame: Frame, now: u64) -> Option<Excess> {
         if frame.kind == CONTINUATION {
-            self.continuations = self.continuations.saturating_add(1);
+            self.continuations = self.continuations.saturating_add(u32::from(!frame.ends_headers()));
             self.block = self.block.saturating_add(frame.length);
         } else {
             (self.continuations, self.block) = (0, frame.length);

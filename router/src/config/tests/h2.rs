@@ -415,11 +415,7 @@ fn certificates() -> (tempfile::TempDir, String, String) {
 
 /// The shape of linkerd-examples' k8s-daemonset/k8s/linkerd-grpc.yml and servicemesh.yml, with `io.l5d.fs` in place of
 /// Kubernetes and TLS between the routers.
-#[test]
-fn a_file_of_linkerd_for_grpc_loads_unchanged() {
-    let (_dir, cert, key) = certificates();
-    let text = format!(
-        "\
+const FOR_GRPC: &str = "\
 admin:
   ip: 0.0.0.0
   port: 9990
@@ -449,7 +445,7 @@ routers:
     tls:
       commonName: linkerd
       trustCerts:
-      - {cert}
+      - CERT
     windowUpdateRatio: 0.9
   service:
     totalTimeoutMs: 10000
@@ -485,11 +481,14 @@ routers:
     initialStreamWindowBytes: 1048576
     maxFrameBytes: 32768
     tls:
-      certPath: {cert}
-      keyPath: {key}
-"
-    );
-    let config = good(&text);
+      certPath: CERT
+      keyPath: KEY
+";
+
+#[test]
+fn a_file_of_linkerd_for_grpc_loads_unchanged() {
+    let (_dir, cert, key) = certificates();
+    let config = good(&FOR_GRPC.replace("CERT", &cert).replace("KEY", &key));
     let others = config.warnings.iter().filter(|text| !text.contains("`trustCerts` is deprecated"));
     assert_eq!(others.count(), 0, "{:?}", config.warnings);
     let [outgoing, incoming] = &config.routers[..] else { panic!("two routers") };

@@ -27,7 +27,7 @@ async fn serve(socket: TcpStream, limits: WatchLimits, handles: tokio::sync::one
     let handle = watched.handle();
     assert!(handles.send(handle.clone()).is_ok());
     let mut builder = server::Builder::new();
-    builder.max_pending_accept_reset_streams(10_000).max_local_error_reset_streams(None);
+    builder.max_pending_accept_reset_streams(10_000).max_local_error_reset_streams(None).max_header_list_size(8192);
     let mut connection = builder.handshake::<_, Bytes>(watched).await.expect("a preface");
     let (mut seen, mut told) = (0, false);
     let end = poll_fn(|cx| {
@@ -168,8 +168,8 @@ async fn floods_are_answered_with_enhance_your_calm() {
         let work = async {
             let (near, far) = pair().await;
             let (handles, handle) = tokio::sync::oneshot::channel();
-            // The codec has limits of its own for some of these; ours are to be met first.
-            let limits = WatchLimits { empty_frames_per_sec: 50, continuation_frames: 3, ..WatchLimits::downstream() };
+            // The codec has limits of its own for some of these; ours are met first.
+            let limits = WatchLimits::downstream().sized_for(8192);
             let served = tokio::task::spawn_local(serve(far, limits, handles));
             let error = timeout(LIMIT, attack(near, begin, flood)).await.expect("the attack ends");
             assert!(served.await.expect("no panic") <= 1, "{name}");

@@ -23,6 +23,8 @@ pub(super) const CONTINUATION: u8 = 9;
 
 /// END_STREAM, of DATA and HEADERS.
 const END_STREAM: u8 = 1;
+/// END_HEADERS, of HEADERS, PUSH_PROMISE and CONTINUATION.
+const END_HEADERS: u8 = 4;
 
 /// What a frame header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,11 @@ impl Frame {
     /// True for the last frame of a stream in its direction.
     pub(super) fn ends_stream(self) -> bool {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// True for the last frame of a header block; has a meaning for frames of header blocks only.
+    pub(super) fn ends_headers(self) -> bool {
+        self.flags & END_HEADERS != 0
     }
 }
 

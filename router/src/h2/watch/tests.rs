@@ -216,6 +216,16 @@ fn a_busy_client_that_sends_passes() {
     assert_eq!(watch.verdict(), None);
 }
 
+#[test]
+fn header_blocks_are_sized_for_what_the_codec_takes() {
+    let sized = |bytes| WatchLimits::upstream().sized_for(bytes);
+    let of = |limits: WatchLimits| (limits.continuation_frames, limits.header_block_bytes);
+    assert_eq!([0, 8192, 16_384].map(|bytes| of(sized(bytes))), [(5, 32_768), (5, 32_768), (5, 65_536)]);
+    assert_eq!(of(sized(1 << 20)), (80, 4 << 20));
+    assert_eq!(of(sized(u32::MAX)).1, u32::MAX);
+    assert_eq!(sized(8192).local_resets_per_sec, u32::MAX);
+}
+
 /// What is earned is bounded, so it cannot be saved up for a flood.
 #[test]
 fn earnings_are_bounded() {
@@ -240,8 +250,10 @@ fn header_blocks_end_in_time() {
     let mut many = watch(limits);
     repeat(&mut many, &frame(HEADERS, 0, 10), 1, 0);
     repeat(&mut many, &frame(CONTINUATION, 0, 0), 64, 0);
+    repeat(&mut many, &frame(CONTINUATION, END_HEADERS, 1), 1, 0);
     assert_eq!(many.verdict(), None);
-    repeat(&mut many, &frame(CONTINUATION, 0, 0), 1, 0);
+    repeat(&mut many, &frame(HEADERS, 0, 10), 1, 0);
+    repeat(&mut many, &frame(CONTINUATION, 0, 1), 65, 0);
     assert_eq!(what(&many), Some("h2-continuation-flood"));
 
     let mut long = watch(limits);

@@ -61,14 +61,14 @@ pub(crate) async fn link(
         opening.settled().await.map_err(OpenError::Http)?;
         Ok(opening)
     };
-    let (opening, _) = made(session, request, service, (client, lease), begin).await?;
+    let opened = made(session, request, service, (client, lease), begin).await;
+    let (opening, _) = opened.inspect_err(|_| client.stats.h2_connects.get().fail.incr())?;
     let nanos = |limit: Option<Duration>| limit.map_or(NEVER, clock::nanos);
     let limits = Limits {
         idle: clock::nanos(params.pool_idle).min(nanos(params.session_idle)),
         life: nanos(params.session_life),
     };
-    let keep_alive =
-        KeepAlive { every: params.h2.ping_every, timeout: params.h2.ping_timeout, stats: client.stats.clone() };
+    let keep_alive = (KeepAlive::new(&params.h2), client.stats.clone());
     Ok(opening.serve(lease.endpoint().clone(), client.hosts.unlimited(), limits, keep_alive))
 }
 

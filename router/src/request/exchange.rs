@@ -30,7 +30,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
     let ends = ends_here(&head);
     if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
-        record.responded(StatusCode::OK, Some(true), clock::now());
+        record.answered_here(StatusCode::OK);
         return answer_trace(session, keep_alive && head.body.is_empty(), version, "").await;
     }
     let bodiless = head.body.is_empty();
@@ -42,7 +42,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
     let outcome = match prepare(session, (head, scheme), record.started()) {
         Ok((request, service)) if ends => {
             let text = diagnose::block(&cx.router, &service, request.started, None);
-            record.responded(StatusCode::OK, Some(true), clock::now());
+            record.answered_here(StatusCode::OK);
             Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
         }
         Ok((request, service)) => {
@@ -206,9 +206,17 @@ async fn choose_leaf(
 
 /// Whether the classifier of the service calls the outcome retryable (data-plane reference §11.1).
 fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
-    if !request.body.may_retry() {
+    let wants = is_retryable(request, service, outcome);
+    if wants && !request.body.may_retry() {
+        if let Some(buffers) = &service.buffers {
+            buffers.request_too_long.incr();
+        }
         return false;
     }
+    wants
+}
+
+fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
     let class = service.params.classifier;
     match outcome {
         Ok((answer, _)) => match answer.verdict.known() {

@@ -66,6 +66,7 @@ pub(crate) async fn respond(
     if clear {
         if secret {
             head.headers.remove("proxy-status");
+            head.headers.remove(grpc::MESSAGE);
         }
         remove_l5d(&mut head.headers);
     } else if let Some(success) = known {
@@ -95,7 +96,11 @@ pub(crate) async fn respond(
     session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
     if secret {
+        let now = clock::now();
+        [&mut run, &mut record.run].into_iter().for_each(|run| run.end(request.body.read_at(), now));
         record.relayed(None);
+        // The length that was written is that of nothing.
+        let _ = session.conn.finish_body(&mut BodyEncoder::new(body), None);
         return session.finish(keep && request.body.read).await;
     }
     let mut moved = ResponseBody::new(begun, body, compressor);
@@ -104,7 +109,8 @@ pub(crate) async fn respond(
     moved.judge = known.is_none().then_some(judge);
     let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
     count_streams([&mut run, &mut record.run], (&request, &moved), ended);
-    if let Some(status) = stated.or(moved.grpc_status).filter(|_| request.is_grpc) {
+    if request.is_grpc && ended != Relayed::ClientGone {
+        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset));
         leaf.client.stats.grpc.get().record(status);
         record.grpc_ended(status);
     }
@@ -140,6 +146,16 @@ pub(crate) async fn respond(
     }
 }
 
+/// The status that a caller of gRPC makes of a response without one.
+fn unstated(ended: Relayed, reset: Option<Reason>) -> u32 {
+    u32::from(match (ended, reset) {
+        (_, Some(reason)) => grpc::status_of_reset(reason.into()),
+        (Relayed::Late, None) => grpc::DEADLINE_EXCEEDED,
+        (Relayed::UpstreamBroke, None) => grpc::UNAVAILABLE,
+        _ => grpc::UNKNOWN,
+    })
+}
+
 /// Counts what became of both directions, with the service and with the client.
 fn count_streams(runs: [&mut StreamRun; 2], (request, moved): (&Request, &ResponseBody), ended: Relayed) {
     let now = clock::now();
@@ -152,7 +168,11 @@ fn count_streams(runs: [&mut StreamRun; 2], (request, moved): (&Request, &Respon
     for run in runs {
         run.request_data(request.body.received);
         run.response_data(moved.received);
-        run.request_end(if request.body.read { Ok(()) } else { whole }, now);
+        let started = if request.body.read { Some(request.started) } else { None };
+        match request.body.read_at().or(started) {
+            Some(read) => run.request_end(Ok(()), read),
+            None => run.request_end(whole, now),
+        }
         run.response_end(whole, now);
     }
 }

@@ -405,7 +405,10 @@ async fn judge(
     {
         session.slot.set(clock::now().saturating_add(clock::nanos(limit)).min(due));
         // Whatever comes of it, what is there by then is looked at.
-        let _ = session.slot.run(body.first(&mut upstream.conn)).await;
+        let waited = session.slot.run(body.first(&mut upstream.conn)).await;
+        if let (Some(buffers), None) = (&service.buffers, body.trailers_alone()) {
+            if waited.is_err() { buffers.timeout.incr() } else { buffers.response_too_long.incr() }
+        }
     }
     let trailers = body.trailers_alone()?;
     Some(classify::late(params.classifier, &request.method, head.status, trailers))

@@ -75,6 +75,13 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The router has answered by itself.
+    pub(crate) fn answered_here(&mut self, status: StatusCode) {
+        let now = clock::now();
+        self.responded(status, Some(true), now);
+        self.run.end(None, now);
+    }
+
     /// The verdict that comes with the end of a response.
     pub(crate) fn judged(&mut self, success: bool) {
         if let Some(latency) = self.unsettled.take() {

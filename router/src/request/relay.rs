@@ -60,6 +60,8 @@ pub(crate) struct RequestBody {
     refused: bool,
     /// Bytes that were read from the client, without framing.
     pub(crate) received: u64,
+    /// When that was, of one that has a body.
+    read_at: Option<u64>,
     /// It is one that Linkerd 1 streams.
     streamed: bool,
     /// While a streamed one is under way: who counts that.
@@ -104,6 +106,7 @@ impl RequestBody {
             queued: false,
             refused: false,
             received: 0,
+            read_at: None,
             streamed: is_streamed(length, buffered),
             open: Vec::new(),
         }
@@ -114,6 +117,11 @@ impl RequestBody {
         if self.streamed && !self.read {
             self.open.push(stats.open_request());
         }
+    }
+
+    /// When all of it was read; None while it is not, and of a request without a body.
+    pub(crate) fn read_at(&self) -> Option<u64> {
+        self.read_at
     }
 
     /// True when another attempt can send the same body.
@@ -165,6 +173,7 @@ impl RequestBody {
 
     fn finish_reading(&mut self, up: &mut Up) -> Result<(), RouteError> {
         self.read = true;
+        self.read_at = Some(clock::now());
         self.open.drain(..).for_each(OpenStream::end);
         self.finish(up)
     }

@@ -37,9 +37,11 @@ pub(crate) async fn run(
     record: &mut Record<'_>,
 ) -> After {
     let server = session.cx.server.clone();
-    let Answer { mut head, mut lease, at, .. } = answer;
+    let Answer { mut head, mut lease, at, mut run, .. } = answer;
+    run.end(None, at);
     lease.answered(at);
     record.responded(head.status, Some(true), at);
+    record.run.end(None, at);
     if let Some(notes) = &mut record.notes {
         notes.endpoint = Some(lease.endpoint().addr());
     }
