@@ -41,9 +41,10 @@ var cases = []aCase{
 	{"error before the upload ends", stopped},
 	{"unknown name: grpc-status, l5d-err", nobody},
 	{"deadline: never more than is left", deadline},
-	{"deadline: the router's own", ownDeadline},
+	{"deadline: the caller is told", told},
 	{"deadline: shrinks with a retry", shrinking},
 	{"deadline: the router gives up", givesUp},
+	{"stream outlives limits to the head", outlives},
 	{"balance: 300 calls of 1 connection", balanceCalls},
 	{"balance: 30 open streams", balanceStreams},
 	{"cancel reaches the server", cancel},
@@ -217,7 +218,7 @@ func trailersOnly(l *lab) (string, error) {
 	if fmt.Sprint(tail.Get("x-why"), tail.Get("x-bytes-bin")) != "[because] [\x00\xff]" {
 		return "", fmt.Errorf("trailers are %v", tail)
 	}
-	response, err := l.raw("one", "Fail", "x")
+	response, err := l.raw("one", "Fail", "x", "")
 	if err != nil {
 		return "", err
 	}
@@ -269,7 +270,7 @@ func nobody(l *lab) (string, error) {
 	if problem := expect(err, codes.Unavailable, codes.Unimplemented, codes.NotFound); problem != nil {
 		return "", problem
 	}
-	response, raised := l.raw("nobody", "Echo", "x")
+	response, raised := l.raw("nobody", "Echo", "x", "")
 	if raised != nil {
 		return "", raised
 	}

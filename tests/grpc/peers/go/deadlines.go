@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +30,7 @@ func seen(l *lab, ctx context.Context, service, method, message string) (time.Du
 }
 
 func deadline(l *lab) (string, error) {
-	told := []string{}
+	seenBy := []string{}
 	for _, service := range []string{"one", "timed"} {
 		for _, given := range []time.Duration{400 * time.Millisecond, 700 * time.Millisecond} {
 			ctx, done := within(given)
@@ -37,25 +39,52 @@ func deadline(l *lab) (string, error) {
 			if err != nil || found > given {
 				return "", fmt.Errorf("%s: %v of %v at the server, %v", service, found, given, err)
 			}
-			told = append(told, fmt.Sprintf("%v of %v", found.Round(time.Millisecond), given))
+			seenBy = append(seenBy, fmt.Sprintf("%v of %v", found.Round(time.Millisecond), given))
 		}
 	}
-	return strings.Join(told, ", "), nil
+	return strings.Join(seenBy, ", "), nil
 }
 
-// ownDeadline: the service `timed` has a requestAttemptTimeoutMs of 1000 and a totalTimeoutMs of 3000.
-func ownDeadline(l *lab) (string, error) {
-	found, err := seen(l, context.Background(), "timed", "Deadline", "")
-	if err != nil || found > time.Second+slack {
-		return "", fmt.Errorf("no deadline of the client: %v at the server, %v", found, err)
+// told: a call that hangs after its head ends with DEADLINE_EXCEEDED for a client that leaves the waiting to others.
+func told(l *lab) (string, error) {
+	took := []time.Duration{}
+	for range 10 {
+		started := time.Now()
+		response, err := l.raw("one", "Hang", unique(), "200m")
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		found := response.Trailer.Get("grpc-status")
+		if err != nil || found != strconv.Itoa(int(codes.DeadlineExceeded)) {
+			return "", fmt.Errorf("grpc-status %q after %v, %v", found, time.Since(started), err)
+		}
+		took = append(took, time.Since(started))
 	}
+	slices.Sort(took)
+	if took[0] < 195*time.Millisecond || took[8] > time.Second {
+		return "", fmt.Errorf("took %v instead of 200 ms", took)
+	}
+	return fmt.Sprintf("median %v of 200 ms", took[5].Round(time.Millisecond)), nil
+}
+
+// outlives: the limits of `timed`, requestAttemptTimeoutMs 1000 and totalTimeoutMs 3000, are about heads of responses.
+func outlives(l *lab) (string, error) {
 	ctx, done := within(20 * time.Second)
 	defer done()
-	longer, err := seen(l, ctx, "timed", "Deadline", "")
-	if err != nil || longer > time.Second+slack {
-		return "", fmt.Errorf("20 s of the client: %v at the server, %v", longer, err)
+	stream, err := l.stream(ctx, "timed", "Echo")
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("%v and %v of 1 s", found.Round(time.Millisecond), longer.Round(time.Millisecond)), nil
+	started := time.Now()
+	for time.Since(started) < 3500*time.Millisecond {
+		if err := exchange(stream, "still there"); err != nil {
+			return "", fmt.Errorf("after %v: %w", time.Since(started), err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return "", stream.CloseSend()
 }
 
 // shrinking: the first attempt fails after 300 ms, the router tries again.

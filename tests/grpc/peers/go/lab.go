@@ -120,8 +120,9 @@ func (l *lab) stream(ctx context.Context, service, method string) (grpc.ClientSt
 	return l.conn(service).NewStream(ctx, both, "/"+service+"/"+method)
 }
 
-// raw sends one gRPC message by Go's HTTP client and returns the response as HTTP has it.
-func (l *lab) raw(service, method, message string) (*http.Response, error) {
+// raw sends one gRPC message by Go's HTTP client and returns the response as HTTP has it. `timeout` is as in grpc-timeout;
+// the client itself waits for 10 s.
+func (l *lab) raw(service, method, message, timeout string) (*http.Response, error) {
 	var protocols http.Protocols
 	protocols.SetHTTP2(l.trust != nil)
 	protocols.SetUnencryptedHTTP2(l.trust == nil)
@@ -138,6 +139,9 @@ func (l *lab) raw(service, method, message string) (*http.Response, error) {
 	}
 	request.Header.Set("content-type", "application/grpc+bytes")
 	request.Header.Set("te", "trailers")
+	if timeout != "" {
+		request.Header.Set("grpc-timeout", timeout)
+	}
 	client := http.Client{Transport: transport, Timeout: 10 * time.Second}
 	return client.Do(request)
 }
