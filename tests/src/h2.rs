@@ -28,6 +28,42 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+/// As [`crate::FS_CONFIG`] with an h2 router `h2`, as it was written for Linkerd 1: the authority is the service.
+pub const H2_CONFIG: &str = r#"
+admin: { port: @ADMIN@ }
+namers:
+- kind: io.l5d.fs
+  rootDir: @DISCO@
+routers:
+- protocol: h2
+  label: h2
+  experimental: true
+  servers: [{ port: @P0@ }]
+  dtab: |
+    /svc => /#/io.l5d.fs ;
+"#;
+
+/// As [`H2_CONFIG`]: the service of the gRPC call is the service.
+pub const GRPC_CONFIG: &str = r#"
+admin: { port: @ADMIN@ }
+namers:
+- kind: io.l5d.fs
+  rootDir: @DISCO@
+routers:
+- protocol: h2
+  label: h2
+  experimental: true
+  identifier: { kind: io.l5d.header.path, segments: 1 }
+  servers: [{ port: @P0@ }]
+  dtab: |
+    /svc => /#/io.l5d.fs ;
+"#;
+
+/// A config with these keys in its router.
+pub fn with(config: &str, keys: &str) -> String {
+    config.replace("  dtab: |", &format!("  {keys}\n  dtab: |"))
+}
+
 /// A story that takes longer hangs.
 const STORY_LIMIT: Duration = Duration::from_secs(90);
 
