@@ -4,6 +4,7 @@
 //! the usual encoders take from the static table.
 
 use super::origin::listen;
+use bytes::{Buf, BytesMut};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -147,6 +148,8 @@ fn length(block: &mut Vec<u8>, n: usize) {
 /// One connection, frame by frame.
 pub struct Wire {
     socket: TcpStream,
+    /// What was read and is no whole frame yet.
+    read: BytesMut,
     /// SETTINGS and PING are acknowledged by [`Wire::next`].
     pub polite: bool,
 }
@@ -156,7 +159,7 @@ impl Wire {
     pub async fn silent(addr: SocketAddr) -> Wire {
         let socket = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("no connection to {addr}: {error}"));
         let _ = socket.set_nodelay(true);
-        Wire { socket, polite: true }
+        Wire { socket, read: BytesMut::new(), polite: true }
     }
 
     /// Connects as a client: the preface and these settings.
@@ -183,16 +186,18 @@ impl Wire {
         self.raw(&bytes).await
     }
 
-    /// The next frame; None at the end of the connection, however it came.
+    /// The next frame; None at the end of the connection, however it came. Nothing is lost when it is not awaited.
     pub async fn next(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.socket.read_exact(&mut head).await.ok()?;
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        self.socket.read_exact(&mut payload).await.ok()?;
-        let frame = Frame { kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff, payload };
+        let frame = loop {
+            if let Some(frame) = self.whole() {
+                break frame;
+            }
+            if self.socket.read_buf(&mut self.read).await.ok()? == 0 {
+                return None;
+            }
+        };
         if self.polite && !frame.has(flag::ACK) {
-            let answer = match kind {
+            let answer = match frame.kind {
                 kind::SETTINGS => Some(Frame::new(kind::SETTINGS, flag::ACK, 0, [])),
                 kind::PING => Some(Frame::new(kind::PING, flag::ACK, 0, frame.payload.clone())),
                 _ => None,
@@ -203,6 +208,15 @@ impl Wire {
             }
         }
         Some(frame)
+    }
+
+    /// A whole frame of what was read.
+    fn whole(&mut self) -> Option<Frame> {
+        let &[a, b, c, kind, flags, d, e, f, g] = self.read.first_chunk()?;
+        let end = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+        let payload = self.read.get(9..end)?.to_vec();
+        self.read.advance(end);
+        Some(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff, payload })
     }
 
     /// The next frame that `wanted` takes, within the limit; None at the end of the connection.
@@ -218,7 +232,7 @@ impl Wire {
         .await
     }
 
-    /// Bytes that are there next, at most so many; empty at the end.
+    /// Bytes that come next, at most so many; empty at the end. Not to be mixed with frames.
     pub async fn some(&mut self, most: usize) -> Vec<u8> {
         let mut buffer = vec![0; most];
         let n = self.socket.read(&mut buffer).await.unwrap_or(0);
@@ -278,7 +292,7 @@ impl Drop for RawOrigin {
 
 async fn greeted(socket: TcpStream) -> Option<Wire> {
     let _ = socket.set_nodelay(true);
-    let mut wire = Wire { socket, polite: true };
+    let mut wire = Wire { socket, read: BytesMut::new(), polite: true };
     let mut preface = [0; 24];
     wire.socket.read_exact(&mut preface).await.ok()?;
     wire.send(&Frame::settings(&[])).await.ok()?;
