@@ -272,23 +272,24 @@ struct Demo(std::process::Child, String);
 
 impl Demo {
     fn start() -> Demo {
-        for _ in 0..5 {
-            let taken = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-            let offset = (taken / 2 + 2000).to_string();
-            let mut command = switchyard(&["demo", "--port-offset", &offset]);
-            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
-            let mut text = String::new();
-            for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
-                let line = line.expect("text");
-                text.push_str(&line);
-                text.push('\n');
-                if line.starts_with("Ctrl-C") {
-                    return Demo(child, text);
-                }
+        (0..5).find_map(|_| Demo::at_some_offset()).expect("five offsets will not all be taken")
+    }
+
+    fn at_some_offset() -> Option<Demo> {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let offset = (taken / 2 + 2000).to_string();
+        let mut command = switchyard(&["demo", "--port-offset", &offset]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut demo = Demo(child, String::new());
+        for line in out.lines() {
+            let line = line.expect("text");
+            demo.1.push_str(&format!("{line}\n"));
+            if line.starts_with("Ctrl-C") {
+                return Some(demo);
             }
-            let _ = child.wait();
         }
-        panic!("the demo does not start");
+        None
     }
 }
 

@@ -1,6 +1,8 @@
 //! GOAWAY, received and sent: connections retire and no stream is lost, in a rolling restart of the services or of the
 //! router. Linkerd 1 never sent one, and reset all streams when it received one.
 
+#![allow(clippy::panic, reason = "a story that cannot go on has failed")]
+
 use e2e::h2::{Ask, Caller, Frame, Gate, H2_CONFIG, Origin, RawOrigin, Step, Wire, kind, pattern, story, within};
 use e2e::{Switchyard, eventually};
 use http::HeaderMap;

@@ -1,8 +1,10 @@
 //! Issue 5, item 5: gRPC as its callers know it: all four kinds of calls, statuses that count, deadlines, failures of the
 //! router as statuses, and one call rerouted by a header.
 
+#![allow(clippy::panic, reason = "a story that cannot go on has failed")]
+
 use e2e::h2::{
-    Answer, Ask, Caller, GRPC_CONFIG, Gate, H2_CONFIG, Origin, Step, fields, grpc, story, text, with, within,
+    Answer, Ask, Caller, GRPC_CONFIG, Gate, H2_CONFIG, Origin, Script, Step, fields, grpc, story, text, with, within,
 };
 use e2e::{Switchyard, eventually, free_ports};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +19,8 @@ fn start(config: &str, origin: &Origin) -> Switchyard {
     switchyard.disco().set(SERVICE, &[origin.addr()]);
     switchyard
 }
+
+type Answering = fn() -> Script;
 
 async fn ask(switchyard: &Switchyard, ask: &Ask) -> Answer {
     let caller = Caller::connect(switchyard.addr(0)).await;
@@ -62,7 +66,8 @@ fn all_four_kinds_of_calls_work() {
 
 #[test]
 fn statuses_count_as_success_and_failure() {
-    let cases: [(&str, fn() -> Vec<Step>, bool); 7] = [
+    // What the service answers, and whether it is a success.
+    let cases: [(&str, Answering, bool); 7] = [
         ("0 in trailers", || grpc::reply(&[b"hello"]), true),
         ("0 alone", || grpc::only(0, ""), true),
         ("13 in trailers", || vec![grpc::head(), grpc::trailers(13, "broken")], false),

@@ -1,6 +1,8 @@
 //! Issue 5, F36: HTTP/2 by prior knowledge and by ALPN, both protocols on one port, and messages that change the protocol
 //! on their way, with bodies that stream and with trailers.
 
+#![allow(clippy::panic, reason = "a story that cannot go on has failed")]
+
 use e2e::h2::{
     Ask, Caller, Frame, H2_CONFIG, Origin, Step, Sum, Wire, fields, kind, pattern, story, text, with, within,
 };
