@@ -74,6 +74,15 @@ impl<S> Conn<S> {
         self
     }
 
+    /// Begins with bytes that were read from `io` before.
+    #[must_use]
+    pub fn with_lead(mut self, lead: &[u8]) -> Self {
+        if !lead.is_empty() {
+            self.rd.ensure().extend_from_slice(lead);
+        }
+        self
+    }
+
     /// The transport.
     pub fn io(&self) -> &S {
         &self.io

@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::config::{ClientParams, RouterParams};
+use crate::family::{self, Family};
 use crate::pool::{Hosts, PoolStats};
 use crate::route::Cell;
 use crate::route::cache::{Cache, Entry};
@@ -15,7 +16,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, GrpcStats, H2Connects, H2Transport, Late, PingStats};
+use telemetry::{RequestStats, Scope, Stat, StatusStats, StreamStats, TransportStats};
 use tls::{ClientFiles, ClientTls, ClientTlsParams};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -32,7 +34,7 @@ pub enum ReplicaState {
     Bound(Replicas),
 }
 
-/// The counters of a client (telemetry reference §4.3).
+/// The counters of a client (telemetry reference §4.3; of a router of HTTP/2, §5).
 pub struct ClientStats {
     /// Request counters, one per dispatch.
     pub requests: RequestStats,
@@ -46,6 +48,16 @@ pub struct ClientStats {
     pub transport: Arc<TransportStats>,
     /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
     pub bodies: BodyStats,
+    /// `request/stream/*`, `response/stream/*`, `stream/*`, one stream per dispatch; of routers of HTTP/2.
+    pub streams: Option<Arc<StreamStats>>,
+    /// `grpc/status/*`, one per dispatch.
+    pub grpc: Late<GrpcStats>,
+    /// `open_streams`, `stream/{local,remote}/*` of connections of HTTP/2.
+    pub h2: Late<Arc<H2Transport>>,
+    /// `connects/fail` and `/dead` of connections of HTTP/2.
+    pub h2_connects: Late<H2Connects>,
+    /// `failure_detector/*` of connections of HTTP/2.
+    pub pings: Late<PingStats>,
     /// `connects`.
     pub connects: Arc<Counter>,
     /// `connect_latency_ms`.
@@ -108,12 +120,12 @@ impl Client {
         id: &Path,
         (params, tls): (ClientParams, Option<ClientTls>),
         mut addr: Activity<Addr>,
-        scopes: &Arc<Scopes>,
+        (scopes, family): (&Arc<Scopes>, Family),
         handle: &Handle,
     ) -> Arc<Client> {
         let lease = scopes.lease(&["client", &id.show_bare()]);
         let scope = lease.scope.clone();
-        let stats = Arc::new(ClientStats::new(&scope));
+        let stats = Arc::new(ClientStats::new(&scope, family));
         let replicas = Arc::new(Cell::new(ReplicaState::Pending));
         let retired = Arc::new(Retired::default());
         let choice = &params.balancer;
@@ -298,14 +310,19 @@ fn add_counts(sum: &mut AccrualCounts, more: AccrualCounts) {
 }
 
 impl ClientStats {
-    fn new(scope: &Scope) -> ClientStats {
+    pub(crate) fn new(scope: &Scope, family: Family) -> ClientStats {
         ClientStats {
-            requests: RequestStats::new(scope),
-            status: StatusStats::new(scope),
+            requests: family.requests(scope),
+            status: family.status(scope),
             failures: Failures::new(scope),
             creation_failures: Failures::new(&scope.scope("service_creation")),
             transport: TransportStats::new(scope),
-            bodies: BodyStats::new(scope),
+            bodies: family.bodies(scope),
+            streams: family.streams(scope),
+            grpc: family::grpc(scope),
+            h2: family.transport(scope),
+            h2_connects: family.connects(scope),
+            pings: family::pings(scope),
             connects: scope.counter("connects"),
             connect_latency_ms: scope.stat("connect_latency_ms"),
             requeues: scope.counter("retries/requeues"),
@@ -446,7 +463,8 @@ impl Clients {
             let params = self.params.client.for_name(id);
             let tls = params.tls.as_ref().and_then(|tls| Some((tls, self.tls.get(&tls.params)?)));
             let tls = tls.map(|(tls, files)| ClientTls::new(files.clone(), tls.common_name.as_deref()));
-            Client::new(id, (params, tls), self.interpreter.resolve(id), &self.scopes, &self.handle)
+            let scopes = (&self.scopes, Family::of(&self.params));
+            Client::new(id, (params, tls), self.interpreter.resolve(id), scopes, &self.handle)
         };
         self.cache.get_or_make(id, make).0
     }

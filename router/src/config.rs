@@ -21,8 +21,10 @@ mod access_log;
 mod balancer;
 mod bodies;
 mod clash;
+mod classifier;
 mod client;
 mod forwarded;
+mod h2;
 mod identifier;
 mod interpreter;
 mod limits;
@@ -46,6 +48,7 @@ use setup::config::{
 
 pub use balancer::BalancerParams;
 pub use forwarded::{ForwardedParams, Labeler};
+pub use h2::{ClientProtocol, H2Limits, H2Params, H2Settings, Protocol, ServerProtocol};
 pub use interpreter::{InterpreterKind, InterpreterParams, NamerdParams, NamerdProtocol};
 pub use limits::LimitParams;
 pub use overrides::{OverrideMode, OverrideParams, OverrideRule, OverrideSet, OverrideSets, is_set_name};
@@ -54,8 +57,8 @@ pub use params::{
 };
 pub use reference::reference;
 pub use settings::{
-    BudgetParams, Classifier, ClientParams, ClientSettings, PoolSettings, Sections, ServiceParams, ServiceSettings,
-    SessionSettings, Settings,
+    BudgetParams, Classifier, ClientParams, ClientSettings, GrpcClassifier, GrpcRetry, PoolSettings, Sections,
+    ServiceParams, ServiceSettings, SessionSettings, Settings,
 };
 pub use setup::config::MAX_TEXT_BYTES;
 pub use setup::config::discovery::DiscoveryParams;

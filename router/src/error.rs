@@ -94,12 +94,14 @@ pub struct RouteError {
     pub not_dispatched: bool,
     /// What RFC 9209 calls it, where that says more than the kind.
     pub cause: Option<ProxyError>,
+    /// The code with which the service has reset the stream; a client that speaks HTTP/2 is told the same.
+    pub reset: Option<h2::Reason>,
 }
 
 impl RouteError {
     /// An error of this kind with this text.
     pub fn new(kind: Kind, text: impl Into<String>) -> RouteError {
-        RouteError { kind, text: text.into(), not_dispatched: false, cause: None }
+        RouteError { kind, text: text.into(), not_dispatched: false, cause: None, reset: None }
     }
 
     /// Marks that the request did not reach a backend.

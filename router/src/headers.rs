@@ -133,7 +133,7 @@ pub fn drop_forwarded(headers: &mut HeaderMap, seen: &Seen) {
 }
 
 fn is_own_hop(entry: &[u8]) -> bool {
-    matches!(entry, b"1.0 linkerd" | b"1.1 linkerd")
+    matches!(entry, b"1.0 linkerd" | b"1.1 linkerd" | b"h2 linkerd")
 }
 
 /// Removes the override headers of Finagle (attack O7).
@@ -200,7 +200,17 @@ pub fn write_via(headers: &mut HeaderMap, seen: &Seen, version: Version, out: &m
         out.extend_from_slice(first.as_bytes());
         out.extend_from_slice(b", ");
     }
-    out.extend_from_slice(if version == Version::HTTP_10 { b"1.0 linkerd\r\n" } else { b"1.1 linkerd\r\n" });
+    out.extend_from_slice(match version {
+        Version::HTTP_10 => b"1.0 linkerd\r\n",
+        // As Linkerd 1 writes it, for `2`.
+        Version::HTTP_2 => b"h2 linkerd\r\n",
+        _ => b"1.1 linkerd\r\n",
+    });
+}
+
+/// True when the sender reads trailers (`TE: trailers`, RFC 9110 §10.1.4).
+pub fn wants_trailers(headers: &HeaderMap) -> bool {
+    all_elements(headers, header::TE).any(|element| element.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// How long a service keeps an unused connection, as it says itself (`Keep-Alive: timeout=5`); None when it does not.

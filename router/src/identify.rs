@@ -5,7 +5,7 @@
 use crate::config::IdentifierParams;
 use bytes::Bytes;
 use dtab::{Path, PathBuilder};
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use std::borrow::Cow;
 
 /// What identifiers look at; `target` is already in origin form.
@@ -14,10 +14,12 @@ pub struct Message<'a> {
     pub method: &'a Method,
     /// The request-target in origin form; may be empty.
     pub target: &'a [u8],
-    /// HTTP/1.0 or 1.1.
+    /// HTTP/1.0, 1.1 or 2.
     pub version: Version,
-    /// The headers; Host is that of an absolute target.
+    /// The headers; Host is that of an absolute target, or the `:authority` of HTTP/2.
     pub headers: &'a HeaderMap,
+    /// `http` or `https`: how the connection is made, or the `:scheme` of HTTP/2.
+    pub scheme: &'a str,
 }
 
 /// A name for a request.
@@ -69,6 +71,7 @@ fn ask(identifier: &IdentifierParams, message: &Message<'_>) -> Answer {
     match identifier {
         IdentifierParams::HeaderToken { header, written } => token(header, written, message),
         IdentifierParams::Header { header, written } => header_path(header, written, message),
+        IdentifierParams::HeaderPath { header, segments } => leading_path(value(header, message), *segments),
         IdentifierParams::MethodAndHost { http_uri_in_dst } => method_and_host(*http_uri_in_dst, message),
         IdentifierParams::Path { segments, consume } => path_segments(*segments, *consume, message),
         IdentifierParams::Static { path } => Answer::Named(path.clone(), 0),
@@ -93,12 +96,24 @@ fn labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>, rest: Option<&Path>) -
     Answer::Named(builder.build(), 0)
 }
 
-fn value<'a>(name: &str, message: &Message<'a>) -> &'a [u8] {
-    message.headers.get(name).map_or(b"", |value| value.as_bytes())
+/// The value of a header, or of what a pseudo header of HTTP/2 stands for; empty when it is absent.
+pub fn value<'a>(name: &str, message: &Message<'a>) -> &'a [u8] {
+    match name {
+        ":path" => message.target,
+        ":method" => message.method.as_str().as_bytes(),
+        ":scheme" => message.scheme.as_bytes(),
+        ":authority" => host(message),
+        _ => message.headers.get(name).map_or(b"", HeaderValue::as_bytes),
+    }
+}
+
+fn host<'a>(message: &Message<'a>) -> &'a [u8] {
+    message.headers.get(header::HOST).map_or(b"", HeaderValue::as_bytes)
 }
 
 fn token(name: &str, written: &str, message: &Message<'_>) -> Answer {
     match value(name, message) {
+        b"" if message.version == Version::HTTP_2 => Answer::Declined(format!("missing header: '{written}'")),
         b"" => Answer::Declined(format!("{written} header is absent")),
         token => one_label(token),
     }
@@ -115,6 +130,40 @@ fn header_path(name: &str, written: &str, message: &Message<'_>) -> Answer {
     }
 }
 
+/// The first segments of a path, or all of them (naming reference §7.7). What comes behind those that count may hold any
+/// characters (Linkerd: only those of names).
+fn leading_path(value: &[u8], segments: Option<usize>) -> Answer {
+    let path = path_part(value);
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    let inner = path.strip_prefix(b"/").unwrap_or(path);
+    let there = if inner.is_empty() { 0 } else { 1 + inner.iter().filter(|&&byte| byte == b'/').count() };
+    match segments {
+        None if there == 0 => return Answer::Declined("Missing destination path".to_owned()),
+        Some(count) if there < count => {
+            return Answer::Declined(format!("Path must have at least {count} segment(s)"));
+        }
+        _ => {}
+    }
+    if climbs(inner, segments.unwrap_or(there)) {
+        return Answer::Failure("dot segments of the path lead out of the segments that name the service".to_owned());
+    }
+    let named = match leading(path, segments.unwrap_or(there)) {
+        // An empty first segment: what is wrong with it, the whole path says.
+        b"/" => path,
+        named => named,
+    };
+    match Path::parse(&String::from_utf8_lossy(named)) {
+        Ok(path) => Answer::Named(path, 0),
+        Err(error) => Answer::Threw(error.to_string()),
+    }
+}
+
+/// `path` up to the end of its first `count` segments.
+fn leading(path: &[u8], count: usize) -> &[u8] {
+    let end = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(count);
+    end.map_or(path, |(at, _)| &path[..at])
+}
+
 fn method_and_host(uri_in_dst: bool, message: &Message<'_>) -> Answer {
     let rest = match uri_in_dst.then(|| Path::parse(&String::from_utf8_lossy(path_part(message.target)))) {
         None => None,
@@ -125,10 +174,11 @@ fn method_and_host(uri_in_dst: bool, message: &Message<'_>) -> Answer {
     if message.version == Version::HTTP_10 {
         return labels([b"1.0", method], rest.as_ref());
     }
-    let host = value("host", message).to_ascii_lowercase();
+    let host = host(message).to_ascii_lowercase();
     if host.is_empty() {
         return Answer::Declined("HTTP/1.1 request missing hostname".to_owned());
     }
+    // Also for HTTP/2: what a service is called does not depend on how its clients connect.
     labels([b"1.1", method, &host], rest.as_ref())
 }
 
@@ -250,24 +300,28 @@ pub fn memo_key(identifiers: &[IdentifierParams], message: &Message<'_>, key: &m
                 key.push(if message.version == Version::HTTP_10 { b'0' } else { b'1' });
                 key.extend_from_slice(message.method.as_str().as_bytes());
                 key.push(b'\n');
-                key.extend_from_slice(message.headers.get(header::HOST).map_or(b"", |host| host.as_bytes()));
+                key.extend_from_slice(host(message));
                 if *http_uri_in_dst {
                     key.push(b'\n');
                     key.extend_from_slice(path_part(message.target));
                 }
             }
-            IdentifierParams::Path { segments, .. } => {
-                let path = path_part(message.target);
-                let end = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').nth(*segments);
-                let named = end.map_or(path, |(at, _)| &path[..at]);
-                // The rest decides whether the name counts at all.
-                key.push(b'0' + u8::from(climbs(path.strip_prefix(b"/").unwrap_or(path), *segments)));
-                key.extend_from_slice(named);
+            IdentifierParams::Path { segments, .. } => first_segments(message.target, *segments, key),
+            IdentifierParams::HeaderPath { header, segments } => {
+                first_segments(value(header, message), segments.unwrap_or(usize::MAX), key);
             }
             IdentifierParams::Static { .. } => {}
         }
         key.push(b'\n');
     }
+}
+
+/// Appends what decides about a name that is made of the first segments of `target`.
+fn first_segments(target: &[u8], segments: usize, key: &mut Vec<u8>) {
+    let path = path_part(target);
+    // The rest decides whether the name counts at all.
+    key.push(b'0' + u8::from(climbs(path.strip_prefix(b"/").unwrap_or(path), segments)));
+    key.extend_from_slice(leading(path, segments));
 }
 
 #[cfg(test)]
@@ -337,6 +391,7 @@ mod tests {
                 target: target.as_bytes(),
                 version: Version::HTTP_11,
                 headers: &headers,
+                scheme: "http",
             };
             let mut key = Vec::new();
             memo_key(&identifiers, &message, &mut key);
@@ -345,5 +400,104 @@ mod tests {
         let (good, bad) = (key("/web/x"), key("/web/../x"));
         assert!(good.1 && !bad.1 && good.0 != bad.0);
         assert_eq!(good.0, key("/web/y/z").0);
+    }
+
+    /// What comes of a request for `:path` with one identifier, and the key that it is remembered by.
+    fn asked(identifier: &IdentifierParams, target: &str) -> (Result<String, NoName>, Vec<u8>) {
+        let headers: HeaderMap = [(header::HOST, HeaderValue::from_static("Web:80"))].into_iter().collect();
+        let message = Message {
+            method: &Method::POST,
+            target: target.as_bytes(),
+            version: Version::HTTP_2,
+            headers: &headers,
+            scheme: "https",
+        };
+        let identifiers = [identifier.clone()];
+        let mut key = Vec::new();
+        memo_key(&identifiers, &message, &mut key);
+        (identify(&identifiers, &Path::empty(), &message).map(|found| found.dst.to_string()), key)
+    }
+
+    #[test]
+    fn pseudo_headers_stand_for_what_a_request_has() {
+        for (name, want) in
+            [(":authority", "/Web:80"), (":method", "/POST"), (":scheme", "/https"), ("host", "/Web:80")]
+        {
+            let by = IdentifierParams::HeaderToken { header: name.to_owned(), written: name.to_owned() };
+            assert_eq!(asked(&by, "/x").0.as_deref(), Ok(want), "{name}");
+        }
+        let by = IdentifierParams::Header { header: ":path".to_owned(), written: ":path".to_owned() };
+        assert_eq!(asked(&by, "/a/b").0.as_deref(), Ok("/a/b"));
+        let by = IdentifierParams::HeaderToken { header: "x-a".to_owned(), written: "X-A".to_owned() };
+        assert_eq!(asked(&by, "/").0, Err(NoName::Unidentified("missing header: 'X-A'".to_owned())));
+        let by = IdentifierParams::MethodAndHost { http_uri_in_dst: false };
+        assert_eq!(asked(&by, "/x").0.as_deref(), Ok("/1.1/POST/web:80"));
+    }
+
+    /// Naming reference §7.7, and what is ours: dot segments, and what follows the segments that count.
+    #[test]
+    fn leading_segments_of_a_header() {
+        let by = |segments| IdentifierParams::HeaderPath { header: ":path".to_owned(), segments };
+        for (target, segments, want) in [
+            ("/pkg.Svc/Method", Some(1), "/pkg.Svc"),
+            ("/pkg.Svc/Method", Some(2), "/pkg.Svc/Method"),
+            ("/pkg.Svc/Method", None, "/pkg.Svc/Method"),
+            ("/a/b/?q=/x/../y", None, "/a/b"),
+            ("/a/?q", Some(1), "/a"),
+            ("/a/~user/x y", Some(1), "/a"),
+            ("/a//b", Some(1), "/a"),
+            ("/a/b/../c", Some(1), "/a"),
+        ] {
+            assert_eq!(asked(&by(segments), target).0.as_deref(), Ok(want), "{target}");
+        }
+        let unidentified = |text: &str| Err(NoName::Unidentified(text.to_owned()));
+        for target in ["/", "//", "/?q", "", "?q"] {
+            assert_eq!(asked(&by(None), target).0, unidentified("Missing destination path"), "{target}");
+            assert_eq!(asked(&by(Some(1)), target).0, unidentified("Path must have at least 1 segment(s)"), "{target}");
+        }
+        assert_eq!(asked(&by(Some(2)), "/a/").0, unidentified("Path must have at least 2 segment(s)"));
+        for (target, segments) in
+            [("//a", Some(1)), ("/a//b", None), ("/~x", Some(1)), ("a", Some(1)), ("/a/\u{e9}", None)]
+        {
+            assert!(matches!(asked(&by(segments), target).0, Err(NoName::Threw(..))), "{target}");
+        }
+        for (target, segments) in
+            [("/a/../b", Some(1)), ("/../a", Some(1)), ("/a/b/..", None), ("/a/%2e%2e/b", Some(1))]
+        {
+            assert!(matches!(asked(&by(segments), target).0, Err(NoName::Failure(_))), "{target}");
+        }
+    }
+
+    /// Two requests with one key have one outcome, and requests with one name share a key.
+    #[test]
+    fn the_memo_of_leading_segments() {
+        let targets = [
+            "/",
+            "//",
+            "///",
+            "/a",
+            "/a/",
+            "/a/b",
+            "/a/b/",
+            "/a/b/c?d",
+            "/a/../b",
+            "/a//",
+            "//a",
+            "/b/a",
+            "/~/a",
+            "/a/b/../../c",
+        ];
+        for segments in [None, Some(1), Some(2)] {
+            let by = IdentifierParams::HeaderPath { header: ":path".to_owned(), segments };
+            for (one, other) in targets.iter().flat_map(|one| targets.iter().map(move |other| (one, other))) {
+                let (one, other) = (asked(&by, one), asked(&by, other));
+                assert!(
+                    one.1 != other.1 || one.0 == other.0 || (one.0.is_err() && other.0.is_err()),
+                    "{one:?} {other:?}"
+                );
+            }
+        }
+        let by = IdentifierParams::HeaderPath { header: ":path".to_owned(), segments: Some(1) };
+        assert_eq!(asked(&by, "/pkg.Svc/One").1, asked(&by, "/pkg.Svc/Two").1);
     }
 }

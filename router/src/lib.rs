@@ -1,4 +1,4 @@
-//! Switchyard's router: configuration, names to clients, the HTTP/1 request path, admin pages.
+//! Switchyard's router: configuration, names to clients, the request path, admin pages.
 //!
 //! The binary is a thin shell around `cli`. `linker` builds everything from a config; see ARCHITECTURE.md for a map.
 
@@ -10,8 +10,11 @@ pub mod context;
 pub mod deadline;
 mod descriptors;
 pub mod error;
+pub mod family;
 pub mod forwarded;
+pub mod grpc;
 mod h1;
+pub mod h2;
 pub mod headers;
 pub mod identify;
 pub mod interpreters;

@@ -10,10 +10,10 @@ pub use host::{Claims, Entry, Granted, Host, Hosts, Place, Ticket};
 pub use stats::PoolStats;
 
 use crate::clock;
-use crate::stream::Stream;
+use crate::h1::Up;
+use crate::h2::Links;
 use balance::Endpoint;
 use host::Release;
-use http1::Conn;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -24,16 +24,16 @@ const SHED_SHARE: usize = 16;
 
 /// A connection to an endpoint.
 pub struct Upstream {
-    /// The connection.
-    pub conn: Conn<Stream>,
+    /// The connection, or a request's place on one.
+    pub(crate) conn: Up,
     /// Where it leads.
     pub endpoint: Arc<Endpoint>,
     /// When it was made, in nanoseconds of the process clock.
     pub created: u64,
     /// True when it has served a request before.
     pub reused: bool,
-    /// The right to it.
-    pub place: Place,
+    /// The right to it; None for a place on a connection that many requests share.
+    pub place: Option<Place>,
 }
 
 /// When an idle connection is closed, in nanoseconds of the process clock.
@@ -54,7 +54,8 @@ struct Idle {
 
 impl Idle {
     fn is_usable(&mut self, now: u64) -> bool {
-        let fresh = self.expiry.unused > now || self.upstream.place.may_stay();
+        let stays = self.upstream.place.as_ref().is_some_and(Place::may_stay);
+        let fresh = self.expiry.unused > now || stays;
         fresh && self.expiry.session > now && is_alive(&mut self.upstream.conn)
     }
 }
@@ -68,6 +69,7 @@ pub struct Pool {
     count: Cell<usize>,
     limit: Cell<usize>,
     turn: Cell<u64>,
+    links: Rc<Links>,
 }
 
 /// A request that waits for a connection to one endpoint.
@@ -86,8 +88,11 @@ pub enum Got {
 
 /// True when nothing has arrived on an idle connection and it is open, as far as the runtime knows; costs no system
 /// call then.
-fn is_alive(conn: &mut Conn<Stream>) -> bool {
-    conn.io_mut().is_quiet() && !conn.is_eof() && !conn.has_buffered()
+fn is_alive(conn: &mut Up) -> bool {
+    match conn {
+        Up::H1(conn) => conn.io_mut().is_quiet() && !conn.is_eof() && !conn.has_buffered(),
+        Up::H2(_) => false,
+    }
 }
 
 impl Pool {
@@ -100,7 +105,13 @@ impl Pool {
             count: Cell::new(0),
             limit: Cell::new(limit),
             turn: Cell::new(0),
+            links: Rc::default(),
         }
+    }
+
+    /// The connections that many requests share.
+    pub(crate) fn links(&self) -> &Rc<Links> {
+        &self.links
     }
 
     /// Keeps at most `limit` idle connections from now on; more are let go of as they come.
@@ -130,16 +141,17 @@ impl Pool {
 
     /// Keeps `upstream`, or gives it to who waits for it, unless its endpoint has left discovery.
     pub fn put(&self, mut upstream: Upstream, expiry: Expiry) {
-        if upstream.endpoint.is_closed() || upstream.conn.has_buffered() || self.limit.get() == 0 {
+        let Up::H1(conn) = &mut upstream.conn else { return };
+        if upstream.endpoint.is_closed() || conn.has_buffered() || self.limit.get() == 0 {
             return;
         }
-        upstream.conn.release_buffers();
+        conn.release_buffers();
         self.turn.set(self.turn.get() + 1);
         self.keep(Idle { upstream, expiry, turn: self.turn.get() });
     }
 
     fn keep(&self, entry: Idle) {
-        match entry.upstream.place.release() {
+        match entry.upstream.place.as_ref().map_or(Release::Unused, Place::release) {
             Release::Unused => {}
             Release::Hand(waiter) => {
                 self.handed.borrow_mut().insert(waiter, entry);
@@ -158,12 +170,15 @@ impl Pool {
     /// Counts an entry that is taken out, whatever becomes of it.
     fn leaves(&self, entry: &Idle) {
         self.count.set(self.count.get() - 1);
-        entry.upstream.place.used();
+        if let Some(place) = &entry.upstream.place {
+            place.used();
+        }
     }
 
     /// Closes what is too old, dead, or leads to an endpoint that has left discovery.
     pub fn sweep(&self, now: u64) {
         self.retain(|entry| entry.is_usable(now) && !entry.upstream.endpoint.is_closed());
+        self.links.sweep(now);
     }
 
     fn retain(&self, stays: impl Fn(&mut Idle) -> bool) {
@@ -219,6 +234,7 @@ impl Pool {
     /// Closes all.
     pub fn clear(&self) {
         self.retain(|_| false);
+        self.links.clear();
     }
 }
 
@@ -236,14 +252,11 @@ impl Waiting {
         let id = self.ticket.take();
         let handed = self.pool.handed.borrow_mut().remove(&id);
         match handed {
-            Some(mut entry) => {
-                if !entry.is_usable(clock::now()) {
-                    // Too old, closed, or with bytes that nobody asked for: its place is for a new one.
-                    return Got::Place(entry.upstream.place);
-                }
-                entry.upstream.reused = true;
-                Got::Connection(Box::new(entry.upstream))
-            }
+            Some(mut entry) => match (entry.is_usable(clock::now()), entry.upstream.place.take()) {
+                // Too old, closed, or with bytes that nobody asked for: its place is for a new one.
+                (false, Some(place)) => Got::Place(place),
+                (_, place) => Got::Connection(Box::new(Upstream { reused: true, place, ..entry.upstream })),
+            },
             // A connection is handed before its waiter is told.
             None => std::future::pending().await,
         }
@@ -270,7 +283,9 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
     use crate::config::ClientParams;
+    use crate::stream::Stream;
     use balance::AccrualConfig;
+    use http1::Conn;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
     use tokio::io::AsyncWriteExt;
@@ -280,8 +295,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let far = listener.accept().await.expect("a connection").0;
-        let conn = Conn::new(Stream::Plain(near));
-        (Upstream { conn, endpoint: endpoint.clone(), created: 0, reused: false, place: place(hosts, pool) }, far)
+        let conn = Up::H1(Conn::new(Stream::Plain(near)));
+        let place = Some(place(hosts, pool));
+        (Upstream { conn, endpoint: endpoint.clone(), created: 0, reused: false, place }, far)
     }
 
     /// A place that is free.
@@ -325,7 +341,8 @@ mod tests {
             } else {
                 far.write_all(b"HTTP/1.1 408 late\r\n\r\n").await.expect("written");
             }
-            upstream.conn.io().tcp().readable().await.expect("it has happened");
+            let Up::H1(conn) = &upstream.conn else { panic!("a connection of its own") };
+            conn.io().tcp().readable().await.expect("it has happened");
             pool.put(upstream, unused(u64::MAX));
             assert!(pool.take(&endpoint, 0).is_none(), "close: {close}");
         }

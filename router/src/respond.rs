@@ -1,6 +1,7 @@
 //! From a [`RouteError`] to the response a client gets: the table of data-plane reference §8, exhaustively.
 
 use crate::error::{Kind, RouteError};
+use crate::grpc;
 use crate::proxy_status::ProxyError;
 use bytes::{BufMut, BytesMut};
 use http::StatusCode;
@@ -142,6 +143,23 @@ pub fn response(error: &RouteError, limits: ErrorLimits, caller: Caller) -> Erro
     let mut body = text.into_bytes();
     body.truncate(limits.body_bytes);
     ErrorResponse { status, fields, body }
+}
+
+/// The same for a call of gRPC over HTTP/2: a response that is all trailers, with the status that its client reads
+/// (gRPC over HTTP/2, "Responses").
+pub fn grpc(error: &RouteError, limits: ErrorLimits, caller: Caller) -> ErrorResponse {
+    let plain = response(error, limits, caller);
+    let mut fields = BytesMut::with_capacity(plain.fields.len() + 128);
+    let lines = plain.fields.split_inclusive(|&byte| byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"content-type:")).for_each(|line| fields.extend_from_slice(line));
+    fields.extend_from_slice(
+        format!("content-type: application/grpc\r\ngrpc-status: {}\r\n", grpc::status_of(error.kind)).as_bytes(),
+    );
+    fields.extend_from_slice(b"grpc-message: ");
+    let text = String::from_utf8_lossy(&plain.body);
+    grpc::write_message(text.trim_end(), grpc::MAX_MESSAGE, &mut fields);
+    fields.extend_from_slice(b"\r\n");
+    ErrorResponse { status: StatusCode::OK, fields, body: Vec::new() }
 }
 
 /// The text without control characters but for line ends: they are shown as `\xHH`.

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dtab::{BoundName, Dtab, NameTree, Path};
 use std::sync::Arc;
-use telemetry::{Failures, RequestStats};
+use telemetry::{Failures, RequestStats, StreamStats};
 use tokio::sync::Notify;
 
 /// Where a request goes: its name and the override it carries. The key of the path cache (naming reference §4.4).
@@ -107,6 +107,8 @@ pub struct Leaf {
     pub stats: RequestStats,
     /// `failures/<class>` of this client for this service.
     pub failures: Failures,
+    /// `request/stream/*`, `response/stream/*`, `stream/*` of this client for this service; of routers of HTTP/2.
+    pub streams: Option<Arc<StreamStats>>,
     /// Ends their scope.
     pub lease: Arc<ScopeLease>,
 }

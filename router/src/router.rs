@@ -4,6 +4,7 @@ use crate::client::{Clients, TlsFiles};
 use crate::clock;
 use crate::config::{DtabSource, RouterParams};
 use crate::error::{Kind, RouteError};
+use crate::family::Family;
 use crate::overrides;
 use crate::respond::ErrorLimits;
 use crate::route::cache::{Cache, Entry as _};
@@ -126,6 +127,7 @@ impl Router {
                 owner: (!dst.is_base()).then(|| overrides::source(caller)),
                 clients: self.clients.clone(),
                 scopes: &self.scopes,
+                family: Family::of(&self.params),
                 handle: &self.handle,
             })
         })

@@ -6,7 +6,6 @@
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
-use crate::h1::append_fields;
 use crate::server::Server;
 use crate::stream::Stream;
 use crate::timer::{Elapsed, Slot};
@@ -81,11 +80,11 @@ impl Secured {
 
 /// Tells a service of the certificate of the caller, when the client asks for it (data-plane reference §5.5). What a caller
 /// sent under that name was removed before.
-pub(crate) fn tell_caller(secured: Option<&Secured>, client: &ClientParams, out: &mut BytesMut) {
+pub(crate) fn tell_caller(secured: Option<&Secured>, client: &ClientParams, lines: &mut BytesMut) {
     if client.forward_client_cert
         && let Some(peer) = secured.and_then(Secured::peer)
     {
-        append_fields(out, format!("x-forwarded-client-cert: {}\r\n", peer.forwarded()).as_bytes());
+        lines.extend_from_slice(format!("x-forwarded-client-cert: {}\r\n", peer.forwarded()).as_bytes());
     }
 }
 

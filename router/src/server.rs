@@ -3,6 +3,7 @@
 use crate::config::{OverrideMode, RouterParams, ServerParams};
 use crate::deadline::DeadlineStats;
 use crate::descriptors;
+use crate::family::Family;
 use crate::overrides::Gate;
 use crate::secure::TlsStats;
 use parking_lot::Mutex;
@@ -13,10 +14,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use telemetry::{BodyStats, Counter, Failures, GaugeGuard, RequestStats, Scope, Stat, StatusStats, TransportStats};
+use telemetry::{BodyStats, Counter, Failures, GaugeGuard, H2Transport, Late, RequestStats, Scope, Stat};
+use telemetry::{StatusStats, StreamStats, TransportStats};
 use tls::ServerTls;
 
-/// The counters of a server (telemetry reference §4.1).
+/// The counters of a server (telemetry reference §4.1; of a router of HTTP/2, §5).
 pub struct ServerStats {
     /// Request counters.
     pub requests: RequestStats,
@@ -28,7 +30,7 @@ pub struct ServerStats {
     pub connects: Arc<Counter>,
     /// `closes`.
     pub closes: Arc<Counter>,
-    /// `nacks`.
+    /// `nacks`; shown by routers of HTTP/1.
     pub nacks: Arc<Counter>,
     /// `idle`: connections closed for having been idle.
     pub idle: Arc<Counter>,
@@ -40,6 +42,10 @@ pub struct ServerStats {
     pub transport: Arc<TransportStats>,
     /// `request_payload_bytes`, `response_payload_bytes`, `http/stream/*`.
     pub bodies: BodyStats,
+    /// `request/stream/*`, `response/stream/*`, `stream/*`; of routers of HTTP/2.
+    pub streams: Option<Arc<StreamStats>>,
+    /// `open_streams`, `stream/{local,remote}/*` of connections of HTTP/2.
+    pub h2: Late<Arc<H2Transport>>,
     /// `dtab/size`: entries of override tables.
     pub dtab_size: Arc<Stat>,
     /// `transit_latency_ms` and `admission_control/deadline/*`.
@@ -149,7 +155,7 @@ impl Server {
             Some(before) => (before.counts.clone(), before.stats.clone()),
             None => {
                 tracing::info!(router = %router.label, address = %bound, "listening");
-                (Arc::new(Counts::default()), Arc::new(ServerStats::new(&scope)))
+                (Arc::new(Counts::default()), Arc::new(ServerStats::new(&scope, Family::of(router))))
             }
         };
         if params.max_concurrent_requests.is_some() {
@@ -224,24 +230,26 @@ fn note_overrides(params: &ServerParams, label: &str, scope: &Scope) -> Vec<Gaug
 }
 
 impl ServerStats {
-    fn new(scope: &Scope) -> ServerStats {
+    pub(crate) fn new(scope: &Scope, family: Family) -> ServerStats {
         let connections = Arc::new(AtomicI64::new(0));
         let tunnels = Arc::new(AtomicI64::new(0));
         let (open, open_tunnels) = (connections.clone(), tunnels.clone());
         ServerStats {
-            requests: RequestStats::new(scope),
-            status: StatusStats::new(scope),
+            requests: family.requests(scope),
+            status: family.status(scope),
             failures: Failures::new(scope),
             connects: scope.counter("connects"),
             closes: scope.counter("closes"),
-            nacks: scope.counter("nacks"),
+            nacks: family.http_counter(scope, "nacks"),
             idle: scope.counter("idle"),
             lifetime: scope.counter("lifetime"),
             upgrades: scope.counter("upgrades"),
             tunnels,
             _tunnels: scope.gauge("tunnels", move || open_tunnels.load(Ordering::Relaxed) as f64),
             transport: TransportStats::new(scope),
-            bodies: BodyStats::new(scope),
+            bodies: family.bodies(scope),
+            streams: family.streams(scope),
+            h2: family.transport(scope),
             dtab_size: scope.stat("dtab/size"),
             deadlines: DeadlineStats::new(scope),
             tls: OnceLock::new(),

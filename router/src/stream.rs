@@ -39,6 +39,15 @@ impl Stream {
         if self.is_tls() { "https" } else { "http" }
     }
 
+    /// The protocol that TLS has agreed on; None without TLS, or without an agreement.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Accepted(stream) => stream.get_ref().1.alpn_protocol(),
+            Stream::Connected(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// Makes the coming close a reset: the peer must not take what it has for all there is.
     pub fn abort_on_close(&self) {
         // Without the option the close is an ordinary one.

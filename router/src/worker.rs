@@ -11,7 +11,7 @@ use crate::route::PathService;
 use crate::router::Router;
 use crate::secure::Pace;
 use crate::server::Server;
-use crate::timer::Timers;
+use crate::timer::{Slot, Timers};
 use http::HeaderMap;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -85,7 +85,7 @@ impl Spare {
     /// Gives a map back. It is emptied, so that it holds on to no buffer.
     pub fn give(&self, mut map: HeaderMap) {
         let mut maps = self.0.borrow_mut();
-        if maps.len() < SPARE_MAPS && map.capacity() <= SPARE_FIELDS {
+        if map.capacity() > 0 && maps.len() < SPARE_MAPS && map.capacity() <= SPARE_FIELDS {
             map.clear();
             maps.push(map);
         }
@@ -149,6 +149,11 @@ pub struct Home {
 }
 
 impl Home {
+    /// A deadline of its own for a request among others on a connection of this listener.
+    pub fn slot(&self) -> Rc<Slot> {
+        self.timers.slot(self.group)
+    }
+
     /// What is in force now.
     pub fn current(&self) -> Rc<WorkerServer> {
         self.current.borrow().clone()

@@ -172,6 +172,7 @@ fn every_kind_has_an_example_and_an_entry() {
         ("loadBalancer", "docs/config.md", &kinds::BALANCERS),
         ("failureAccrual", "docs/config.md", &kinds::ACCRUALS),
         ("responseClassifier", "docs/config.md", &kinds::CLASSIFIERS),
+        ("responseClassifier", "docs/config.md", &kinds::H2_CLASSIFIERS),
         ("backoff", "docs/config.md", &kinds::BACKOFFS),
         ("storage", "docs/namerd-config.md", &kinds::STORAGES),
         ("interfaces", "docs/namerd-config.md", &kinds::INTERFACES),

@@ -4,22 +4,28 @@
 //! ones. What it is not: for each piece of a body; where one piece ends is chance. Called by: the request path, once per
 //! body; it holds an [`OpenStream`] while a streamed one is under way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::{Counter, GaugeGuard, Scope, Stat};
+use crate::{Counter, GaugeGuard, Late, Scope, Stat};
 
 /// The bodies of one scope, both ways. `http/stream/*` is registered with the first streamed body.
 pub struct BodyStats {
     /// `request_payload_bytes`: bytes of each request body, without framing.
-    pub request_bytes: Arc<Stat>,
+    pub request_bytes: BodyBytes,
     /// `response_payload_bytes`: bytes of each response body, without framing.
-    pub response_bytes: Arc<Stat>,
-    scope: Scope,
-    request: OnceLock<Arc<Counts>>,
-    response: OnceLock<Arc<Counts>>,
+    pub response_bytes: BodyBytes,
+    streams: Option<Streams>,
 }
+
+struct Streams {
+    request: Late<Arc<Counts>>,
+    response: Late<Arc<Counts>>,
+}
+
+/// Sizes of bodies; nothing in a router of HTTP/2.
+pub struct BodyBytes(Option<Arc<Stat>>);
 
 struct Counts {
     opened: Arc<Counter>,
@@ -33,8 +39,7 @@ struct Counts {
 /// A body that is under way. Dropping it says that it broke off.
 #[must_use = "a stream that is dropped has broken off"]
 pub struct OpenStream {
-    counts: Arc<Counts>,
-    since: Instant,
+    open: Option<(Arc<Counts>, Instant)>,
     whole: bool,
 }
 
@@ -42,22 +47,38 @@ impl BodyStats {
     /// Registers the sizes under `scope`; streams will be counted there.
     pub fn new(scope: &Scope) -> BodyStats {
         BodyStats {
-            request_bytes: scope.stat("request_payload_bytes"),
-            response_bytes: scope.stat("response_payload_bytes"),
-            scope: scope.clone(),
-            request: OnceLock::new(),
-            response: OnceLock::new(),
+            request_bytes: BodyBytes(Some(scope.stat("request_payload_bytes"))),
+            response_bytes: BodyBytes(Some(scope.stat("response_payload_bytes"))),
+            streams: Some(Streams {
+                request: Late::new(scope, |scope| Counts::new(scope, "request")),
+                response: Late::new(scope, |scope| Counts::new(scope, "response")),
+            }),
         }
+    }
+
+    /// Counts nothing, as in a router of HTTP/2 (telemetry reference section 5).
+    pub fn none() -> BodyStats {
+        BodyStats { request_bytes: BodyBytes(None), response_bytes: BodyBytes(None), streams: None }
     }
 
     /// A streamed body of a request begins.
     pub fn open_request(&self) -> OpenStream {
-        Counts::open(self.request.get_or_init(|| Counts::new(&self.scope, "request")))
+        OpenStream::begin(self.streams.as_ref().map(|streams| &streams.request))
     }
 
     /// A streamed body of a response begins.
     pub fn open_response(&self) -> OpenStream {
-        Counts::open(self.response.get_or_init(|| Counts::new(&self.scope, "response")))
+        OpenStream::begin(self.streams.as_ref().map(|streams| &streams.response))
+    }
+}
+
+impl BodyBytes {
+    /// A body of so many bytes was passed on, or as many of it.
+    #[inline]
+    pub fn add(&self, bytes: u64) {
+        if let Some(stat) = &self.0 {
+            stat.add(bytes);
+        }
     }
 }
 
@@ -75,15 +96,19 @@ impl Counts {
             pending,
         })
     }
-
-    fn open(counts: &Arc<Counts>) -> OpenStream {
-        counts.opened.incr();
-        counts.pending.fetch_add(1, Ordering::Relaxed);
-        OpenStream { counts: counts.clone(), since: Instant::now(), whole: false }
-    }
 }
 
 impl OpenStream {
+    fn begin(counts: Option<&Late<Arc<Counts>>>) -> OpenStream {
+        let open = counts.map(|counts| {
+            let counts = counts.get();
+            counts.opened.incr();
+            counts.pending.fetch_add(1, Ordering::Relaxed);
+            (counts.clone(), Instant::now())
+        });
+        OpenStream { open, whole: false }
+    }
+
     /// The body is complete.
     pub fn end(mut self) {
         self.whole = true;
@@ -92,13 +117,13 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let counts = &self.counts;
+        let Some((counts, since)) = &self.open else { return };
         counts.closed.incr();
         if !self.whole {
             counts.failures.incr();
         }
         counts.pending.fetch_sub(1, Ordering::Relaxed);
-        counts.duration_ms.add(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+        counts.duration_ms.add(u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
 }
 
@@ -125,5 +150,13 @@ mod tests {
         assert_eq!(json()["http/stream/response/duration_ms.count"], 2);
         assert_eq!(json().get("http/stream/request/opened"), None);
         drop(three);
+    }
+
+    #[test]
+    fn none_counts_nothing() {
+        let stats = BodyStats::none();
+        stats.request_bytes.add(1);
+        drop(stats.open_request());
+        stats.open_response().end();
     }
 }

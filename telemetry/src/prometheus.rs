@@ -61,6 +61,8 @@ impl<'a> Place<'a> {
                 next.name.push("exceptions");
                 next.label("exception", element);
             }
+            // Ours: Linkerd 1 does not count them.
+            ["rt", "service" | "client", "grpc", "status"] => next.label("grpc_status", element),
             _ => next.name.push(element),
         }
         next

@@ -22,9 +22,9 @@ pub struct RequestRecord<'a> {
     pub method: &'a str,
     /// The request target, as the client sent it.
     pub target: &'a [u8],
-    /// `HTTP/1.1` or `HTTP/1.0`.
+    /// The protocol of the client: `HTTP/2`, `HTTP/1.1` or `HTTP/1.0`.
     pub version: &'a str,
-    /// `Host`, as the client sent it.
+    /// `Host`, or `:authority`, as the client sent it.
     pub host: Option<&'a [u8]>,
     /// `Referer`.
     pub referer: Option<&'a [u8]>,
@@ -32,6 +32,8 @@ pub struct RequestRecord<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// Status of the response; none when the client was gone before there was one.
     pub status: Option<u16>,
+    /// `grpc-status` of the response, from its trailers or its head; none for what is not gRPC or ended without.
+    pub grpc_status: Option<u32>,
     /// `Content-Length` of the response, as the service stated it.
     pub content_length: Option<u64>,
     /// Bytes of the request body that were read.

@@ -1,8 +1,9 @@
 //! The five metrics every request scope has.
 //!
 //! What it is for: servers, services, clients and client/service scopes count requests the same way (telemetry reference
-//! sections 4.1 to 4.3). What it is not: status codes (`status`) or failure classes (`failures`). Called by: the request
-//! path, [`RequestStats::begin`] once and [`RequestStats::finish`] once per request or attempt.
+//! sections 4.1 to 4.3, and 5 for routers of HTTP/2). What it is not: status codes (`status`), failure classes
+//! (`failures`) or streams (`streams`). Called by: the request path, [`RequestStats::begin`] once and
+//! [`RequestStats::finish`] once per request or attempt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,7 +15,7 @@ const NANOS_PER_MS: u64 = 1_000_000;
 /// `requests`, `success`, `failures` (counters), `request_latency_ms` (stat) and `pending` (gauge) of one scope. Share it:
 /// the gauge `pending` disappears when this is dropped.
 pub struct RequestStats {
-    /// Finished requests, whatever the outcome.
+    /// Finished requests, whatever the outcome; of a router of HTTP/2, requests that began.
     pub requests: Arc<Counter>,
     /// Requests classified as successful.
     pub success: Arc<Counter>,
@@ -23,7 +24,8 @@ pub struct RequestStats {
     /// Milliseconds from receipt to response head, failures included.
     pub request_latency_ms: Arc<Stat>,
     pending: Arc<AtomicI64>,
-    _guard: GaugeGuard,
+    /// None in a router of HTTP/2.
+    listed: Option<GaugeGuard>,
 }
 
 impl RequestStats {
@@ -31,13 +33,23 @@ impl RequestStats {
     pub fn new(scope: &Scope) -> Self {
         let pending = Arc::new(AtomicI64::new(0));
         let read = pending.clone();
+        let listed = scope.gauge("pending", move || read.load(Ordering::Relaxed) as f64);
+        Self::with(scope, pending, Some(listed))
+    }
+
+    /// Registers under `scope` as in a router of HTTP/2: without `pending`, and `requests` counts at the start.
+    pub fn of_streams(scope: &Scope) -> Self {
+        Self::with(scope, Arc::default(), None)
+    }
+
+    fn with(scope: &Scope, pending: Arc<AtomicI64>, listed: Option<GaugeGuard>) -> Self {
         Self {
             requests: scope.counter("requests"),
             success: scope.counter("success"),
             failures: scope.counter("failures"),
             request_latency_ms: scope.stat("request_latency_ms"),
             pending,
-            _guard: scope.gauge("pending", move || read.load(Ordering::Relaxed) as f64),
+            listed,
         }
     }
 
@@ -46,19 +58,37 @@ impl RequestStats {
     #[inline]
     pub fn begin(&self) {
         self.pending.fetch_add(1, Ordering::Relaxed);
+        if self.listed.is_none() {
+            self.requests.incr();
+        }
     }
 
     /// A request ends after `latency_ns` nanoseconds; whole milliseconds are recorded.
     #[inline]
     pub fn finish(&self, success: bool, latency_ns: u64) {
+        self.responded(latency_ns);
+        self.settle(success);
+    }
+
+    /// The first half of [`RequestStats::finish`], for a request whose success is known only at the end of its response:
+    /// the head of the response is there.
+    #[inline]
+    pub fn responded(&self, latency_ns: u64) {
+        self.request_latency_ms.add(latency_ns / NANOS_PER_MS);
+    }
+
+    /// The second half of [`RequestStats::finish`].
+    #[inline]
+    pub fn settle(&self, success: bool) {
         self.pending.fetch_sub(1, Ordering::Relaxed);
-        self.requests.incr();
+        if self.listed.is_some() {
+            self.requests.incr();
+        }
         if success {
             self.success.incr();
         } else {
             self.failures.incr();
         }
-        self.request_latency_ms.add(latency_ns / NANOS_PER_MS);
     }
 
     /// Requests in flight.
@@ -104,5 +134,29 @@ mod tests {
         assert!(text.contains("\"pending\":2.0") && text.contains("\"requests\":1"), "{text}");
         drop(b);
         assert!(metrics.render_json(&JsonQuery::default()).unwrap().contains("\"pending\":1.0"));
+    }
+
+    /// Telemetry reference section 5.
+    #[test]
+    fn of_streams_requests_count_at_the_start_and_pending_is_not_shown() {
+        let metrics = Metrics::new();
+        let stats = RequestStats::of_streams(&metrics.root());
+        let shown = || {
+            let text = metrics.render_json(&JsonQuery::default()).unwrap();
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()
+        };
+        stats.begin();
+        stats.begin();
+        assert_eq!((shown()["requests"].as_u64(), stats.pending()), (Some(2), 2));
+        stats.responded(2_000_000);
+        assert_eq!((shown()["request_latency_ms.max"].as_u64(), shown()["success"].as_u64()), (Some(2), Some(0)));
+        stats.settle(true);
+        stats.finish(false, 0);
+        let last = shown();
+        assert_eq!(
+            (last["requests"].as_u64(), last["success"].as_u64(), last["failures"].as_u64()),
+            (Some(2), Some(1), Some(1))
+        );
+        assert_eq!((last.get("pending"), stats.pending()), (None, 0));
     }
 }

@@ -16,6 +16,10 @@ const CLASS_NAMES: [&str; CLASSES] = ["1XX", "2XX", "3XX", "4XX", "5XX"];
 /// Counts and times of the responses of one scope. Share it: the counters disappear from the exporters when this is
 /// dropped.
 pub struct StatusStats {
+    listed: Option<Listed>,
+}
+
+struct Listed {
     codes: Arc<Codes>,
     time: Scope,
     times: [OnceLock<Arc<Stat>>; CLASSES],
@@ -35,19 +39,40 @@ impl StatusStats {
     pub fn new(scope: &Scope) -> Self {
         let codes = Arc::new(Codes::default());
         let read = codes.clone();
-        Self {
+        let listed = Listed {
             codes,
             time: scope.scope("time"),
             times: Default::default(),
             error_time: OnceLock::new(),
             _guard: scope.family("status", move |emit| read.emit(emit)),
-        }
+        };
+        Self { listed: Some(listed) }
+    }
+
+    /// Counts nothing, as in a router of HTTP/2 (telemetry reference section 5).
+    pub fn none() -> Self {
+        Self { listed: None }
     }
 
     /// A response with status `code`, `ms` milliseconds after the request. Codes outside 100 … 599 count as
     /// `status/other`.
     #[inline]
     pub fn record(&self, code: u16, ms: u64) {
+        if let Some(listed) = &self.listed {
+            listed.record(code, ms);
+        }
+    }
+
+    /// No response after `ms` milliseconds: `status/error`, `time/error`.
+    pub fn error(&self, ms: u64) {
+        if let Some(listed) = &self.listed {
+            listed.error(ms);
+        }
+    }
+}
+
+impl Listed {
+    fn record(&self, code: u16, ms: u64) {
         let code = usize::from(code);
         let class = (code / CODES).wrapping_sub(1);
         let (Some(cell), Some(time)) = (self.codes.classes.get(class), self.times.get(class)) else {
@@ -58,8 +83,7 @@ impl StatusStats {
         time.get_or_init(|| self.time.stat(CLASS_NAMES[class])).add(ms);
     }
 
-    /// No response after `ms` milliseconds: `status/error`, `time/error`.
-    pub fn error(&self, ms: u64) {
+    fn error(&self, ms: u64) {
         self.codes.error.incr();
         self.error_time.get_or_init(|| self.time.stat("error")).add(ms);
     }
@@ -88,6 +112,13 @@ impl Codes {
 mod tests {
     use super::*;
     use crate::{JsonQuery, Metrics};
+
+    #[test]
+    fn none_counts_nothing() {
+        let status = StatusStats::none();
+        status.record(200, 1);
+        status.error(1);
+    }
 
     #[test]
     fn codes_classes_and_times() {

@@ -5,6 +5,7 @@ import h1
 import headers
 import names
 import overrides
+import quiet
 import smuggle
 import tls
 
@@ -23,4 +24,5 @@ def framing(lab, results, options):
     results.attempt("H1-16", f"{slow.count} slow heads while all of this went on", "python", slow.check)
 
 
-GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run, "O": overrides.run, "T": tls.run}
+GROUPS = {"H1": framing, "H1-17": smuggle.run, "X": headers.run, "N": names.run, "O": overrides.run, "T": tls.run,
+          "M": quiet.run}

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The attack runner: sends what docs/security.md lists to the release binary, in front of real servers.
 
-Usage: tests/attacks/run.py BINARY [--groups H1,H1-17,X,N,O,T] [--servers nginx,node,python] [--long] [--report FILE]
+Usage: tests/attacks/run.py BINARY [--groups H1,H1-17,X,N,O,T,M] [--servers nginx,node,python] [--long] [--report FILE]
 
 Asserts, for what must be rejected, that not one byte reaches a server, and for everything else that the router and the
 servers count the same requests. Writes a report, prints a table per id, and ends with 1 when anything did not hold.

@@ -34,10 +34,12 @@ http {{
 }}
 """
 
-# Answers are those of the server behind; `<NOSRV>` marks those of HAProxy itself.
+# Answers are those of the server behind; `<NOSRV>` marks those of HAProxy itself. One thread: two that write to the log at
+# the same time do not wait for each other, and on a busy machine a line is dropped.
 HAPROXY = """
 global
   log stdout format raw local0
+  nbthread 1
   maxconn 1000
 defaults
   mode http

@@ -99,6 +99,21 @@ impl ClientTls {
         stream.map_err(|error| HandshakeError::of(&error))
     }
 
+    /// The same for HTTP/2, which is all that is offered then (ALPN `h2`, RFC 9113 §3.2).
+    pub async fn connect_h2<S>(&self, io: S, ip: IpAddr) -> Result<ClientStream<S>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connector = TlsConnector::from(self.config());
+        let stream = connector.with_alpn(vec![b"h2".to_vec()]).connect(self.server_name(ip, None), io).await;
+        let stream = stream.map_err(|error| HandshakeError::of(&error))?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            let text = "no application protocol in common (ALPN): HTTP/2 towards an HTTP/1 port?".to_owned();
+            return Err(HandshakeError { reason: "alpn", text });
+        }
+        Ok(stream)
+    }
+
     /// An address is never sent as SNI (RFC 6066 §3): rustls sends nothing for one.
     fn server_name(&self, ip: IpAddr, host: Option<&str>) -> ServerName<'static> {
         let named = match &self.name {

@@ -44,6 +44,7 @@ async fn the_contract_holds() {
         let made = store(port, &last.lock());
         async move { made }
     })
+    .keeps_versions_of_equal_dtabs()
     .outage(
         move || {
             let gate = shut.clone();

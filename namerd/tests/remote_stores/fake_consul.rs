@@ -257,7 +257,11 @@ impl State {
         query.get("cas").is_none_or(|cas| cas.parse() == Ok(current))
     }
 
+    /// The value that is there already is no change, as in Consul.
     fn put(&mut self, key: &str, value: &[u8]) {
+        if self.entries.get(key).is_some_and(|entry| entry.value == value) {
+            return;
+        }
         self.index += 1;
         let create = self.entries.get(key).map_or(self.index, |entry| entry.create);
         self.tombstones.remove(key);

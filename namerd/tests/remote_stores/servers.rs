@@ -1,4 +1,4 @@
-//! Real etcd and ZooKeeper, started on free ports of loopback with their data in a folder of their own.
+//! Real etcd, ZooKeeper and Consul, started on free ports of loopback with their data in a folder of their own.
 
 use crate::help::{LIMIT, http};
 use std::io::{Read, Write};
@@ -137,6 +137,28 @@ pub(crate) fn zookeeper(test: &str) -> Option<Server> {
         command
     };
     let ready = |port| four_letters(port, "srvr").is_ok_and(|answer| answer.contains("Mode:"));
+    let mut server = Server { port, command: Box::new(command), ready, child: None, _folder: folder };
+    server.start();
+    Some(server)
+}
+
+/// Consul, one agent that is a server too; None, with a notice, when it is not installed. Its data is in memory.
+pub(crate) fn consul(test: &str) -> Option<Server> {
+    let Some(binary) = in_path("consul") else {
+        notice(test, "Consul");
+        return None;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, server, lan) = (free_port(), free_port(), free_port());
+    let command = move || {
+        let mut command = Command::new(&binary);
+        command.args(["agent", "-dev", "-node=test", "-bind=127.0.0.1", "-client=127.0.0.1", "-disable-host-node-id"]);
+        command.args(["-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1", "-serf-wan-port=-1"]);
+        command.arg(format!("-http-port={port}")).arg(format!("-server-port={server}"));
+        command.arg(format!("-serf-lan-port={lan}")).args(["-hcl", "disable_update_check = true"]);
+        command
+    };
+    let ready = |port| matches!(http(port, "GET", "/v1/status/leader", "", ""), Ok((200, body)) if body.contains(':'));
     let mut server = Server { port, command: Box::new(command), ready, child: None, _folder: folder };
     server.start();
     Some(server)

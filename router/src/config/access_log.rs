@@ -1,8 +1,9 @@
-//! The keys `httpAccessLog*` of a router (config reference §5.1).
+//! The keys `httpAccessLog*` of an http router and `h2AccessLog*` of an h2 router (config reference §5.1, §5.2).
 //!
 //! For: the reader of routers. Not for: opening the file, which happens at start; nothing is looked at here.
 
 use super::clash::Claims;
+use super::h2::Protocol;
 use super::params::AccessLogParams;
 use super::problem::quote;
 use super::reader::{Bad, Item, Reader};
@@ -12,25 +13,53 @@ use telemetry::access_log::ROLL_POLICIES;
 use telemetry::{AccessLogOptions, LogFormat, RollPolicy};
 
 const FORMATS: [(&str, LogFormat); 2] = [("linkerd", LogFormat::Linkerd), ("json", LogFormat::Json)];
-/// What has no meaning without `httpAccessLog`.
-const OPTIONS: [&str; 4] =
-    ["httpAccessLogRollPolicy", "httpAccessLogAppend", "httpAccessLogRotateCount", "httpAccessLogFormat"];
 
-/// The access log of a router, if it wants one.
-pub(super) fn access_log(router: &mut Reader<'_>, claims: &mut Claims) -> Option<AccessLogParams> {
-    let default = AccessLogOptions::default();
-    let at = router.take("httpAccessLog");
-    let path = router.get("httpAccessLog", file);
-    let options = AccessLogOptions {
-        policy: router.get("httpAccessLogRollPolicy", policy).unwrap_or(default.policy),
-        append: router.get("httpAccessLogAppend", boolean).unwrap_or(default.append),
-        rotate_count: router.get("httpAccessLogRotateCount", rotate_count).unwrap_or(default.rotate_count),
+/// How the keys are called: the file, and what has no meaning without it.
+struct Keys {
+    file: &'static str,
+    policy: &'static str,
+    append: &'static str,
+    rotate_count: &'static str,
+    format: &'static str,
+}
+
+const HTTP: Keys = Keys {
+    file: "httpAccessLog",
+    policy: "httpAccessLogRollPolicy",
+    append: "httpAccessLogAppend",
+    rotate_count: "httpAccessLogRotateCount",
+    format: "httpAccessLogFormat",
+};
+const H2: Keys = Keys {
+    file: "h2AccessLog",
+    policy: "h2AccessLogRollPolicy",
+    append: "h2AccessLogAppend",
+    rotate_count: "h2AccessLogRotateCount",
+    format: "h2AccessLogFormat",
+};
+
+/// The access log of a router with this protocol, if it wants one.
+pub(super) fn access_log(router: &mut Reader<'_>, claims: &mut Claims, protocol: Protocol) -> Option<AccessLogParams> {
+    let keys = match protocol {
+        Protocol::Http => HTTP,
+        Protocol::H2 => H2,
     };
-    let format = router.get("httpAccessLogFormat", format).unwrap_or_default();
+    let default = AccessLogOptions::default();
+    let at = router.take(keys.file);
+    let path = router.get(keys.file, file);
+    let options = AccessLogOptions {
+        policy: router.get(keys.policy, policy).unwrap_or(default.policy),
+        append: router.get(keys.append, boolean).unwrap_or(default.append),
+        rotate_count: router.get(keys.rotate_count, rotate_count).unwrap_or(default.rotate_count),
+    };
+    let format = match (router.get(keys.format, format).unwrap_or_default(), protocol) {
+        (LogFormat::Linkerd, Protocol::H2) => LogFormat::LinkerdH2,
+        (format, _) => format,
+    };
     let Some(at) = at else {
-        for key in OPTIONS {
+        for key in [keys.policy, keys.append, keys.rotate_count, keys.format] {
             if let Some(at) = router.take(key) {
-                router.context.warn(&at, "no effect without `httpAccessLog`");
+                router.context.warn(&at, format!("no effect without `{}`", keys.file));
             }
         }
         return None;

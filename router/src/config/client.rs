@@ -3,6 +3,7 @@
 //! For: the reader of routers. Not for: choosing among sections (see `settings`).
 
 use super::balancer::balancer;
+use super::h2::{self, ClientProtocol, Protocol};
 use super::kinds::{ACCRUALS, AUTHORIZERS, Found, none_of};
 use super::moved::Place;
 use super::objects::{backoff, budget, nanos, session};
@@ -14,11 +15,24 @@ use super::socket::socket;
 use super::tls::client_tls;
 use balance::{AccrualConfig, Backoff};
 use dtab::Pattern;
+use std::cell::RefCell;
 use std::time::Duration;
 
-/// The sections under the key `client`.
-pub(super) fn client(router: &mut Reader<'_>) -> Sections<ClientSettings> {
-    sections(router, "client", Place::Client, settings)
+/// The sections under the key `client` of a router with this protocol.
+pub(super) fn client(router: &mut Reader<'_>, protocol: Protocol) -> Sections<ClientSettings> {
+    let idle = RefCell::new(Vec::new());
+    let mut sections = sections(router, "client", Place::Client, |reader, prefix| {
+        idle.borrow_mut().extend(h2::of_client(reader));
+        settings(reader, prefix)
+    });
+    sections.base.protocol = protocol.into();
+    let said = sections.list.iter().filter_map(|(_, section)| section.protocol);
+    if said.chain([sections.base.protocol]).all(|protocol| protocol == ClientProtocol::Http) {
+        let text =
+            "no effect: nothing here speaks HTTP/2 to services; `protocol: h2` or `protocol: same` would change that";
+        idle.take().iter().for_each(|at| router.context.warn(at, text));
+    }
+    sections
 }
 
 fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings {
@@ -36,6 +50,8 @@ fn settings(reader: &mut Reader<'_>, prefix: Option<&Pattern>) -> ClientSettings
         tls: client_tls(reader, prefix),
         forward_client_cert: reader.get("forwardClientCert", boolean),
         egress: reader.get("egress", boolean),
+        protocol: reader.get("protocol", h2::client_protocol),
+        h2: h2::settings(reader),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::discovery::DiscoveryParams;
 use super::forwarded::ForwardedParams;
+use super::h2::{H2Limits, H2Params, Protocol, ServerProtocol};
 use super::interpreter::InterpreterParams;
 use super::limits::LimitParams;
 use super::overrides::{OverrideParams, OverrideSets};
@@ -38,8 +39,10 @@ pub struct Config {
 /// A router (config reference §4, §5.1).
 #[derive(Debug, Clone)]
 pub struct RouterParams {
-    /// Name in metrics and on the dashboard; unique. Default: the protocol, `http`.
+    /// Name in metrics and on the dashboard; unique. Default: the protocol.
     pub label: String,
+    /// What servers and clients speak that do not say it.
+    pub protocol: Protocol,
     /// Put before identified names. Default `/svc`.
     pub dst_prefix: Path,
     /// Base dtab. Default empty.
@@ -143,7 +146,7 @@ impl Default for BindingCacheParams {
     }
 }
 
-/// How a request gets its logical name (config reference §6.1).
+/// How a request gets its logical name (config reference §6). Headers may be the pseudo headers of HTTP/2.
 #[derive(Debug, Clone)]
 pub enum IdentifierParams {
     /// `io.l5d.header.token`: the value of a header as one segment.
@@ -172,6 +175,13 @@ pub enum IdentifierParams {
         /// The header as written. Default `l5d-name`.
         written: String,
     },
+    /// `io.l5d.header.path`: the first segments of a header, or all of them.
+    HeaderPath {
+        /// The header in lower case. Default `:path`.
+        header: String,
+        /// How many, at least 1. Default all.
+        segments: Option<usize>,
+    },
     /// `io.l5d.static`: always the same name.
     Static {
         /// The name, without the router's prefix.
@@ -190,8 +200,14 @@ impl Default for IdentifierParams {
 pub struct ServerParams {
     /// Listen address. Default 127.0.0.1.
     pub ip: IpAddr,
-    /// Listen port; 0 for any. Default 4140.
+    /// Listen port; 0 for any. Default 4140 for http routers, 4142 for h2 routers.
     pub port: u16,
+    /// What is accepted. Default: the router's protocol.
+    pub protocol: ServerProtocol,
+    /// The settings of HTTP/2 connections.
+    pub h2: H2Params,
+    /// What a peer may do on an HTTP/2 connection.
+    pub h2_limits: H2Limits,
     /// Options of the listening socket and its connections.
     pub socket: SocketParams,
     /// Remove the context headers of inbound requests. Default false.

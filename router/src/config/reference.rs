@@ -19,9 +19,15 @@ of a list. What `check` refuses although Linkerd 1 has it is named at its object
 pub(super) const DOCUMENT: Document =
     Document { keys: include_str!("keys.md"), introduction: INTRODUCTION, same: SAME, shared: SHARED };
 
+/// What the classifiers of h2 routers are called, which are not those of http routers.
+const H2_CLASSIFIERS: &str = "response classifiers of h2 routers";
+
 /// Objects that are written in two ways: what a path is called in the reference.
 const SAME: &[(&str, &str)] = &[
     ("routers[](http)", "routers[]"),
+    ("routers[](h2).service(io.l5d.global).responseClassifier", H2_CLASSIFIERS),
+    ("routers[](h2).service(io.l5d.static).configs[].responseClassifier", H2_CLASSIFIERS),
+    ("routers[](h2)", "routers[]"),
     ("interpreter(io.l5d.mesh).tls", "client.tls"),
     ("interpreter(io.l5d.namerd).tls.clientAuth", "client.tls.clientAuth"),
     ("interpreter(io.l5d.namerd.http).tls", "client.tls"),

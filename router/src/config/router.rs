@@ -6,6 +6,7 @@ use super::access_log::access_log;
 use super::bodies::{buffered, compression};
 use super::clash::Claims;
 use super::client::client;
+use super::h2::Protocol;
 use super::identifier::identifiers;
 use super::interpreter::interpreter;
 use super::kinds::{ANNOUNCERS, Found, PROPAGATORS, PROTOCOLS, none_of};
@@ -27,8 +28,6 @@ const DEFAULT_HEADERS_KB: usize = 8;
 const DEFAULT_LINE_KB: usize = 4;
 const DEFAULT_ERR_KB: usize = 5120;
 const DEFAULT_MAX_IDLE: usize = 2048;
-/// The label of an http router without one.
-const DEFAULT_LABEL: &str = "http";
 
 /// The routers in file order.
 pub(super) fn routers(top: &mut Reader<'_>, claims: &mut Claims) -> Vec<RouterParams> {
@@ -46,12 +45,14 @@ pub(super) fn routers(top: &mut Reader<'_>, claims: &mut Claims) -> Vec<RouterPa
 fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<RouterParams> {
     let mut reader = Reader::open(top.context, item, Place::Router)?;
     // Without a known protocol the rest is checked as for http, so that its problems are not hidden.
-    if PROTOCOLS.of(&mut reader) == Found::Refused {
-        return None;
-    }
+    let protocol = match PROTOCOLS.of(&mut reader) {
+        Found::Built(protocol) => Protocol::of(protocol),
+        Found::Unknown => Protocol::Http,
+        Found::Refused => return None,
+    };
     reader.get("experimental", string);
     let source = reader.context.source;
-    let label = label(&mut reader, claims);
+    let label = label(&mut reader, claims, protocol);
     let interpreter = interpreter(&mut reader);
     plug_ins(&mut reader);
     let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
@@ -59,15 +60,16 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     let lines = reader.take("dtab").map_or_else(Vec::new, |item| dtab_lines(source, &item));
     let router = RouterParams {
         dtab_source: DtabSource { file: reader.context.file.to_owned(), lines },
-        servers: servers(&mut reader, claims, &label),
+        servers: servers(&mut reader, claims, (&label, protocol)),
         limits: limits(&mut reader, max_headers_bytes, max_line_bytes),
         label,
+        protocol,
         dst_prefix: reader.get("dstPrefix", path).or_else(|| Path::parse("/svc").ok()).unwrap_or_else(Path::empty),
         dtab: reader.get("dtab", |item| dtab(source, item)).or_else(no_dtab)?,
         interpreter,
-        identifiers: identifiers(&mut reader),
-        client: client(&mut reader),
-        service: service(&mut reader),
+        identifiers: identifiers(&mut reader, protocol),
+        client: client(&mut reader, protocol),
+        service: service(&mut reader, protocol),
         binding_timeout: reader.get("bindingTimeoutMs", millis(1)).unwrap_or(DEFAULT_BINDING_TIMEOUT),
         binding_cache: binding_cache(&mut reader),
         timeouts_are_504: reader.get("timeoutStatus", timeout_status).unwrap_or(false),
@@ -79,7 +81,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
         max_err_response_bytes: kilobytes(&mut reader, "maxErrResponseKB", DEFAULT_ERR_KB),
         buffered_bytes: buffered(&mut reader),
         compression: compression(&mut reader),
-        access_log: access_log(&mut reader, claims),
+        access_log: access_log(&mut reader, claims, protocol),
     };
     policy::check(&reader, &router);
     reader.finish();
@@ -103,14 +105,14 @@ fn kilobytes(reader: &mut Reader<'_>, key: &'static str, default: usize) -> usiz
     reader.get(key, size(1)).unwrap_or(default).saturating_mul(1024)
 }
 
-fn label(reader: &mut Reader<'_>, claims: &mut Claims) -> String {
+fn label(reader: &mut Reader<'_>, claims: &mut Claims, protocol: Protocol) -> String {
     let at = reader.take("label").unwrap_or_else(|| reader.item.clone());
-    let label = reader.get("label", string).unwrap_or_else(|| DEFAULT_LABEL.to_owned());
+    let label = reader.get("label", string).unwrap_or_else(|| protocol.name().to_owned());
     claims.label(reader.context, &at, &label);
     label
 }
 
-fn servers(reader: &mut Reader<'_>, claims: &mut Claims, label: &str) -> Vec<ServerParams> {
+fn servers(reader: &mut Reader<'_>, claims: &mut Claims, router: (&str, Protocol)) -> Vec<ServerParams> {
     let list = reader.take("servers");
     let empty = list.as_ref().is_none_or(|list| list.shape() == "a list" && list.elements(reader.context).is_empty());
     if empty {
@@ -120,7 +122,7 @@ fn servers(reader: &mut Reader<'_>, claims: &mut Claims, label: &str) -> Vec<Ser
     }
     let mut servers = Vec::new();
     for item in reader.list("servers") {
-        if let Some((server, at)) = self::server(reader, item, label) {
+        if let Some((server, at)) = self::server(reader, item, router) {
             let holder = format!("{} in line {}", at.path, at.pos.line);
             let claim = Claim::new(holder, server.ip, server.port, server.socket.reuse_port);
             claims.socket(reader.context, &at, claim);

@@ -7,10 +7,10 @@ use super::kinds::{Found, SECTIONS};
 use super::moved::Place;
 use super::reader::Reader;
 use super::scalar::pattern;
-use super::settings::Sections;
+use super::settings::{Sections, Settings};
 
 /// Reads the object under `key`, each section with `read`, which is told its prefix. Without `kind` it is one global section.
-pub(super) fn sections<'a, T>(
+pub(super) fn sections<'a, T: Settings>(
     parent: &mut Reader<'a>,
     key: &'static str,
     place: Place,
@@ -27,7 +27,7 @@ pub(super) fn sections<'a, T>(
         Found::Refused | Found::Unknown => return Sections::default(),
     };
     reader.finish();
-    Sections { list }
+    Sections { list, ..Sections::default() }
 }
 
 fn configs<'a, T>(

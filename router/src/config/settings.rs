@@ -4,6 +4,7 @@
 //! (see `client` and `service`).
 
 use super::balancer::BalancerParams;
+use super::h2::{ClientProtocol, H2Params, H2Settings};
 use super::scalar::limit;
 use super::tls::{PeerTls, TlsSetting};
 use balance::{AccrualConfig, Backoff};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 /// A set of settings that lies over defaults: what is `None` leaves the parameter as it was.
 pub trait Settings {
-    /// The parameters it results in; `Default` are those of Linkerd.
-    type Params: Default;
+    /// The parameters it results in; `Default` are those of Linkerd's http routers.
+    type Params: Default + Clone;
 
     /// Overrides what is set here; `captures` are the variables of the pattern that the settings are for.
     fn apply(&self, params: &mut Self::Params, captures: &Captures);
@@ -23,14 +24,16 @@ pub trait Settings {
 /// Settings with the names they are for (config reference §4.3, §8.1). `io.l5d.global` is one section without a
 /// pattern; of `io.l5d.static` all matching sections apply in file order, so the later wins.
 #[derive(Debug, Clone)]
-pub struct Sections<T> {
+pub struct Sections<T: Settings> {
     /// In file order. Default none.
     pub list: Vec<(Option<Pattern>, T)>,
+    /// What holds where no section says otherwise.
+    pub base: T::Params,
 }
 
-impl<T> Default for Sections<T> {
+impl<T: Settings> Default for Sections<T> {
     fn default() -> Sections<T> {
-        Sections { list: Vec::new() }
+        Sections { list: Vec::new(), base: T::Params::default() }
     }
 }
 
@@ -38,7 +41,7 @@ impl<T: Settings> Sections<T> {
     /// The parameters for a name. A pattern with a `*` beyond the end of the name does not match (Linkerd fails the
     /// request there).
     pub fn for_name(&self, name: &Path) -> T::Params {
-        let mut params = T::Params::default();
+        let mut params = self.base.clone();
         for (pattern, settings) in &self.list {
             let captures = match pattern {
                 None => Some(Captures::default()),
@@ -79,6 +82,10 @@ pub struct ClientSettings {
     pub forward_client_cert: Option<bool>,
     /// `egress`.
     pub egress: Option<bool>,
+    /// `protocol`.
+    pub protocol: Option<ClientProtocol>,
+    /// The settings of HTTP/2, each by itself.
+    pub h2: H2Settings,
 }
 
 /// `hostConnectionPool` (config reference §8.1).
@@ -138,6 +145,10 @@ pub struct ClientParams {
     pub forward_client_cert: bool,
     /// The service is somebody else's: nothing of ours goes there, no override, no context. Default false.
     pub egress: bool,
+    /// What is spoken to the addresses. Default: the router's protocol.
+    pub protocol: ClientProtocol,
+    /// The settings of HTTP/2 connections.
+    pub h2: H2Params,
 }
 
 /// Linkerd keeps idle connections for ever; ours end before the usual keep-alive limit of a server.
@@ -166,6 +177,8 @@ impl Default for ClientParams {
             tls: None,
             forward_client_cert: false,
             egress: false,
+            protocol: ClientProtocol::default(),
+            h2: H2Params::CLIENT,
         }
     }
 }
@@ -192,6 +205,8 @@ impl Settings for ClientSettings {
         set(&mut params.tls, self.tls.as_ref().map(|tls| tls.resolve(captures)));
         set(&mut params.forward_client_cert, self.forward_client_cert);
         set(&mut params.egress, self.egress);
+        set(&mut params.protocol, self.protocol);
+        self.h2.apply(&mut params.h2);
     }
 }
 
@@ -206,8 +221,10 @@ pub struct ServiceSettings {
     pub backoff: Option<Backoff>,
     /// `retries.maxAttempts`; zero is no limit.
     pub max_attempts: Option<u32>,
-    /// `retries.replayBufferKB` in bytes.
+    /// `retries.replayBufferKB` in bytes, or `retryBufferSize.requestBytes`.
     pub replay_bytes: Option<usize>,
+    /// `classificationTimeoutMs`.
+    pub classification_timeout: Option<Duration>,
     /// `responseClassifier`.
     pub classifier: Option<Classifier>,
 }
@@ -224,8 +241,11 @@ pub struct ServiceParams {
     /// Most attempts of one request, the first one included. Default 10 (Linkerd: unlimited).
     pub max_attempts: Option<u32>,
     /// Bytes of a request body that are kept to be sent again. Default `None`: 64 KiB for requeues, and a classifier
-    /// retries no body that is chunked or above 5 KiB, as in Linkerd (data-plane reference §11.1).
+    /// retries no body that is chunked or above 5 KiB, as in Linkerd (data-plane reference §11.1). Of h2 routers 16,383.
     pub replay_bytes: Option<usize>,
+    /// How long a response is held back for its classification, if the config says it. Default `None` (Linkerd: 100 ms
+    /// of h2 routers): no response is held back.
+    pub classification_timeout: Option<Duration>,
     /// What is a failure and what may be retried. Default [`Classifier::NonRetryable5xx`].
     pub classifier: Classifier,
 }
@@ -238,6 +258,7 @@ impl Default for ServiceParams {
             backoff: Backoff::Constant { ns: 0 },
             max_attempts: Some(MAX_ATTEMPTS),
             replay_bytes: None,
+            classification_timeout: None,
             classifier: Classifier::default(),
         }
     }
@@ -252,6 +273,7 @@ impl Settings for ServiceSettings {
         set(&mut params.backoff, self.backoff);
         set(&mut params.max_attempts, self.max_attempts.map(|most| (most > 0).then_some(most)));
         set(&mut params.replay_bytes, self.replay_bytes.map(Some));
+        set(&mut params.classification_timeout, self.classification_timeout.map(Some));
         set(&mut params.classifier, self.classifier);
     }
 }
@@ -303,4 +325,29 @@ pub enum Classifier {
     RetryableAll5xx,
     /// Every response is a success; nothing is retried.
     AllSuccessful,
+    /// By the status of gRPC (config reference §7.2).
+    Grpc(GrpcClassifier),
+}
+
+/// Which gRPC statuses are successes, and which failures may be retried. Statuses are bits: status 14 is `1 << 14`; those
+/// above 31 are failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcClassifier {
+    /// `successStatusCodes`. Default 0.
+    pub success: u32,
+    /// What of the rest may be retried.
+    pub retry: GrpcRetry,
+}
+
+/// Which failed gRPC calls may be retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcRetry {
+    /// Those with one of these statuses.
+    Codes(u32),
+    /// Those with any status.
+    All,
+    /// None.
+    None,
+    /// Status 14, refused streams, and HTTP 429, 502, 503, 504 without a status.
+    Compliant,
 }

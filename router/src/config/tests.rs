@@ -3,6 +3,7 @@
 
 mod bodies;
 mod discovery;
+mod h2;
 mod kinds;
 mod overrides;
 mod policy;

@@ -1,16 +1,17 @@
 //! A connection to the endpoint that was picked: an idle one of this worker, a new one, or one that another request
-//! releases while this one waits in line (`hostConnectionPool`).
+//! releases while this one waits in line (`hostConnectionPool`); or a place on one that many requests share.
 //!
 //! Called by `attempt`. Not for: choosing the endpoint, or making the connection (`connect`).
 
-use super::Session;
-use super::attempt::{Failure, while_client_waits};
-use super::connect::connect;
+use super::attempt::{Failure, Requeue, while_client_waits};
+use super::connect::{connect, link};
 use super::lease::Lease;
 use super::prepare::{Request, show_duration};
+use super::{Session, Up};
 use crate::client::Client;
 use crate::clock;
 use crate::error::{Kind, RouteError};
+use crate::h2::{Dial, Took};
 use crate::pool::{Entry, Got, Ticket, Upstream, Waiting};
 use crate::route::PathService;
 
@@ -23,6 +24,9 @@ pub(crate) async fn acquire(
     client: &Client,
     lease: &mut Lease,
 ) -> Result<(Upstream, u64), Failure> {
+    if client.params.protocol.is_h2(request.version) {
+        return shared(session, request, service, client, lease).await;
+    }
     if let Some(upstream) = session.cx.pool.take(lease.endpoint(), lease.began()) {
         return Ok((upstream, lease.began()));
     }
@@ -36,6 +40,72 @@ pub(crate) async fn acquire(
     };
     let upstream = connect(session, request, service, client, lease, place).await?;
     Ok((upstream, clock::now()))
+}
+
+/// A place on a connection that many requests share (`Links`).
+async fn shared(
+    session: &mut Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    lease: &mut Lease,
+) -> Result<(Upstream, u64), Failure> {
+    loop {
+        let place = match session.cx.pool.links().take(lease.endpoint()) {
+            Took::Request(sent) => {
+                let (endpoint, reused) = (lease.endpoint().clone(), sent.is_reused());
+                let (conn, created) = (Up::H2(sent), clock::now());
+                return Ok((Upstream { conn, endpoint, created, reused, place: None }, created));
+            }
+            Took::Wait(dial) => {
+                if let Some(error) = dialled(session, request, service, client, &dial).await.map_err(Failure::fatal)? {
+                    return Err(Failure { error, retryable: true, requeue: Requeue::Connect });
+                }
+                continue;
+            }
+            Took::Dial(place) => place,
+        };
+        match link(session, request, service, client, lease).await {
+            Ok(link) => place.made(link),
+            Err(failure) => {
+                place.failed(&failure.error);
+                return Err(failure);
+            }
+        }
+    }
+}
+
+/// Waits until another request has made the connection that this one needs too; the error when it could not.
+async fn dialled(
+    session: &mut Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    dial: &Dial,
+) -> Result<Option<RouteError>, RouteError> {
+    let what = format!("waiting for a connection to {}", client.id);
+    within_binding_timeout(session, request, service, &what, dial.finished()).await
+}
+
+/// Runs `waiting` at most as long as the binding timeout and the request allow, and as long as the client is there.
+async fn within_binding_timeout<T>(
+    session: &mut Session,
+    request: &Request,
+    service: &PathService,
+    what: &str,
+    waiting: impl Future<Output = T>,
+) -> Result<T, RouteError> {
+    let limit = session.cx.router.params.binding_timeout;
+    session.slot.set(clock::now().saturating_add(clock::nanos(limit)).min(request.due));
+    match while_client_waits(&mut session.conn, request.body.read, session.slot.run(waiting)).await? {
+        Ok(got) => Ok(got),
+        Err(_) if clock::now() >= request.due => Err(request.timed_out()),
+        Err(_) => {
+            let (limit, name) = (show_duration(limit), &service.dst.path);
+            let text = format!("Exceeded {limit} binding timeout while {what} for name: {name}");
+            Err(RouteError::new(Kind::BindingTimeout, text).undispatched())
+        }
+    }
 }
 
 fn too_many_waiters(client: &Client, lease: &Lease) -> RouteError {
@@ -55,21 +125,7 @@ async fn wait(
     client: &Client,
     ticket: Ticket,
 ) -> Result<Got, RouteError> {
-    let limit = session.cx.router.params.binding_timeout;
-    session.slot.set(clock::now().saturating_add(clock::nanos(limit)).min(request.due));
     let mut waiting = Waiting::new(session.cx.pool.clone(), ticket);
-    let turn = session.slot.run(waiting.turn());
-    match while_client_waits(&mut session.conn, request.body.read, turn).await? {
-        Ok(got) => Ok(got),
-        Err(_) if clock::now() >= request.due => Err(request.timed_out()),
-        Err(_) => {
-            let (limit, name) = (show_duration(limit), &service.dst.path);
-            let text = format!(
-                "Exceeded {limit} binding timeout while waiting for a connection to {} (hostConnectionPool.maxSize) for \
-                 name: {name}",
-                client.id
-            );
-            Err(RouteError::new(Kind::BindingTimeout, text).undispatched())
-        }
-    }
+    let what = format!("waiting for a connection to {} (hostConnectionPool.maxSize)", client.id);
+    within_binding_timeout(session, request, service, &what, waiting.turn()).await
 }

@@ -2,25 +2,30 @@
 //!
 //! Called by `exchange` once an attempt has an answer. Not for: responses of the router's own (`crate::respond`).
 
-use super::attempt::{Answer, pool_expiry};
+use super::attempt::{Answer, Judged, pool_expiry};
 use super::compress;
+use super::down::Head;
+use super::lease::{Lease, Unsettled};
 use super::prepare::Request;
-use super::record::Record;
-use super::relay::{Relayed, ResponseBody, append_fields, is_streamed, relay};
+use super::record::{Record, SYNTHETIC};
+use super::relay::{Judge, Relayed, ResponseBody, is_streamed, relay};
 use super::stall::Stalls;
 use super::{After, Session};
-use crate::classify;
+use crate::classify::{self, Verdict};
+use crate::clock;
 use crate::context::remove_l5d;
 use crate::error::Kind;
+use crate::grpc;
 use crate::headers::{self, Seen};
 use crate::pool::Upstream;
 use crate::route::{Leaf, PathService};
 use crate::timer::NEVER;
 use bytes::{BufMut, BytesMut};
-use http::Version;
-use http1::{BodyLength, encode_response_head};
+use h2::Reason;
+use http::{HeaderMap, HeaderValue, Version};
+use http1::{BodyEncoder, BodyLength};
 use std::sync::Arc;
-use telemetry::OpenStream;
+use telemetry::{OpenStream, StreamRun};
 
 /// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
 /// can tell a whole body from a broken one.
@@ -40,9 +45,10 @@ pub(crate) async fn respond(
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, body: begun, lease, leaf, at } = answer;
-    let success = classify::is_success(service.params.classifier, head.status);
-    record.responded(head.status, success, at);
+    let Answer { mut head, body: begun, mut lease, leaf, at, verdict, mut run } = answer;
+    let known = verdict.known().map(Verdict::is_success);
+    let stated = if request.is_grpc { classify::grpc_status(&head.headers) } else { None };
+    record.responded(head.status, known, at);
     let clear = !session.trusts_caller();
     if let Some(notes) = &mut record.notes {
         notes.endpoint = Some(lease.endpoint().addr());
@@ -60,9 +66,10 @@ pub(crate) async fn respond(
     if clear {
         if secret {
             head.headers.remove("proxy-status");
+            head.headers.remove(grpc::MESSAGE);
         }
         remove_l5d(&mut head.headers);
-    } else {
+    } else if let Some(success) = known {
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
     }
     let compression = session.cx.router.params.compression.filter(|_| !secret);
@@ -73,42 +80,133 @@ pub(crate) async fn respond(
         None => framing(head.body, request.version),
     };
     let expects_more = request.expects_continue && !request.body.read;
-    let ends = session.slot.is_ending() || session.is_aged();
+    let ends = session.is_last();
     let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
-    let out = session.conn.out();
-    let length = head.content_length.filter(|_| head.body == BodyLength::Empty && !secret);
-    let reason = head.reason.as_deref();
-    encode_response_head(out, head.status, reason, request.version, &head.headers, body, keep, length);
-    append_fields(out, &fields);
+    session.conn.write_head(Head {
+        status: head.status,
+        reason: head.reason.as_deref(),
+        version: request.version,
+        headers: &mut head.headers,
+        fields: fields.freeze(),
+        body,
+        length: head.content_length.filter(|_| head.body == BodyLength::Empty && !secret),
+        keep_alive: keep,
+    });
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
     session.slot.set(NEVER);
     if secret {
+        let now = clock::now();
+        [&mut run, &mut record.run].into_iter().for_each(|run| run.end(request.body.read_at(), now));
         record.relayed(None);
+        // The length that was written is that of nothing.
+        let _ = session.conn.finish_body(&mut BodyEncoder::new(body), None);
         return session.finish(keep && request.body.read).await;
     }
     let mut moved = ResponseBody::new(begun, body, compressor);
+    moved.clear = clear;
+    let judge = Judge { classifier: service.params.classifier, status: head.status, verdict: None };
+    moved.judge = known.is_none().then_some(judge);
     let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
+    count_streams([&mut run, &mut record.run], (&request, &moved), ended);
+    if request.is_grpc && ended != Relayed::ClientGone {
+        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset));
+        leaf.client.stats.grpc.get().record(status);
+        record.grpc_ended(status);
+    }
+    if let Judged::AtEnd(unsettled) = verdict {
+        settle(unsettled, &mut lease, record, &moved, ended);
+    }
     drop(lease);
     if ended == Relayed::Whole && head.keep_alive {
         let expires = pool_expiry(&upstream, &leaf.client.params, announced);
         session.cx.pool.put(upstream, expires);
+        return if keep { After::Keep } else { After::Linger };
     }
     match ended {
         Relayed::Whole if keep => After::Keep,
         Relayed::Whole => After::Linger,
         Relayed::ResponseOnly => After::Linger,
-        Relayed::UpstreamBroke => {
+        Relayed::UpstreamBroke | Relayed::Late if session.is_grpc.get() && moved.reset.is_none() => {
+            end_call(session, ended).await
+        }
+        Relayed::UpstreamBroke | Relayed::Late => {
             leaf.client.stats.failures.record(Kind::UpstreamClosed.class());
-            session.abort_if(body == BodyLength::UntilClose);
+            session.abort_if(body == BodyLength::UntilClose, moved.reset.unwrap_or(Reason::INTERNAL_ERROR));
             After::Close
         }
         Relayed::ClientGone => {
+            if let Some(reason) = session.conn.gone() {
+                upstream.conn.reset(reason);
+            }
             // One that reads on all the same must not take what it has for the whole.
-            session.abort_if(body == BodyLength::UntilClose);
+            session.abort_if(body == BodyLength::UntilClose, Reason::CANCEL);
             After::Close
         }
     }
+}
+
+/// The status that a caller of gRPC makes of a response without one.
+fn unstated(ended: Relayed, reset: Option<Reason>) -> u32 {
+    u32::from(match (ended, reset) {
+        (_, Some(reason)) => grpc::status_of_reset(reason.into()),
+        (Relayed::Late, None) => grpc::DEADLINE_EXCEEDED,
+        (Relayed::UpstreamBroke, None) => grpc::UNAVAILABLE,
+        _ => grpc::UNKNOWN,
+    })
+}
+
+/// Counts what became of both directions, with the service and with the client.
+fn count_streams(runs: [&mut StreamRun; 2], (request, moved): (&Request, &ResponseBody), ended: Relayed) {
+    let now = clock::now();
+    let whole = match ended {
+        Relayed::Whole | Relayed::ResponseOnly => Ok(()),
+        Relayed::UpstreamBroke => Err(Kind::UpstreamClosed.class()),
+        Relayed::Late => Err(Kind::DeadlineExceeded.class()),
+        Relayed::ClientGone => Err(Kind::ClientGone.class()),
+    };
+    for run in runs {
+        run.request_data(request.body.received);
+        run.response_data(moved.received);
+        let started = if request.body.read { Some(request.started) } else { None };
+        match request.body.read_at().or(started) {
+            Some(read) => run.request_end(Ok(()), read),
+            None => run.request_end(whole, now),
+        }
+        run.response_end(whole, now);
+    }
+}
+
+/// Counts a response whose verdict came with its end.
+fn settle(unsettled: Unsettled, lease: &mut Lease, record: &mut Record<'_>, moved: &ResponseBody, ended: Relayed) {
+    let now = clock::now();
+    let class = match ended {
+        Relayed::Whole | Relayed::ResponseOnly => SYNTHETIC,
+        Relayed::UpstreamBroke | Relayed::Late => Kind::UpstreamClosed.class(),
+        Relayed::ClientGone => Kind::ClientGone.class(),
+    };
+    let success = moved.judge.as_ref().and_then(|judge| judge.verdict).is_some_and(Verdict::is_success);
+    // Of an endpoint whose caller left, nothing is known.
+    if ended != Relayed::ClientGone {
+        lease.judge(success, now);
+    }
+    unsettled.settle(success, class, now);
+    record.judged(success);
+}
+
+/// Ends a call of gRPC whose response was begun and cannot be completed: with a status, which its client reads, rather
+/// than with a reset, which does not say why.
+async fn end_call(session: &mut Session, ended: Relayed) -> After {
+    let (code, text) = match ended {
+        Relayed::Late => (grpc::DEADLINE_EXCEEDED, "the time of the call is over"),
+        _ => (grpc::UNAVAILABLE, "the connection to the service broke off in the middle of the response"),
+    };
+    let mut trailers = HeaderMap::new();
+    trailers.insert(grpc::STATUS, HeaderValue::from(u16::from(code)));
+    trailers.insert(grpc::MESSAGE, HeaderValue::from_static(text));
+    // Over HTTP/2, nothing is encoded.
+    let _ = session.conn.finish_body(&mut BodyEncoder::new(BodyLength::Chunked), Some(trailers));
+    session.finish(false).await
 }
 
 /// Moves both bodies until the response is complete, and counts them.
@@ -123,13 +221,15 @@ async fn pass_body(
     let streamed = is_streamed(length, session.cx.router.params.buffered_bytes);
     let stats = &leaf.client.stats.bodies;
     let open = [&session.cx.server.stats.bodies, stats].map(|stats| streamed.then(|| stats.open_response()));
-    let limits = (&*session.slot, &Stalls::new(&session.cx.server.params, &leaf.client.params));
+    let stalls = Stalls::new(&session.cx.server.params, &leaf.client.params);
+    let limits = (&*session.slot, &stalls, request.ends);
     let ended = relay(&mut session.conn, &mut upstream.conn, &mut request.body, moved, limits).await;
     session.slot.set(NEVER);
     moved.recycle();
     let broke = match ended {
         Relayed::Whole | Relayed::ResponseOnly => None,
         Relayed::UpstreamBroke => Some(Kind::UpstreamClosed),
+        Relayed::Late => Some(Kind::DeadlineExceeded),
         Relayed::ClientGone => Some(Kind::ClientGone),
     };
     if broke.is_none() {

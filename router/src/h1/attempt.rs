@@ -3,17 +3,18 @@
 //! A connection that cannot be made, or that dies before the first byte of an answer, leads to another endpoint of the
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
-use super::Session;
 use super::acquire::acquire;
+use super::call;
 use super::egress;
 use super::fault::{ReceiveError, failed};
-use super::lease::{Dispatch, Lease, random};
+use super::lease::{Dispatch, Lease, Unsettled, random};
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
-use super::relay::{Begun, SendError, append_fields};
+use super::relay::{Begun, SendError};
 use super::stall::Stalls;
 use super::upgrade;
-use crate::classify;
+use super::{Down, Session};
+use crate::classify::{self, Verdict};
 use crate::client::{Client, ReplicaState};
 use crate::clock;
 use crate::config::ClientParams;
@@ -24,14 +25,14 @@ use crate::pool::{Expiry, Upstream};
 use crate::proxy_status::ProxyError;
 use crate::route::{Leaf, PathService};
 use crate::secure;
-use crate::stream::Stream;
 use crate::timer::NEVER;
 use bytes::BytesMut;
 use http::{StatusCode, Version};
-use http1::{BodyLength, Conn, ResponseHead, encode_request_head, encode_response_head};
+use http1::ResponseHead;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+use telemetry::StreamRun;
 
 /// Endpoints tried for one connection, without spending budget.
 const MAX_CONNECTS: u32 = 25;
@@ -51,6 +52,28 @@ pub(crate) struct Answer {
     pub(crate) leaf: Arc<Leaf>,
     /// When the head was there.
     pub(crate) at: u64,
+    /// What the classifier says; or what is to be settled when the end of the body tells.
+    pub(crate) verdict: Judged,
+    /// What becomes of its stream, where that is counted.
+    pub(crate) run: StreamRun,
+}
+
+/// What is known of a response with its head.
+pub(crate) enum Judged {
+    /// The verdict; the attempt is settled.
+    Now(Verdict),
+    /// Only the trailers tell.
+    AtEnd(Unsettled),
+}
+
+impl Judged {
+    /// The verdict, if it is known.
+    pub(crate) fn known(&self) -> Option<Verdict> {
+        match self {
+            Judged::Now(verdict) => Some(*verdict),
+            Judged::AtEnd(_) => None,
+        }
+    }
 }
 
 /// An attempt without an answer.
@@ -99,11 +122,11 @@ pub(crate) async fn run(
             return Err(failed_fast(service, &leaf.client, lease.endpoint().addr()));
         }
         let failure = match once(session, request, service, leaf, &mut lease).await {
-            Ok((head, body, upstream, at)) => {
+            Ok(Answered { head, body, upstream, at, verdict, run }) => {
                 if classify::is_success(service.params.classifier, head.status) {
                     leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at }, upstream));
+                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at, verdict, run }, upstream));
             }
             Err(failure) => failure,
         };
@@ -229,7 +252,7 @@ async fn pick(
     // Whatever comes of the address, a new connection or one that is there: it is the one that is used.
     let (target, reserved) = ((&client.id, leaf.choice), |address| router.is_reserved(address));
     let address = picked.endpoint().addr();
-    cx.server.gate.check_address(&session.caller, &service.dst, target, address, reserved)?;
+    cx.server.gate.check_address(&session.connection.caller, &service.dst, target, address, reserved)?;
     if router.is_own_listener(address) {
         let text = format!(
             "The name {} leads back to this router's own listener {} (client {}). Please check the dtab for a loop.",
@@ -261,7 +284,7 @@ pub(crate) async fn bound_in_time<T>(
 
 /// Runs `waiting` until it is ready or the client hangs up. What a client that still sends its body wants is known.
 pub(crate) async fn while_client_waits<F: Future>(
-    conn: &mut Conn<Stream>,
+    conn: &mut Down,
     body_read: bool,
     waiting: F,
 ) -> Result<F::Output, RouteError> {
@@ -270,7 +293,7 @@ pub(crate) async fn while_client_waits<F: Future>(
         if let Poll::Ready(output) = waiting.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if body_read && conn.poll_hangup(cx).is_ready() {
+        if conn.poll_hangup(cx, body_read).is_ready() {
             return Poll::Ready(Err(RouteError::new(Kind::ClientGone, "the client closed the connection")));
         }
         Poll::Pending
@@ -278,29 +301,49 @@ pub(crate) async fn while_client_waits<F: Future>(
     .await
 }
 
+/// What one attempt on one endpoint came to.
+struct Answered {
+    head: ResponseHead,
+    body: Begun,
+    upstream: Upstream,
+    at: u64,
+    verdict: Judged,
+    run: StreamRun,
+}
+
 /// One attempt on one endpoint.
 async fn once(
     session: &mut Session,
     request: &mut Request,
     service: &PathService,
-    leaf: &Leaf,
+    leaf: &Arc<Leaf>,
     lease: &mut Lease,
-) -> Result<(ResponseHead, Begun, Upstream, u64), Failure> {
+) -> Result<Answered, Failure> {
     let client = &leaf.client;
     let (mut upstream, started) = acquire(session, request, service, client, lease).await?;
     write_head(request, leaf, &mut upstream, session);
     request.body.begin(&mut upstream.conn).map_err(Failure::fatal)?;
     request.body.count(&client.stats.bodies);
     let mut dispatch = Dispatch::new(leaf, started);
+    let mut run = StreamRun::begin(started, clock::now);
+    run.join(client.stats.streams.as_ref());
+    run.join(leaf.streams.as_ref());
     let attempt_due = client.params.attempt_timeout.map_or(NEVER, |limit| started + clock::nanos(limit));
     let due = attempt_due.min(request.due);
     let stalls = Stalls::new(&session.cx.server.params, &client.params);
     session.slot.set(due);
     let outcome = receive(session, request, &mut upstream, (due, &stalls)).await;
     match outcome {
-        Ok((head, body)) => {
-            let success = classify::is_success(service.params.classifier, head.status);
+        Ok((head, mut body)) => {
             let now = clock::now();
+            run.response_head(now);
+            let verdict = judge(session, request, service, &mut upstream, (&head, &mut body, due)).await;
+            let Some(verdict) = verdict else {
+                client.stats.status.record(head.status.as_u16(), now.saturating_sub(started) / 1_000_000);
+                let verdict = Judged::AtEnd(dispatch.defer(leaf));
+                return Ok(Answered { head, body, upstream, at: now, verdict, run });
+            };
+            let success = verdict.is_success();
             lease.judge(success, now);
             let ms = dispatch.finish(success, now);
             client.stats.status.record(head.status.as_u16(), ms);
@@ -308,27 +351,67 @@ async fn once(
                 client.stats.failures.record(SYNTHETIC);
                 leaf.failures.record(SYNTHETIC);
             }
-            Ok((head, body, upstream, now))
+            Ok(Answered { head, body, upstream, at: now, verdict: Judged::Now(verdict), run })
         }
         Err(error) => {
+            // Going away in order is no failure.
+            let leaves = matches!(error, ReceiveError::Send(SendError::GoneAway(_)));
             let failure = failed((&session.cx.router, request, service), leaf, &upstream, error, (due, &stalls));
             let upstreams_fault =
                 matches!(failure.error.kind, Kind::UpstreamClosed | Kind::UpstreamFraming | Kind::AttemptTimeout);
             // Of a service that waits for a slow client, a limit that is over says nothing.
             let clients =
                 failure.error.kind == Kind::AttemptTimeout && !request.body.read && upstream.conn.is_flushed();
-            if upstreams_fault && !clients {
+            if failure.error.kind == Kind::ClientGone
+                && let Some(reason) = session.conn.gone()
+            {
+                upstream.conn.reset(reason);
+            }
+            if leaves {
+                // Nothing is known of the endpoint but that.
+            } else if upstreams_fault && !clients {
                 lease.judge(false, clock::now());
             } else if failure.error.kind == Kind::ConnectFailed {
                 lease.connect_failed();
             }
-            let ms = dispatch.finish(false, clock::now());
+            let now = clock::now();
+            run.fail(failure.error.kind.class(), now);
+            let ms = dispatch.finish(false, now);
             client.stats.status.error(ms);
             client.stats.failures.record(failure.error.kind.class());
             leaf.failures.record(failure.error.kind.class());
             Err(failure)
         }
     }
+}
+
+/// The verdict on a response of which nothing was passed on yet; None when only its end tells, and that is not there. It is
+/// waited for only if `classificationTimeoutMs` says so and the request could be sent again.
+async fn judge(
+    session: &Session,
+    request: &Request,
+    service: &PathService,
+    upstream: &mut Upstream,
+    (head, body, due): (&ResponseHead, &mut Begun, u64),
+) -> Option<Verdict> {
+    let params = &service.params;
+    let early = classify::early(params.classifier, &request.method, head.status, &head.headers);
+    if early.is_some() {
+        return early;
+    }
+    if let Some(limit) = params.classification_timeout
+        && request.body.may_retry()
+        && classify::ever_retries(params.classifier, &request.method)
+    {
+        session.slot.set(clock::now().saturating_add(clock::nanos(limit)).min(due));
+        // Whatever comes of it, what is there by then is looked at.
+        let waited = session.slot.run(body.first(&mut upstream.conn)).await;
+        if let (Some(buffers), None) = (&service.buffers, body.trailers_alone()) {
+            if waited.is_err() { buffers.timeout.incr() } else { buffers.response_too_long.incr() }
+        }
+    }
+    let trailers = body.trailers_alone()?;
+    Some(classify::late(params.classifier, &request.method, head.status, trailers))
 }
 
 /// Waits for the final response head; interim ones are passed on.
@@ -381,8 +464,7 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
     if !session.trusts_caller() {
         remove_l5d(&mut head.headers);
     }
-    let out = session.conn.out();
-    encode_response_head(out, head.status, None, version, &head.headers, BodyLength::Empty, true, None);
+    session.conn.write_interim(head.status, version, &mut head.headers);
     session.cx.spare.give(head.headers);
     match session.slot.run(session.conn.flush()).await {
         Ok(Ok(())) => Ok(()),
@@ -392,25 +474,22 @@ async fn pass_interim(session: &mut Session, version: Version, mut head: Respons
 }
 
 fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: &Session) {
-    let out = upstream.conn.out();
-    out.clear();
-    let stripped =
-        leaf.client.params.egress.then(|| egress::stripped(&request.headers, session.cx.server.gate.baggage_key()));
-    let headers = stripped.as_ref().unwrap_or(&request.headers);
-    encode_request_head(out, &request.method, &request.target, request.version, headers, request.body.length);
-    if stripped.is_some() {
+    let params = &leaf.client.params;
+    if params.egress {
+        let headers = egress::stripped(&request.headers, session.cx.server.gate.baggage_key());
         // What is ours stays inside: names, context, deadline (attack O11).
-        return append_fields(out, &request.fields[..request.context_at]);
+        let mut lines = BytesMut::from(&request.fields[..request.context_at]);
+        call::write_timeout(request.ends, &mut lines);
+        return upstream.conn.write_head(request, Some(headers), &[&lines.freeze()]);
     }
-    append_fields(out, &leaf.fields);
-    append_fields(out, &request.fields);
-    secure::tell_caller(session.secured.as_deref(), &leaf.client.params, out);
-    let attempt = leaf.client.params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
+    let mut lines = BytesMut::new();
+    secure::tell_caller(session.connection.secured.as_deref(), params, &mut lines);
+    let attempt = params.attempt_timeout.map(|limit| Deadline::after(clock::nanos(limit)));
     if let Some(deadline) = Deadline::strictest(request.deadline, attempt) {
-        let mut line = BytesMut::with_capacity(64);
-        deadline.write(&mut line);
-        append_fields(out, &line);
+        deadline.write(&mut lines);
     }
+    call::write_timeout(request.ends, &mut lines);
+    upstream.conn.write_head(request, None, &[&leaf.fields, &request.fields, &lines.freeze()]);
 }
 
 /// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth

@@ -2,26 +2,31 @@
 //!
 //! Called by `attempt` when the worker's pool has none. Not for: choosing the endpoint, or trying another one.
 
-use super::Session;
 use super::attempt::{Failure, Requeue};
 use super::lease::Lease;
 use super::prepare::{Request, show_duration};
+use super::{Session, Up};
 use crate::client::Client;
 use crate::clock;
 use crate::config::ClientParams;
 use crate::error::{Kind, RouteError};
+use crate::h2::{KeepAlive, Limits, Link, Opening, Transport};
 use crate::meter::Metered;
 use crate::pool::{Place, Upstream};
 use crate::proxy_status::ProxyError;
 use crate::route::PathService;
 use crate::stream::Stream;
+use crate::timer::NEVER;
+use bytes::Bytes;
 use http1::Conn;
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
 use tls::HandshakeError;
 use tokio::net::TcpStream;
 
-/// A new connection to the endpoint of `lease`.
+/// A new connection to the endpoint of `lease`, for one request at a time.
 pub(crate) async fn connect(
     session: &Session,
     request: &Request,
@@ -30,20 +35,69 @@ pub(crate) async fn connect(
     lease: &mut Lease,
     place: Place,
 ) -> Result<Upstream, Failure> {
+    let (stream, started) =
+        made(session, request, service, (client, lease), async |reached: &Reached| open(client, reached, false).await)
+            .await?;
+    let endpoint = lease.endpoint().clone();
+    let meter = Box::new(Metered(client.stats.transport.connection()));
+    let conn = Up::H1(Conn::new(stream).with_meter(meter));
+    Ok(Upstream { conn, endpoint, created: started, reused: false, place: Some(place) })
+}
+
+/// A new connection to the endpoint of `lease`, for many requests. It is there once the endpoint has said how many.
+pub(crate) async fn link(
+    session: &Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    lease: &mut Lease,
+) -> Result<Rc<Link>, Failure> {
+    let params = &client.params;
+    let begin = async |reached: &Reached| {
+        let stream = open(client, reached, true).await?;
+        let meter = Metered(client.stats.transport.connection());
+        let opening = Opening::begin(Transport::new(stream, Bytes::new(), meter), &params.h2).await;
+        let mut opening = opening.map_err(OpenError::Http)?;
+        opening.settled().await.map_err(OpenError::Http)?;
+        Ok(opening)
+    };
+    let opened = made(session, request, service, (client, lease), begin).await;
+    let (opening, _) = opened.inspect_err(|_| client.stats.h2_connects.get().fail.incr())?;
+    let nanos = |limit: Option<Duration>| limit.map_or(NEVER, clock::nanos);
+    let limits = Limits {
+        idle: clock::nanos(params.pool_idle).min(nanos(params.session_idle)),
+        life: nanos(params.session_life),
+    };
+    let keep_alive =
+        KeepAlive { every: params.h2.ping_every, timeout: params.h2.ping_timeout, stats: client.stats.clone() };
+    Ok(opening.serve(lease.endpoint().clone(), client.hosts.unlimited(), limits, keep_alive))
+}
+
+/// Where a connection is made to, and whether there was an answer at all.
+struct Reached {
+    addr: SocketAddr,
+    yes: Cell<bool>,
+}
+
+/// Makes a connection by `begin` within its time, and counts it; and when it was begun.
+async fn made<T>(
+    session: &Session,
+    request: &Request,
+    service: &PathService,
+    (client, lease): (&Client, &mut Lease),
+    begin: impl AsyncFnOnce(&Reached) -> Result<T, OpenError>,
+) -> Result<(T, u64), Failure> {
     let addr = lease.endpoint().addr();
     let started = clock::now();
     let limit = client.params.connect_timeout;
     session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
-    let reached = Cell::new(false);
-    let error = match session.slot.run(open(addr, client, &reached)).await {
-        Ok(Ok(stream)) => {
+    let reached = Reached { addr, yes: Cell::new(false) };
+    let error = match session.slot.run(begin(&reached)).await {
+        Ok(Ok(made)) => {
             lease.endpoint().connected();
             client.stats.connects.incr();
             client.stats.connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
-            let endpoint = lease.endpoint().clone();
-            let meter = Box::new(Metered(client.stats.transport.connection()));
-            let conn = Conn::new(stream).with_meter(meter);
-            return Ok(Upstream { conn, endpoint, created: started, reused: false, place });
+            return Ok((made, started));
         }
         Ok(Err(OpenError::Tcp(error))) => {
             if is_out_of_descriptors(&error) {
@@ -56,11 +110,15 @@ pub(crate) async fn connect(
             shown
         }
         Ok(Err(OpenError::Tls(error))) => tls_failed(addr, service, client, &error),
+        Ok(Err(OpenError::Http(error))) => {
+            let text = format!("it does not speak HTTP/2 (client.protocol): {error}");
+            not_connected(addr, service, client, (Kind::ConnectFailed, &text)).because(ProxyError::HttpProtocolError)
+        }
         Err(_) if clock::now() >= request.due => {
             client.stats.cancelled_connects.incr();
             return Err(Failure::fatal(request.timed_out()));
         }
-        Err(_) if reached.get() => {
+        Err(_) if reached.yes.get() => {
             let text = format!("the handshake was not done within {}", show_duration(limit));
             tls_failed(addr, service, client, &HandshakeError { reason: "timeout", text })
         }
@@ -78,10 +136,12 @@ pub(crate) async fn connect(
 enum OpenError {
     Tcp(std::io::Error),
     Tls(HandshakeError),
+    Http(h2::Error),
 }
 
-/// A connection with the options and the TLS of the client. `reached` is set once the endpoint has answered at all.
-async fn open(addr: SocketAddr, client: &Client, reached: &Cell<bool>) -> Result<Stream, OpenError> {
+/// A connection with the options and the TLS of the client. `reached` notes once the endpoint has answered at all.
+async fn open(client: &Client, reached: &Reached, h2: bool) -> Result<Stream, OpenError> {
+    let addr = reached.addr;
     let socket = TcpStream::connect(addr).await.map_err(OpenError::Tcp)?;
     set_options(&socket, &client.params);
     let tls = match (&client.params.tls, &client.tls) {
@@ -93,10 +153,13 @@ async fn open(addr: SocketAddr, client: &Client, reached: &Cell<bool>) -> Result
             return Err(OpenError::Tls(HandshakeError { reason: "not-loaded", text }));
         }
     };
-    reached.set(true);
+    reached.yes.set(true);
     // A handshake needs much room, and few connections are being made at one time.
-    let stream = Box::pin(tls.connect(socket, addr.ip(), None)).await.map_err(OpenError::Tls)?;
-    Ok(Stream::Connected(Box::new(stream)))
+    let stream = match h2 {
+        true => Box::pin(tls.connect_h2(socket, addr.ip())).await,
+        false => Box::pin(tls.connect(socket, addr.ip(), None)).await,
+    };
+    Ok(Stream::Connected(Box::new(stream.map_err(OpenError::Tls)?)))
 }
 
 /// The error of an endpoint that cannot be reached (data-plane reference §8.2), counted.

@@ -7,6 +7,7 @@ use super::Session;
 use super::attempt::{Answer, pool_expiry};
 use super::prepare::Request;
 use super::relay::Begun;
+use crate::clock;
 use crate::headers;
 use crate::pool::{Pool, Upstream};
 use crate::route::Leaf;
@@ -24,13 +25,15 @@ const MOST_TIME: Duration = Duration::from_secs(1);
 
 /// Lets go of an answer. Its share of the endpoint's load ends here.
 pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upstream: Upstream) {
-    let Answer { head, body, leaf, .. } = answer;
+    let Answer { head, body, leaf, mut run, .. } = answer;
+    run.end(request.body.read_at(), clock::now());
     let short = match head.body {
         BodyLength::Empty | BodyLength::Chunked => true,
         BodyLength::Length(bytes) => bytes <= MOST_BYTES as u64,
         BodyLength::UntilClose => false,
     };
-    if head.keep_alive && short && request.body.is_sent(&upstream.conn) {
+    // One that goes with others needs no rescue: what is left of it is reset.
+    if head.keep_alive && short && !upstream.conn.is_h2() && request.body.is_sent(&upstream.conn) {
         let pool = session.cx.pool.clone();
         let announced = headers::keep_alive_timeout(&head.headers);
         if head.body.is_empty() {

@@ -6,43 +6,47 @@ use super::discard::discard;
 use super::notes::Notes;
 use super::prepare::{Request, prepare};
 use super::record::Record;
-use super::relay::append_fields;
 use super::{After, Session, diagnose, tunnel, why};
-use crate::classify;
+use crate::classify::{self, Verdict};
 use crate::clock;
-use crate::config::Classifier;
 use crate::error::{Kind, RouteError};
+use crate::grpc;
+use crate::h2::Carried;
 use crate::pool::Upstream;
-use crate::respond;
+use crate::respond::{self, ErrorResponse};
 use crate::retry::{Attempts, Next};
 use crate::route::{Bound, Leaf, PathService};
 use crate::timer::NEVER;
-use http::{HeaderMap, Method, StatusCode, Version, header};
-use http1::{BodyLength, RequestHead, ResponseHead, encode_response_head};
+use h2::Reason;
+use http::{Method, StatusCode, Version, header};
+use http1::{RequestHead, ResponseHead};
 use std::sync::Arc;
 
-/// Serves one request. The counters are right whatever happens, cancellation included.
-pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
+/// Serves one request; `scheme` is what it says itself, over HTTP/2. The counters are right whatever happens, cancellation
+/// included.
+pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option<Carried>) -> After {
     let cx = session.cx.clone();
     let mut record = Record::begin(&cx.server.stats, Notes::begin(session, &head));
     let (version, head_only, keep_alive) = (head.version, head.method == Method::HEAD, head.keep_alive);
     let ends = ends_here(&head);
     if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
-        record.responded(StatusCode::OK, true, clock::now());
+        record.answered_here(StatusCode::OK);
         return answer_trace(session, keep_alive && head.body.is_empty(), version, "").await;
     }
     let bodiless = head.body.is_empty();
     session.request_id.set(0);
     session.upgrading.set(false);
-    let outcome = match prepare(session, head, record.started()) {
+    let is_grpc = head.headers.get(header::CONTENT_TYPE).is_some_and(grpc::is_grpc);
+    session.is_grpc.set(is_grpc && session.conn.is_h2());
+    let scheme = scheme.unwrap_or_else(|| Carried::of(session.connection.scheme));
+    let outcome = match prepare(session, (head, scheme), record.started()) {
         Ok((request, service)) if ends => {
             let text = diagnose::block(&cx.router, &service, request.started, None);
-            record.responded(StatusCode::OK, true, clock::now());
+            record.answered_here(StatusCode::OK);
             Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
         }
         Ok((request, service)) => {
-            service.stats.begin();
-            record.service = Some(service.clone());
+            record.named(&service);
             serve(session, request, &service, &mut record).await
         }
         Err(error) => Err((error, bodiless)),
@@ -55,8 +59,26 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead) -> After {
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
+            if let Some(reason) = error.reset
+                && session.conn.is_h2()
+            {
+                if session.is_grpc.get() {
+                    record.grpc_ended(u32::from(grpc::status_of_reset(reason.into())));
+                }
+                session.conn.abort(reason);
+                return After::Close;
+            }
             let keep = keep_alive && body_read && !session.upgrading.get();
-            let response = respond::response(&error, cx.router.error_limits, session.told());
+            let told = session.told();
+            let limits = cx.router.error_limits;
+            let response = if session.is_grpc.get() {
+                respond::grpc(&error, limits, told)
+            } else {
+                respond::response(&error, limits, told)
+            };
+            if session.is_grpc.get() {
+                record.grpc_ended(u32::from(grpc::status_of(error.kind)));
+            }
             record.wrote(response.body.len(), head_only);
             session.write_error(&response, response.status, version, head_only, keep);
             session.finish(keep).await
@@ -70,13 +92,10 @@ fn ends_here(head: &RequestHead) -> bool {
 }
 
 async fn answer_trace(session: &mut Session, keep: bool, version: Version, text: &str) -> After {
-    let out = session.conn.out();
-    let (empty, body) = (HeaderMap::new(), BodyLength::Length(text.len() as u64));
-    encode_response_head(out, StatusCode::OK, None, version, &empty, body, keep, None);
-    if !text.is_empty() {
-        append_fields(out, b"content-type: text/plain\r\nx-content-type-options: nosniff\r\n");
-        out.extend_from_slice(text.as_bytes());
-    }
+    let lines: &[u8] =
+        if text.is_empty() { b"" } else { b"content-type: text/plain\r\nx-content-type-options: nosniff\r\n" };
+    let response = ErrorResponse { status: StatusCode::OK, fields: lines.into(), body: text.as_bytes().to_vec() };
+    session.write_error(&response, StatusCode::OK, version, false, keep);
     session.finish(keep).await
 }
 
@@ -155,7 +174,8 @@ async fn attempt_leaf(
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
     let target = (&leaf.client.id, leaf.choice);
     let gate = &session.cx.server.gate;
-    gate.check_leaf(&session.caller, request.rule.as_deref(), &service.dst, target).map_err(Failure::fatal)?;
+    gate.check_leaf(&session.connection.caller, request.rule.as_deref(), &service.dst, target)
+        .map_err(Failure::fatal)?;
     if let Some(notes) = &mut record.notes {
         notes.leaf = Some(leaf.clone());
     }
@@ -186,16 +206,29 @@ async fn choose_leaf(
 
 /// Whether the classifier of the service calls the outcome retryable (data-plane reference §11.1).
 fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
-    if !request.body.may_retry() {
+    let wants = is_retryable(request, service, outcome);
+    if wants && !request.body.may_retry() {
+        if let Some(buffers) = &service.buffers {
+            buffers.request_too_long.incr();
+        }
         return false;
     }
+    wants
+}
+
+fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
     let class = service.params.classifier;
-    let by_method = classify::may_retry(class, &request.method);
     match outcome {
-        Ok((answer, _)) if !answer.head.status.is_server_error() => false,
-        Ok((answer, _)) if class != Classifier::AllSuccessful && says_retryable(&answer.head) => true,
-        Ok(_) => by_method,
-        Err(failure) => by_method && failure.retryable,
+        Ok((answer, _)) => match answer.verdict.known() {
+            Some(Verdict::Failure { retryable }) => {
+                retryable || (answer.head.status.is_server_error() && says_retryable(&answer.head))
+            }
+            Some(Verdict::Success) | None => false,
+        },
+        Err(failure) => {
+            let refused = failure.error.reset == Some(Reason::REFUSED_STREAM);
+            failure.retryable && classify::broken(class, &request.method, refused).is_retryable()
+        }
     }
 }
 

@@ -53,9 +53,27 @@ pub(crate) fn failed(
             let again = request.body.can_resend() && !upstream.reused;
             Failure { error, retryable: true, requeue: if again { Requeue::Connect } else { Requeue::No } }
         }
+        ReceiveError::Send(SendError::GoneAway(reason)) => {
+            let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
+            let again = request.body.can_resend() && request.interim == 0;
+            let requeue = if again { Requeue::Connect } else { Requeue::No };
+            Failure { error: RouteError::new(Kind::UpstreamClosed, text).undispatched(), retryable: true, requeue }
+        }
+        ReceiveError::Send(SendError::Reset(reason)) => {
+            let text = format!(
+                "the upstream has reset the stream: {reason} ({}). Remote Info: Upstream Address: /{addr}, Downstream \
+                 label: {id}",
+                u32::from(reason)
+            );
+            // Refused is not acted on (RFC 9113 §8.7).
+            let again = reason == h2::Reason::REFUSED_STREAM && request.body.can_resend() && request.interim == 0;
+            let requeue = if again { Requeue::Dispatch { reused: true } } else { Requeue::No };
+            let error = RouteError { reset: Some(reason), ..RouteError::new(Kind::UpstreamClosed, text) };
+            Failure { error, retryable: true, requeue }
+        }
         ReceiveError::Send(SendError::Closed(reason)) => {
             let text = format!("{reason}. Remote Info: Upstream Address: /{addr}, Downstream label: {id}");
-            let unanswered = !upstream.conn.has_buffered() && request.interim == 0;
+            let unanswered = !upstream.conn.is_answered() && request.interim == 0;
             let safe = unanswered && request.body.can_replay() && headers::is_idempotent(&request.method);
             Failure {
                 error: RouteError::new(Kind::UpstreamClosed, text),
@@ -104,9 +122,11 @@ fn unusable(router: &Router, request: &Request, error: &SendError, from: &str) -
             failure(Kind::ResponseTooLarge, text, None)
         }
         SendError::Downstream(error) => Failure::fatal(error.clone()),
-        SendError::ClientGone | SendError::Closed(_) | SendError::Tls(_) => {
-            Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection"))
-        }
+        SendError::ClientGone
+        | SendError::Closed(_)
+        | SendError::GoneAway(_)
+        | SendError::Reset(_)
+        | SendError::Tls(_) => Failure::fatal(RouteError::new(Kind::ClientGone, "the client closed the connection")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! passes the answer on. Not for: picking endpoints (crate `balance`).
 
 use crate::clock;
+use crate::error::Kind;
 use crate::route::Leaf;
 use balance::Endpoint;
 use std::sync::Arc;
@@ -78,6 +79,46 @@ impl<'a> Dispatch<'a> {
         let latency = now.saturating_sub(self.started);
         self.stats.iter().for_each(|stats| stats.finish(success, latency));
         latency / 1_000_000
+    }
+}
+
+impl Dispatch<'_> {
+    /// Leaves the end to whoever sees the trailers.
+    pub(crate) fn defer(mut self, leaf: &Arc<Leaf>) -> Unsettled {
+        self.done = true;
+        Unsettled { leaf: leaf.clone(), started: self.started, done: false }
+    }
+}
+
+/// A dispatch whose verdict comes with the end of its response.
+pub(crate) struct Unsettled {
+    leaf: Arc<Leaf>,
+    started: u64,
+    done: bool,
+}
+
+impl Unsettled {
+    /// Counts the end; `class` says what a failure was.
+    pub(crate) fn settle(mut self, success: bool, class: &'static str, now: u64) {
+        self.count(success, class, now);
+    }
+
+    fn count(&mut self, success: bool, class: &'static str, now: u64) {
+        self.done = true;
+        let latency = now.saturating_sub(self.started);
+        [&self.leaf.client.stats.requests, &self.leaf.stats].iter().for_each(|stats| stats.finish(success, latency));
+        if !success {
+            self.leaf.client.stats.failures.record(class);
+            self.leaf.failures.record(class);
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.done {
+            self.count(false, Kind::ClientGone.class(), clock::now());
+        }
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Notes {
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) retries: u64,
     pub(crate) status: Option<StatusCode>,
+    pub(crate) grpc_status: Option<u32>,
     pub(crate) content_length: Option<u64>,
     /// Nanoseconds to the head of the response.
     pub(crate) latency: u64,
@@ -43,7 +44,7 @@ impl Notes {
         let header = |name: header::HeaderName| head.headers.get(name).cloned();
         Some(Box::new(Notes {
             cx: session.cx.clone(),
-            peer: session.peer,
+            peer: session.connection.peer,
             method: head.method.clone(),
             target: head.target.clone(),
             version: head.version,
@@ -54,6 +55,7 @@ impl Notes {
             endpoint: None,
             retries: 0,
             status: None,
+            grpc_status: None,
             content_length: None,
             latency: 0,
             failure: None,
@@ -72,11 +74,16 @@ impl Notes {
             peer: self.peer,
             method: self.method.as_str(),
             target: &self.target,
-            version: if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            version: match self.version {
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
             host: self.host.as_ref().map(HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             status: self.status.map(|status| status.as_u16()),
+            grpc_status: self.grpc_status,
             content_length: self.content_length,
             request_bytes: bytes.0,
             response_bytes: bytes.1,

@@ -2,6 +2,7 @@
 //!
 //! Not for: bodies, attempts, responses. Called once per request by `exchange`.
 
+use super::call::Call;
 use super::relay::{RequestBody, is_streamed};
 use super::replay::Replay;
 use super::upgrade;
@@ -12,6 +13,7 @@ use crate::config::OverrideRule;
 use crate::context::{Context, Deadline, TraceId};
 use crate::deadline::Left;
 use crate::error::{Kind, RouteError};
+use crate::h2::Carried;
 use crate::headers::{self, Seen};
 use crate::identify::{self, Message, NoName};
 use crate::overrides::Admitted;
@@ -34,7 +36,7 @@ pub(crate) struct Request {
     pub(crate) headers: HeaderMap,
     pub(crate) body: RequestBody,
     /// Raw header lines of the outgoing request that do not depend on the leaf.
-    pub(crate) fields: BytesMut,
+    pub(crate) fields: Bytes,
     /// Where those of them begin that are context of ours; they are the last.
     pub(crate) context_at: usize,
     /// What the listener's policy says of the override.
@@ -47,6 +49,14 @@ pub(crate) struct Request {
     pub(crate) deadline: Option<Deadline>,
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
+    /// What it says of the scheme, or its connection does.
+    pub(crate) scheme: Carried,
+    /// Its client reads trailers (`te: trailers`).
+    pub(crate) wants_trailers: bool,
+    /// It is a call of gRPC.
+    pub(crate) is_grpc: bool,
+    /// When the call must be over, response body included; only calls of gRPC say so.
+    pub(crate) ends: u64,
     /// The protocols it asks for instead of HTTP (RFC 9110 §7.8).
     pub(crate) upgrade: Option<HeaderValue>,
     /// It asks for what the routers make of it (data-plane reference §17).
@@ -61,7 +71,7 @@ pub(crate) struct Request {
 /// Steps 3 to 5: checks, context, name, service.
 pub(crate) fn prepare(
     session: &Session,
-    head: RequestHead,
+    (head, scheme): (RequestHead, Carried),
     now: u64,
 ) -> Result<(Request, Arc<PathService>), RouteError> {
     let server = &session.cx.server;
@@ -76,17 +86,17 @@ pub(crate) fn prepare(
     }
     target = origin_form(&method, target, &mut headers)?;
     headers::check_host(&headers, version).map_err(|text| RouteError::new(Kind::BadRequest, text))?;
-    secure::check_host(session.secured.as_deref(), server, &headers)?;
+    secure::check_host(session.connection.secured.as_deref(), server, &headers)?;
     let seen = Seen::of(&headers);
     let params = &server.params;
     let upgrade = params.upgrades.then(|| upgrade::wanted(&headers, &seen, version, body)).flatten();
     session.upgrading.set(upgrade.is_some());
     check_depth(&headers, &seen, params.max_call_depth)?;
-    let admitted = server.gate.admit(&mut headers, &seen, &session.caller)?;
+    let admitted = server.gate.admit(&mut headers, &seen, &session.connection.caller)?;
     let trace = admitted.context.trace.map_or_else(TraceId::root, TraceId::child);
     session.request_id.set(trace.request_id());
     check_length(session, body)?;
-    let message = Message { method: &method, target: &target, version, headers: &headers };
+    let message = Message { method: &method, target: &target, version, headers: &headers, scheme: scheme.name() };
     let found = find_service(session, &message, &admitted)?;
     if found.consume > 0 {
         target = identify::consume(&target, found.consume);
@@ -97,27 +107,34 @@ pub(crate) fn prepare(
         server.stats.dtab_size.add(service.dst.override_len() as u64);
     }
     let diagnose = diagnose::wanted(&method, &headers) && session.trusts_caller();
+    let call = Call::of(&mut headers, now);
+    let wants_trailers = seen.hop_by_hop && headers::wants_trailers(&headers);
     headers::strip(&mut headers, &seen);
     let mut fields = own_fields(session, &mut headers, (&seen, version), upgrade.as_ref());
     let context_at = fields.len();
     write_context(&admitted, trace, &mut fields);
-    let (due, due_kind) = due(session, &service, &admitted.context, now)?;
+    let (due, due_kind) = call.due(due(session, &service, &admitted.context, now)?);
     let body = request_body(session, &service, &method, body);
+    let deadline = outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout);
     let request = Request {
         method,
         target,
         version,
         headers,
         body,
-        fields,
+        fields: fields.freeze(),
         context_at,
         rule: admitted.rule.map(|(_, rule)| rule),
         started: now,
         due,
         due_kind,
-        deadline: outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout),
+        deadline: Deadline::strictest(deadline, call.deadline()),
         keep_alive: keep_alive && upgrade.is_none(),
         expects_continue: expect_continue,
+        scheme,
+        wants_trailers,
+        is_grpc: call.is_grpc,
+        ends: call.ends,
         upgrade,
         diagnose,
         identifier: found.identifier,
@@ -148,7 +165,7 @@ fn write_forwarded(session: &Session, headers: &mut HeaderMap, fields: &mut Byte
         headers.remove(header::FORWARDED);
     }
     let host = headers.get(header::HOST).map(|host| host.as_bytes());
-    labels.write(host, session.conn.io().scheme(), fields);
+    labels.write(host, session.connection.scheme, fields);
 }
 
 /// When the first of all limits is over, and which one that is.
@@ -170,7 +187,7 @@ fn request_body(session: &Session, service: &PathService, method: &Method, body:
     let replay = !is_streamed(body, buffered)
         || service.params.replay_bytes.is_some()
         || headers::is_idempotent(method)
-        || classify::may_retry(service.params.classifier, method);
+        || classify::ever_retries(service.params.classifier, method);
     let keep = Replay::new(body, replay, service.params.replay_bytes, buffered);
     let mut body = RequestBody::new(body, keep, (&params.limits, buffered));
     body.count(&session.cx.server.stats.bodies);
@@ -264,8 +281,9 @@ fn find_service(session: &Session, message: &Message<'_>, admitted: &Admitted) -
     let identified = identify::identify(identifiers, &cx.router.params.dst_prefix, message)
         .map_err(|reason| no_name(session, message, reason))?;
     let dst = Dst { path: identified.dst, local, sets: admitted.sets.clone() };
-    cx.server.gate.check_table(&session.caller, admitted, &dst)?;
-    let (service, kept) = cx.router.service(&dst, session.caller.ip);
+    let caller = &session.connection.caller;
+    cx.server.gate.check_table(caller, admitted, &dst)?;
+    let (service, kept) = cx.router.service(&dst, caller.ip);
     let found = Remembered { service, consume: identified.consume, identifier: identified.identifier };
     if kept {
         cx.remember(&key, &found, plain);
@@ -278,7 +296,7 @@ fn no_name(session: &Session, message: &Message<'_>, reason: NoName) -> RouteErr
         "Unknown destination: Request(\"{} {}\", from /{})",
         message.method,
         String::from_utf8_lossy(message.target),
-        session.peer
+        session.connection.peer
     );
     match reason {
         NoName::Unidentified(text) | NoName::Failure(text) => {

@@ -9,6 +9,7 @@ use crate::route::PathService;
 use crate::server::ServerStats;
 use http::StatusCode;
 use std::sync::Arc;
+use telemetry::StreamRun;
 
 /// The record of a request: whatever ends it, its counters are settled.
 pub(crate) struct Record<'a> {
@@ -20,13 +21,37 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes: (u64, u64),
     started: u64,
     done: bool,
+    /// What became of its stream, where that is counted.
+    pub(crate) run: StreamRun,
+    /// The latency of a response whose verdict comes with its end.
+    unsettled: Option<u64>,
 }
 
 impl<'a> Record<'a> {
     /// A request that came in now.
     pub(crate) fn begin(session_stats: &'a ServerStats, notes: Option<Box<Notes>>) -> Record<'a> {
         session_stats.requests.begin();
-        Record { session_stats, service: None, notes, bytes: (0, 0), started: clock::now(), done: false }
+        let started = clock::now();
+        let mut run = StreamRun::begin(started, clock::now);
+        run.join(session_stats.streams.as_ref());
+        Record { session_stats, service: None, notes, bytes: (0, 0), started, done: false, run, unsettled: None }
+    }
+
+    /// The request has this name.
+    pub(crate) fn named(&mut self, service: &Arc<PathService>) {
+        service.stats.begin();
+        self.run.join(service.streams.as_ref());
+        self.service = Some(service.clone());
+    }
+
+    /// How a call of gRPC ended.
+    pub(crate) fn grpc_ended(&mut self, status: u32) {
+        if let Some(service) = &self.service {
+            service.grpc.get().record(status);
+        }
+        if let Some(notes) = &mut self.notes {
+            notes.grpc_status = Some(status);
+        }
     }
 
     /// When the request came in, in nanoseconds of the process clock.
@@ -34,10 +59,37 @@ impl<'a> Record<'a> {
         self.started
     }
 
-    /// A response head was there at `now`.
-    pub(crate) fn responded(&mut self, status: StatusCode, success: bool, now: u64) {
+    /// A response head was there at `now`. Without a verdict, [`Record::judged`] gives it later.
+    pub(crate) fn responded(&mut self, status: StatusCode, success: Option<bool>, now: u64) {
         let latency = now.saturating_sub(self.started);
+        self.run.response_head(now);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
+        if let Some(notes) = &mut self.notes {
+            notes.status = Some(status);
+            notes.latency = latency;
+        }
+        self.done = true;
+        match success {
+            Some(success) => self.settle(success, latency),
+            None => self.unsettled = Some(latency),
+        }
+    }
+
+    /// The router has answered by itself.
+    pub(crate) fn answered_here(&mut self, status: StatusCode) {
+        let now = clock::now();
+        self.responded(status, Some(true), now);
+        self.run.end(None, now);
+    }
+
+    /// The verdict that comes with the end of a response.
+    pub(crate) fn judged(&mut self, success: bool) {
+        if let Some(latency) = self.unsettled.take() {
+            self.settle(success, latency);
+        }
+    }
+
+    fn settle(&mut self, success: bool, latency: u64) {
         self.session_stats.requests.finish(success, latency);
         if let Some(service) = &self.service {
             service.stats.finish(success, latency);
@@ -48,11 +100,6 @@ impl<'a> Record<'a> {
         if !success {
             self.session_stats.failures.record(SYNTHETIC);
         }
-        if let Some(notes) = &mut self.notes {
-            notes.status = Some(status);
-            notes.latency = latency;
-        }
-        self.done = true;
     }
 
     /// The router wrote a response of its own, with so many bytes of body.
@@ -77,7 +124,9 @@ impl<'a> Record<'a> {
         }
         metrics::counter!("route_errors_total", "origin" => error.kind.origin().label()).increment(1);
         tracing::debug!(kind = ?error.kind, service = ?self.service.as_ref().map(|s| &s.dst.path), "{error}");
-        let latency = clock::now().saturating_sub(self.started);
+        let now = clock::now();
+        let latency = now.saturating_sub(self.started);
+        self.run.fail(error.kind.class(), now);
         self.session_stats.status.record(status.as_u16(), latency / 1_000_000);
         self.session_stats.requests.finish(false, latency);
         match &self.service {
@@ -108,6 +157,7 @@ impl Drop for Record<'_> {
         if !self.done {
             self.failed(&RouteError::new(Kind::ClientGone, "the connection ended"), StatusCode::BAD_GATEWAY);
         }
+        self.judged(false);
         let (request, response) = self.bytes;
         self.session_stats.bodies.request_bytes.add(request);
         self.session_stats.bodies.response_bytes.add(response);

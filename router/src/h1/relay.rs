@@ -6,19 +6,23 @@ use super::compress::Compressor;
 use super::prepare::too_large;
 use super::replay::Replay;
 use super::stall::{Stalls, from_now};
-use crate::config::LimitParams;
+use super::{Down, Up};
+use crate::classify::{self, Verdict};
+use crate::clock;
+use crate::config::{Classifier, LimitParams};
+use crate::context::remove_l5d;
 use crate::error::{Kind, RouteError};
-use crate::stream::Stream;
 use crate::timer::{NEVER, Slot};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
-use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, Conn, HeadError, Limits, ResponseHead};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http1::{BodyDecoder, BodyEncoder, BodyError, BodyFrame, BodyLength, HeadError, Limits, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
+const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
 /// Bytes that are compressed before others have their turn: a few milliseconds of work.
 const COMPRESS_BYTES: u64 = 128 * 1024;
 
@@ -56,6 +60,8 @@ pub(crate) struct RequestBody {
     refused: bool,
     /// Bytes that were read from the client, without framing.
     pub(crate) received: u64,
+    /// When that was, of one that has a body.
+    read_at: Option<u64>,
     /// It is one that Linkerd 1 streams.
     streamed: bool,
     /// While a streamed one is under way: who counts that.
@@ -71,6 +77,10 @@ pub(crate) enum SendError {
     ClientGone,
     /// The upstream closed or reset without an answer.
     Closed(String),
+    /// The upstream goes away, and has said that it did not act on the request.
+    GoneAway(String),
+    /// The upstream has reset the stream with this code.
+    Reset(h2::Reason),
     /// The upstream does not accept us as a TLS client, and has seen nothing of the request.
     Tls(tls::HandshakeError),
     /// The upstream's answer is not HTTP.
@@ -96,6 +106,7 @@ impl RequestBody {
             queued: false,
             refused: false,
             received: 0,
+            read_at: None,
             streamed: is_streamed(length, buffered),
             open: Vec::new(),
         }
@@ -106,6 +117,11 @@ impl RequestBody {
         if self.streamed && !self.read {
             self.open.push(stats.open_request());
         }
+    }
+
+    /// When all of it was read; None while it is not, and of a request without a body.
+    pub(crate) fn read_at(&self) -> Option<u64> {
+        self.read_at
     }
 
     /// True when another attempt can send the same body.
@@ -119,7 +135,7 @@ impl RequestBody {
     }
 
     /// True when all of it went up: the connection can carry another request.
-    pub(crate) fn is_sent(&self, up: &Conn<Stream>) -> bool {
+    pub(crate) fn is_sent(&self, up: &Up) -> bool {
         self.queued && !self.refused && up.is_flushed()
     }
 
@@ -129,7 +145,7 @@ impl RequestBody {
     }
 
     /// How long it may stand still while the response is under way: who is waited for, the service or the client.
-    fn stall(&self, up: &Conn<Stream>, stalls: &Stalls) -> u64 {
+    fn stall(&self, up: &Up, stalls: &Stalls) -> u64 {
         match () {
             () if self.refused => NEVER,
             () if !up.is_flushed() => stalls.service_takes,
@@ -139,7 +155,7 @@ impl RequestBody {
     }
 
     /// Starts an attempt: queues again what was read already.
-    pub(crate) fn begin(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+    pub(crate) fn begin(&mut self, up: &mut Up) -> Result<(), RouteError> {
         self.encoder = BodyEncoder::for_request(self.length);
         self.queued = false;
         self.refused = false;
@@ -155,15 +171,16 @@ impl RequestBody {
         if self.read { self.finish(up) } else { Ok(()) }
     }
 
-    fn finish_reading(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+    fn finish_reading(&mut self, up: &mut Up) -> Result<(), RouteError> {
         self.read = true;
+        self.read_at = Some(clock::now());
         self.open.drain(..).for_each(OpenStream::end);
         self.finish(up)
     }
 
-    fn finish(&mut self, up: &mut Conn<Stream>) -> Result<(), RouteError> {
+    fn finish(&mut self, up: &mut Up) -> Result<(), RouteError> {
         self.queued = true;
-        self.encoder.finish(self.trailers.as_ref(), up.out()).map_err(broken)
+        up.finish_body(&mut self.encoder, self.trailers.as_ref()).map_err(broken)
     }
 
     /// Lets go of what was kept: from the first byte of the response on, nothing is sent again.
@@ -172,12 +189,7 @@ impl RequestBody {
     }
 
     /// Moves body bytes up as far as they go without waiting.
-    fn poll_up(
-        &mut self,
-        down: &mut Conn<Stream>,
-        up: &mut Conn<Stream>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), SendError> {
+    fn poll_up(&mut self, down: &mut Down, up: &mut Up, cx: &mut Context<'_>) -> Result<(), SendError> {
         while !self.refused {
             // A full queue that drains now must lead to another read: nobody else would wake this task.
             let mut moved = !self.queued && up.pending_out() >= HIGH_WATER;
@@ -197,12 +209,14 @@ impl RequestBody {
         Ok(())
     }
 
-    fn take(&mut self, frame: Result<Option<BodyFrame>, BodyError>, up: &mut Conn<Stream>) -> Result<(), SendError> {
+    fn take(&mut self, frame: Result<Option<BodyFrame>, BodyError>, up: &mut Up) -> Result<(), SendError> {
         let done = match frame {
             Err(BodyError::Trailers("headers-too-large")) => {
                 let text = "the trailers of the request are longer than maxTrailersKB allows";
                 return Err(SendError::Downstream(RouteError::new(Kind::TrailersTooLarge, text)));
             }
+            // Its stream was reset, by the client or for what it sent: there is nobody to answer.
+            Err(BodyError::Io(error)) if crate::h2::is_of_codec(&error) => return Err(SendError::ClientGone),
             Err(error) => {
                 if !matches!(error, BodyError::Io(_) | BodyError::Truncated) {
                     metrics::counter!("rejected_total", "reason" => error.reason()).increment(1);
@@ -218,7 +232,9 @@ impl RequestBody {
                 }
                 up.queue_body(&mut self.encoder, chunk).map_err(broken)
             }
-            Ok(Some(BodyFrame::Trailers(trailers))) => {
+            Ok(Some(BodyFrame::Trailers(mut trailers))) => {
+                // Context comes with the head, or not at all (attack O7).
+                remove_l5d(&mut trailers);
                 self.trailers = Some(trailers);
                 self.finish_reading(up)
             }
@@ -231,8 +247,8 @@ impl RequestBody {
     /// that stalls makes `slot` due earlier.
     pub(crate) async fn exchange(
         &mut self,
-        down: &mut Conn<Stream>,
-        up: &mut Conn<Stream>,
+        down: &mut Down,
+        up: &mut Up,
         expected: (&Limits, &Method, &mut HeaderMap),
         (slot, due, stalls): (&Slot, u64, &Stalls),
     ) -> Result<ResponseHead, SendError> {
@@ -252,7 +268,7 @@ impl RequestBody {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(head_error(error))),
                 Poll::Pending => {}
             }
-            if self.read && down.poll_hangup(cx).is_ready() {
+            if down.poll_hangup(cx, self.read).is_ready() {
                 return Poll::Ready(Err(SendError::ClientGone));
             }
             Poll::Pending
@@ -264,6 +280,8 @@ impl RequestBody {
 fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
+        HeadError::Io(error) if crate::h2::is_gone_away(&error) => SendError::GoneAway(error.to_string()),
+        HeadError::Io(error) if let Some(reason) = crate::h2::reset_of(&error) => SendError::Reset(reason),
         HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
             Some(said) if said.is_refusal() => SendError::Tls(said),
             Some(said) => SendError::Closed(said.text),
@@ -297,17 +315,13 @@ impl Begun {
     }
 
     /// Begins to read the body of `head` without waiting for it.
-    pub(crate) async fn read(
-        up: &mut Conn<Stream>,
-        head: &ResponseHead,
-        limits: &LimitParams,
-    ) -> Result<Begun, SendError> {
+    pub(crate) async fn read(up: &mut Up, head: &ResponseHead, limits: &LimitParams) -> Result<Begun, SendError> {
         let most = limits.response_body.unwrap_or(u64::MAX);
         if matches!(head.body, BodyLength::Length(length) if length > most) {
             return Err(SendError::TooLarge(most));
         }
         let mut decoder = BodyDecoder::new(head.body).with_trailer_limit(limits.response_trailers);
-        if decoder.is_done() {
+        if decoder.is_done() && !up.is_h2() {
             return Ok(Begun { decoder, first: None, most });
         }
         let polled = poll_fn(|cx| Poll::Ready(up.poll_body(cx, &mut decoder))).await;
@@ -318,10 +332,29 @@ impl Begun {
         }
     }
 
+    /// Waits for the first piece, and keeps it.
+    pub(crate) async fn first(&mut self, up: &mut Up) {
+        if self.first.is_none()
+            && let Ok(frame) = poll_fn(|cx| up.poll_body(cx, &mut self.decoder)).await
+        {
+            self.first = Some(frame);
+        }
+    }
+
+    /// The trailers of a body that is nothing else, `Some(None)` without any; None when there is more, or it is not known
+    /// yet.
+    pub(crate) fn trailers_alone(&self) -> Option<Option<&HeaderMap>> {
+        match &self.first {
+            Some(Some(BodyFrame::Trailers(trailers))) => Some(Some(trailers)),
+            Some(None) => Some(None),
+            Some(Some(BodyFrame::Data(_))) | None => None,
+        }
+    }
+
     /// The next piece: the one that came with the head first. Too many bytes end it as a close would.
     pub(crate) fn poll_frame(
         &mut self,
-        up: &mut Conn<Stream>,
+        up: &mut Up,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<BodyFrame>, SendError>> {
         let frame = match self.first.take() {
@@ -349,16 +382,18 @@ pub(crate) enum Relayed {
     UpstreamBroke,
     /// The client is gone.
     ClientGone,
+    /// The time of the call is over, as its caller has said (`grpc-timeout`).
+    Late,
 }
 
 /// Moves the response body down, and what is left of the request body up, until the response is complete. A peer that
 /// stalls makes `slot` due.
 pub(crate) async fn relay(
-    down: &mut Conn<Stream>,
-    up: &mut Conn<Stream>,
+    down: &mut Down,
+    up: &mut Up,
     request: &mut RequestBody,
     response: &mut ResponseBody,
-    (slot, stalls): (&Slot, &Stalls),
+    (slot, stalls, ends): (&Slot, &Stalls, u64),
 ) -> Relayed {
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.is_flushed();
@@ -372,15 +407,16 @@ pub(crate) async fn relay(
         }
         let blocked = !down.is_flushed();
         let limit = if blocked { stalls.client_takes } else { stalls.service_gives };
-        slot.set(from_now(limit.min(request.stall(up, stalls))));
+        slot.set(from_now(limit.min(request.stall(up, stalls))).min(ends));
         // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
-        if !blocked && request.read && down.poll_hangup(cx).is_ready() {
+        if !blocked && down.poll_hangup(cx, request.read).is_ready() {
             return Poll::Ready(Relayed::ClientGone);
         }
         Poll::Pending
     });
     match slot.run(relaying).await {
         Ok(ended) => ended,
+        Err(_) if ends != NEVER && clock::now() >= ends => Relayed::Late,
         // The client takes nothing, or gives nothing of its body.
         Err(_) if !down.is_flushed() || (!request.read && up.is_flushed()) => Relayed::ClientGone,
         // The service takes nothing of the request, or was silent for longer than its socket options allow.
@@ -397,7 +433,23 @@ pub(crate) struct ResponseBody {
     /// Bytes that were read from the upstream, and that were handed to the client's connection, without framing.
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    /// The code with which the upstream has reset it.
+    pub(crate) reset: Option<h2::Reason>,
+    /// How its trailers are judged, when they are.
+    pub(crate) judge: Option<Judge>,
+    /// The status of a gRPC call that its trailers told.
+    pub(crate) grpc_status: Option<u32>,
+    /// What is ours among the trailers is not for the client.
+    pub(crate) clear: bool,
     compressor: Option<Compressor>,
+}
+
+/// The verdict of trailers, and the classifier that gives it.
+pub(crate) struct Judge {
+    pub(crate) classifier: Classifier,
+    pub(crate) status: StatusCode,
+    /// Once they were there.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// The response body does not fit its length, or cannot be compressed.
@@ -406,7 +458,18 @@ struct Broken;
 impl ResponseBody {
     /// A body that goes on with this length, compressed if there is a compressor.
     pub(crate) fn new(begun: Begun, to: BodyLength, compressor: Option<Compressor>) -> ResponseBody {
-        ResponseBody { begun, encoder: BodyEncoder::new(to), read: false, received: 0, sent: 0, compressor }
+        ResponseBody {
+            begun,
+            encoder: BodyEncoder::new(to),
+            read: false,
+            received: 0,
+            sent: 0,
+            reset: None,
+            judge: None,
+            grpc_status: None,
+            clear: false,
+            compressor,
+        }
     }
 
     /// The body is over: its compressor can serve another one.
@@ -417,7 +480,7 @@ impl ResponseBody {
     }
 
     /// Moves body bytes down as far as they go without waiting; ready at the end.
-    fn poll_down(&mut self, down: &mut Conn<Stream>, up: &mut Conn<Stream>, cx: &mut Context<'_>) -> Poll<Relayed> {
+    fn poll_down(&mut self, down: &mut Down, up: &mut Up, cx: &mut Context<'_>) -> Poll<Relayed> {
         let turn = self.compressor.as_ref().map_or(u64::MAX, |_| self.received + COMPRESS_BYTES);
         loop {
             // As in `poll_up`.
@@ -430,6 +493,9 @@ impl ResponseBody {
                     },
                     Poll::Ready(Err(error)) => {
                         note(&error);
+                        if let SendError::Body(BodyError::Io(error)) = &error {
+                            self.reset = crate::h2::reset_of(error);
+                        }
                         return Poll::Ready(Relayed::UpstreamBroke);
                     }
                     Poll::Ready(Ok(frame)) => match self.take(down, frame) {
@@ -454,7 +520,7 @@ impl ResponseBody {
     }
 
     /// Queues one piece of the response; true at its end.
-    fn take(&mut self, down: &mut Conn<Stream>, frame: Option<BodyFrame>) -> Result<bool, Broken> {
+    fn take(&mut self, down: &mut Down, frame: Option<BodyFrame>) -> Result<bool, Broken> {
         let trailers = match frame {
             Some(BodyFrame::Data(chunk)) => {
                 self.received += chunk.len() as u64;
@@ -472,21 +538,41 @@ impl ResponseBody {
             compressor.finish().map_err(|_| Broken)?;
             self.pass_compressed(down)?;
         }
-        self.encoder.finish(trailers.as_ref(), down.out()).map(|()| true).map_err(|_| Broken)
+        let trailers = self.judged(trailers);
+        down.finish_body(&mut self.encoder, trailers).map(|()| true).map_err(|_| Broken)
+    }
+
+    /// The end: the verdict, if it is a matter of trailers, which then say it too.
+    fn judged(&mut self, mut trailers: Option<HeaderMap>) -> Option<HeaderMap> {
+        if let Some(trailers) = &trailers {
+            self.grpc_status = classify::grpc_status(trailers);
+        }
+        if self.clear {
+            trailers.iter_mut().for_each(remove_l5d);
+        }
+        let Some(judge) = &mut self.judge else { return trailers };
+        // The method says nothing about a success.
+        let verdict = classify::late(judge.classifier, &Method::POST, judge.status, trailers.as_ref());
+        judge.verdict = Some(verdict);
+        if !self.clear {
+            let class = HeaderValue::from_static(if verdict.is_success() { "1.0" } else { "0.0" });
+            trailers.get_or_insert_default().insert(SUCCESS_CLASS, class);
+        }
+        trailers
     }
 
     /// The upstream pauses: what it has said so far must reach the client.
-    fn flush(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+    fn flush(&mut self, down: &mut Down) -> Result<(), Broken> {
         let Some(compressor) = &mut self.compressor else { return Ok(()) };
         compressor.flush().map_err(|_| Broken)?;
         self.pass_compressed(down)
     }
 
     /// Queues what has come out of the compressor.
-    fn pass_compressed(&mut self, down: &mut Conn<Stream>) -> Result<(), Broken> {
+    fn pass_compressed(&mut self, down: &mut Down) -> Result<(), Broken> {
         let Some(compressor) = &mut self.compressor else { return Ok(()) };
         self.sent += compressor.out.len() as u64;
-        self.encoder.data(&compressor.out, down.out()).map_err(|_| Broken)?;
+        down.copy_body(&mut self.encoder, &compressor.out).map_err(|_| Broken)?;
         compressor.out.clear();
         Ok(())
     }

@@ -4,11 +4,12 @@
 //! connections are held as long as the tunnel lives; a drain waits for it. Not for: what the bytes mean.
 
 use super::attempt::Answer;
+use super::down::Head;
 use super::prepare::Request;
 use super::record::Record;
-use super::relay::{HIGH_WATER, append_fields};
+use super::relay::HIGH_WATER;
 use super::upgrade;
-use super::{After, Session};
+use super::{After, Down, Session, Up};
 use crate::clock;
 use crate::context::remove_l5d;
 use crate::error::Kind;
@@ -19,7 +20,7 @@ use crate::stream::Stream;
 use crate::timer::NEVER;
 use bytes::BytesMut;
 use http::header;
-use http1::{BodyDecoder, BodyFrame, BodyLength, Conn, encode_response_head};
+use http1::{BodyDecoder, BodyFrame, BodyLength, Conn};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,9 +37,11 @@ pub(crate) async fn run(
     record: &mut Record<'_>,
 ) -> After {
     let server = session.cx.server.clone();
-    let Answer { mut head, mut lease, at, .. } = answer;
+    let Answer { mut head, mut lease, at, mut run, .. } = answer;
+    run.end(None, at);
     lease.answered(at);
-    record.responded(head.status, true, at);
+    record.responded(head.status, Some(true), at);
+    record.run.end(None, at);
     if let Some(notes) = &mut record.notes {
         notes.endpoint = Some(lease.endpoint().addr());
     }
@@ -54,9 +57,16 @@ pub(crate) async fn run(
     }
     upgrade::write(granted.as_ref().map_or(b"", |value| value.as_bytes()), &mut fields);
     let reason = head.reason.as_deref();
-    let (out, empty) = (session.conn.out(), BodyLength::Empty);
-    encode_response_head(out, head.status, reason, request.version, &head.headers, empty, true, None);
-    append_fields(out, &fields);
+    session.conn.write_head(Head {
+        status: head.status,
+        reason,
+        version: request.version,
+        headers: &mut head.headers,
+        fields: fields.freeze(),
+        body: BodyLength::Empty,
+        length: None,
+        keep_alive: true,
+    });
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
     let _open = OpenTunnel::new(&server.stats);
@@ -66,19 +76,21 @@ pub(crate) async fn run(
     drop(lease);
     let whole = broke.is_none();
     // What breaks on one side breaks on the other: an end in order would say that all is there.
-    session.abort_if(!whole);
-    if !whole {
-        upstream.conn.io().abort_on_close();
+    session.abort_if(!whole, h2::Reason::CANCEL);
+    if let (Up::H1(conn), false) = (&upstream.conn, whole) {
+        conn.io().abort_on_close();
     }
     After::Close
 }
 
 /// Moves bytes both ways, and counts them in `bytes`. None when both sides have ended in order, or nothing was under way for
 /// too long; otherwise which side broke.
-async fn pump(session: &mut Session, up: &mut Conn<Stream>, bytes: &mut (u64, u64)) -> Option<Kind> {
+async fn pump(session: &mut Session, up: &mut Up, bytes: &mut (u64, u64)) -> Option<Kind> {
     let idle = session.cx.server.params.tunnel_idle_time.map_or(NEVER, clock::nanos);
     let stall = clock::nanos(session.cx.server.params.stall_timeout);
-    let (down, slot) = (&mut session.conn, &session.slot);
+    // Only HTTP/1 knows upgrades.
+    let (Down::H1(down), Up::H1(up)) = (&mut session.conn, up) else { return Some(Kind::UpstreamFraming) };
+    let slot = &session.slot;
     let (mut upwards, mut downwards) = (Direction::new(), Direction::new());
     let moving = poll_fn(|cx| {
         let upward = upwards.advance(down, up, cx);

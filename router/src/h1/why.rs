@@ -70,12 +70,19 @@ fn identifier(router: &Router, request: &Request) -> String {
         format!("{written}: {value}")
     };
     match router.params.identifiers.get(request.identifier) {
+        Some(IdentifierParams::HeaderToken { written, .. }) if written == ":authority" => {
+            format!("io.l5d.header.token read {}", header("host", written))
+        }
         Some(IdentifierParams::HeaderToken { header: name, written }) => {
             format!("io.l5d.header.token read {}", header(name, written))
         }
         Some(IdentifierParams::Header { header: name, written }) => {
             format!("io.l5d.header read {}", header(name, written))
         }
+        Some(IdentifierParams::HeaderPath { header, segments: Some(segments) }) => {
+            format!("io.l5d.header.path read {segments} segment(s) of {header}")
+        }
+        Some(IdentifierParams::HeaderPath { header, segments: None }) => format!("io.l5d.header.path read {header}"),
         Some(IdentifierParams::MethodAndHost { .. }) => {
             format!("io.l5d.methodAndHost read {} and {}", request.method, header("host", "Host"))
         }

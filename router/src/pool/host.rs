@@ -152,6 +152,11 @@ impl Hosts {
         entry
     }
 
+    /// A place for a connection that is not limited: one that many requests share.
+    pub fn unlimited(&self) -> Place {
+        Place::new(self.stats.clone(), None)
+    }
+
     fn host(&self, uid: u64, limits: Limits) -> Arc<Host> {
         let mut hosts = self.hosts.lock();
         if let Some(host) = hosts.get(&uid).and_then(Weak::upgrade) {

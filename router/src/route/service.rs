@@ -5,6 +5,7 @@ use super::{Bound, Cell, Choices, Dst, Leaf, shares};
 use crate::client::{Client, Clients};
 use crate::clock;
 use crate::config::ServiceParams;
+use crate::family::{self, BufferStats, Family};
 use crate::overrides::Choice;
 use crate::scopes::{ScopeLease, Scopes};
 use balance::RetryBudget;
@@ -14,7 +15,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use telemetry::{Counter, Failures, GaugeGuard, RequestStats, Stat};
+use telemetry::{Counter, Failures, GaugeGuard, GrpcStats, Late, RequestStats, Stat, StreamStats};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -34,6 +35,8 @@ pub struct PathServiceParts<'a> {
     pub clients: Arc<Clients>,
     /// The router's scopes.
     pub scopes: &'a Arc<Scopes>,
+    /// Which metrics it has there.
+    pub family: Family,
     /// Where its task runs.
     pub handle: &'a Handle,
 }
@@ -48,13 +51,19 @@ pub struct PathService {
     pub stats: RequestStats,
     /// `failures/<class>`.
     pub failures: Failures,
+    /// `request/stream/*`, `response/stream/*`, `stream/*`; of routers of HTTP/2.
+    pub streams: Option<Arc<StreamStats>>,
+    /// `grpc/status/*`: how calls ended for their callers.
+    pub grpc: Late<GrpcStats>,
+    /// What did not fit or took too long to be judged; of routers of HTTP/2.
+    pub buffers: Option<BufferStats>,
     /// `retries/total`.
     pub retries: Arc<Counter>,
     /// `retries/per_request`.
     pub retries_per_request: Arc<Stat>,
     /// `retries/budget_exhausted`.
     pub budget_exhausted: Arc<Counter>,
-    /// `retries/attempts_exhausted`: `retries.maxAttempts` was reached.
+    /// `retries/attempts_exhausted`, of routers of HTTP/2 `backoffs_exhausted`: `retries.maxAttempts` was reached.
     pub attempts_exhausted: Arc<Counter>,
     /// The retry budget.
     pub budget: Arc<RetryBudget>,
@@ -73,24 +82,27 @@ pub struct PathService {
 impl PathService {
     /// Makes the service and starts its task. A binding that is settled already is in force on return.
     pub fn new(parts: PathServiceParts<'_>) -> Arc<PathService> {
-        let PathServiceParts { dst, params, mut binding, mut base, owner, clients, scopes, handle } = parts;
+        let PathServiceParts { dst, params, mut binding, mut base, owner, clients, scopes, family, handle } = parts;
         let shown = dst.path.show_bare();
         let lease = scopes.lease(&["service", &shown]);
         let scope = lease.scope.clone();
         let bound = Arc::new(Cell::new(Bound::Pending));
-        let maker = LeafMaker { dst: dst.clone(), service: shown, clients, scopes: scopes.clone() };
+        let maker = LeafMaker { dst: dst.clone(), service: shown, clients, scopes: scopes.clone(), family };
         publish(&bound, &maker, binding.get(), base.as_mut().map(Activity::get));
         let task = handle.spawn(follow(bound.clone(), maker, binding, base)).abort_handle();
         let budget = Arc::new(RetryBudget::new(params.retry_budget.into(), clock::now()));
         let gauge = budget.clone();
         let _budget_gauge = scope.gauge("retries/budget", move || gauge.balance(clock::now()) as f64);
         Arc::new(PathService {
-            stats: RequestStats::new(&scope),
+            stats: family.requests(&scope),
             failures: Failures::new(&scope),
+            streams: family.streams(&scope),
+            grpc: family::grpc(&scope),
+            buffers: BufferStats::new(family, &scope),
             retries: scope.counter("retries/total"),
             retries_per_request: scope.stat("retries/per_request"),
             budget_exhausted: scope.counter("retries/budget_exhausted"),
-            attempts_exhausted: scope.counter("retries/attempts_exhausted"),
+            attempts_exhausted: family.attempts_exhausted(&scope),
             budget,
             bound,
             way: parking_lot::Mutex::default(),
@@ -215,6 +227,7 @@ struct LeafMaker {
     service: String,
     clients: Arc<Clients>,
     scopes: Arc<Scopes>,
+    family: Family,
 }
 
 impl LeafMaker {
@@ -230,9 +243,10 @@ impl LeafMaker {
         }
         let client = self.clients.get(&name.id);
         let lease = self.scopes.lease(&["client", &name.id.show_bare(), "service", &self.service]);
-        let (stats, failures) = (RequestStats::new(&lease.scope), Failures::new(&lease.scope));
+        let (stats, failures) = (self.family.requests(&lease.scope), Failures::new(&lease.scope));
+        let streams = self.family.streams(&lease.scope);
         let fields = self.fields(&client, &name);
-        Arc::new(Leaf { fields, residual: name.residual, choice, client, stats, failures, lease })
+        Arc::new(Leaf { fields, residual: name.residual, choice, client, stats, failures, streams, lease })
     }
 
     /// The raw header lines of a leaf (data-plane reference §5.2).

@@ -30,8 +30,8 @@ const NONE: Kinds = Kinds { key: "kind", noun: "", built: &[], later: &[], exper
 pub const PROTOCOLS: Kinds = Kinds {
     key: "protocol",
     noun: "a protocol",
-    built: &["http"],
-    later: &["h2", "thrift", "thriftmux", "mux"],
+    built: &["http", "h2"],
+    later: &["thrift", "thriftmux", "mux"],
     experimental: &["thriftmux"],
     old: &[("https", "write `http`, and `tls` in the server or the client")],
 };
@@ -92,15 +92,22 @@ pub const AUTHORIZERS: Kinds = Kinds { noun: "a request authorizer", later: &["i
 pub const PROPAGATORS: Kinds =
     Kinds { noun: "a trace propagator", built: &["io.l5d.default"], later: &["io.l5d.zipkin"], ..NONE };
 
-/// Identifiers of http routers (config reference §6.1).
+/// Identifiers (config reference §6). Linkerd has `header.path` for h2 routers only, and for those no `header`,
+/// `methodAndHost`, `path` and `static`.
 pub const IDENTIFIERS: Kinds = Kinds {
     noun: "an identifier",
-    built: &["io.l5d.header.token", "io.l5d.header", "io.l5d.methodAndHost", "io.l5d.path", "io.l5d.static"],
+    built: &[
+        "io.l5d.header.token",
+        "io.l5d.header",
+        "io.l5d.header.path",
+        "io.l5d.methodAndHost",
+        "io.l5d.path",
+        "io.l5d.static",
+    ],
     later: &["io.l5d.ingress", "io.l5d.k8s.istio", "io.l5d.k8s.istio-ingress"],
     old: &[
         ("io.l5d.headerToken", "write `io.l5d.header.token`"),
-        ("io.l5d.headerPath", "write `io.l5d.header.path` (h2) or `io.l5d.header` (http)"),
-        ("io.l5d.header.path", "it is for h2 routers; http routers have `io.l5d.header` and `io.l5d.path`"),
+        ("io.l5d.headerPath", "write `io.l5d.header.path`"),
         ("io.l5d.http.ingress", "write `io.l5d.ingress`"),
         ("io.l5d.h2.ingress", "write `io.l5d.ingress`"),
         ("http.ingress", "write `io.l5d.ingress`"),
@@ -163,9 +170,10 @@ pub const INTERFACES: Kinds = Kinds {
 };
 
 const FOR_H2: &str = "it is for h2 routers; http routers have the same under `io.l5d.http.`";
-const GRPC: &str = "it is for h2 routers, which Switchyard does not have yet";
+const FOR_HTTP: &str = "it is for http routers; h2 routers have the same under `io.l5d.h2.`";
+const GRPC: &str = "it is for h2 routers";
 
-/// Response classifiers of http routers (config reference §7.1, §7.2, §19.2).
+/// Response classifiers of http routers (config reference §7.1, §19.2).
 pub const CLASSIFIERS: Kinds = Kinds {
     noun: "a response classifier",
     built: &[
@@ -190,6 +198,35 @@ pub const CLASSIFIERS: Kinds = Kinds {
         ("io.l5d.h2.grpc.alwaysRetryable", GRPC),
         ("io.l5d.h2.grpc.neverRetryable", GRPC),
         ("io.l5d.h2.grpc.retryableStatusCodes", GRPC),
+    ],
+    ..NONE
+};
+
+/// Response classifiers of h2 routers (config reference §7.1, §7.2, §19.1).
+pub const H2_CLASSIFIERS: Kinds = Kinds {
+    noun: "a response classifier",
+    built: &[
+        "io.l5d.h2.nonRetryable5XX",
+        "io.l5d.h2.retryableRead5XX",
+        "io.l5d.h2.retryableIdempotent5XX",
+        "io.l5d.h2.retryableAll5XX",
+        "io.l5d.h2.allSuccessful",
+        "io.l5d.h2.grpc.default",
+        "io.l5d.h2.grpc.compliant",
+        "io.l5d.h2.grpc.alwaysRetryable",
+        "io.l5d.h2.grpc.neverRetryable",
+        "io.l5d.h2.grpc.retryableStatusCodes",
+    ],
+    old: &[
+        ("io.l5d.nonRetryable5XX", "write `io.l5d.h2.nonRetryable5XX`"),
+        ("io.l5d.retryableRead5XX", "write `io.l5d.h2.retryableRead5XX`"),
+        ("io.l5d.retryableIdempotent5XX", "write `io.l5d.h2.retryableIdempotent5XX`"),
+        ("io.l5d.http.nonRetryable5XX", FOR_HTTP),
+        ("io.l5d.http.retryableRead5XX", FOR_HTTP),
+        ("io.l5d.http.retryableIdempotent5XX", FOR_HTTP),
+        ("io.l5d.http.retryableAll5XX", FOR_HTTP),
+        ("io.l5d.http.allSuccessful", FOR_HTTP),
+        ("io.l5d.h2.grpc.Default", "write `io.l5d.h2.grpc.default`"),
     ],
     ..NONE
 };

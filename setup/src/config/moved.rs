@@ -44,6 +44,12 @@ const TO_SERVICE: &str = "it belongs under `service`";
 const TO_ROUTER: &str = "it belongs to a router, in the list `routers`";
 const THRIFT: &str = "it belongs to thrift routers";
 const H2: &str = "it belongs to h2 routers";
+const HTTP: &str = "it belongs to http routers";
+const H2_LOG: &str = "it belongs to h2 routers; http routers have the same as `httpAccessLog...`";
+const HTTP_LOG: &str = "it belongs to http routers; h2 routers have the same as `h2AccessLog...`";
+const HEADER_LIST: &str = "write `maxHeaderListBytes`: only the documents of Linkerd spell it so";
+const TO_ENDPOINT: &str = "write it in an entry of `servers`, or under `client`";
+const TO_SERVER: &str = "it belongs to an entry of `servers`";
 const ANYWHERE: &str = "YAML merge keys are not supported, as in Linkerd; repeat the keys";
 
 const MOVED: &[(Place, &str, &str)] = &[
@@ -87,17 +93,34 @@ const MOVED: &[(Place, &str, &str)] = &[
     (Router, "ip", "write it in an entry of `servers`"),
     (Router, "thriftProtocol", THRIFT),
     (Router, "thriftMethodInDst", THRIFT),
-    (Router, "h2AccessLog", H2),
+    (Router, "h2AccessLog", H2_LOG),
+    (Router, "h2AccessLogRollPolicy", H2_LOG),
+    (Router, "h2AccessLogAppend", H2_LOG),
+    (Router, "h2AccessLogRotateCount", H2_LOG),
+    (Router, "h2AccessLogFormat", H2_LOG),
+    (Router, "httpAccessLog", HTTP_LOG),
+    (Router, "httpAccessLogRollPolicy", HTTP_LOG),
+    (Router, "httpAccessLogAppend", HTTP_LOG),
+    (Router, "httpAccessLogRotateCount", HTTP_LOG),
+    (Router, "httpAccessLogFormat", HTTP_LOG),
+    (Router, "initialStreamWindowBytes", TO_ENDPOINT),
+    (Router, "headerTableBytes", TO_ENDPOINT),
+    (Router, "maxFrameBytes", TO_ENDPOINT),
+    (Router, "maxHeaderListBytes", TO_ENDPOINT),
+    (Router, "windowUpdateRatio", TO_ENDPOINT),
+    (Router, "maxConcurrentStreamsPerConnection", TO_SERVER),
     (Server, "engine", NETTY),
     (Server, "thriftProtocol", THRIFT),
     (Server, "thriftFramed", THRIFT),
-    (Server, "maxConcurrentStreamsPerConnection", H2),
-    (Server, "initialStreamWindowBytes", H2),
+    (Server, "maxHeaderListByts", HEADER_LIST),
+    (Server, "timestampHeader", HTTP),
     (Client, "engine", NETTY),
     (Client, "thriftProtocol", THRIFT),
     (Client, "thriftFramed", THRIFT),
     (Client, "attemptTTwitterUpgrade", THRIFT),
-    (Client, "initialStreamWindowBytes", H2),
+    (Client, "maxHeaderListByts", HEADER_LIST),
+    (Client, "maxConcurrentStreamsPerConnection", TO_SERVER),
+    (Client, "h2Limits", TO_SERVER),
     (Client, "retries", "use `service.retries`"),
     (Client, "totalTimeoutMs", TO_SERVICE),
     (Client, "responseClassifier", TO_SERVICE),

@@ -214,10 +214,10 @@ fn line(text: &'static str) -> Option<Line> {
 pub type Kinds<'a> = BTreeMap<String, &'a (Vec<&'static str>, Vec<&'static str>)>;
 
 fn heading(object: &str) -> String {
+    let name = |object: &str| if object.contains(' ') { object.to_owned() } else { format!("`{object}`") };
     match object.split_once('(') {
-        _ if object.contains(' ') => format!("## {object}\n"),
-        None => format!("## `{object}`\n"),
-        Some((object, kind)) => format!("### `{object}`: `{}`\n", kind.trim_end_matches(')')),
+        None => format!("## {}\n", name(object)),
+        Some((object, kind)) => format!("### {}: `{}`\n", name(object), kind.trim_end_matches(')')),
     }
 }
 

@@ -1,11 +1,11 @@
-//! The two forms of a line: that of Linkerd 1 (data-plane reference §6.10) and JSON.
+//! The forms of a line: the two of Linkerd 1 (data-plane reference §6.10) and JSON.
 //!
 //! What it is for: a record as one line of printable ASCII, whatever a client sent (attack X8): control characters,
 //! quotes, backslashes and all that is not ASCII, bidirectional marks among it, are escaped. What it is not: writing.
 //! Called by: [`crate::AccessLog::record`] on the thread of the request; what depends on the second is kept per thread.
 
 use super::policy;
-use crate::RequestRecord;
+use crate::{RequestRecord, grpc_status_name};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::cell::RefCell;
@@ -17,10 +17,13 @@ use std::time::{Duration, SystemTime};
 /// The form of the lines of an access log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// `<Host> <remote ip> - - [dd/MM/yyyy:HH:mm:ss zone] "<METHOD> <uri> HTTP/1.1" <status> <content-length|->
+    /// `<Host> <remote ip> - - [dd/MM/yyyy:HH:mm:ss zone] "<METHOD> <uri> <protocol>" <status> <content-length|->
     /// "<Referer|->" "<User-Agent|->"`, as Linkerd 1 writes it.
     #[default]
     Linkerd,
+    /// The same as Linkerd 1 writes it for routers of HTTP/2: the time is that of UTC with the zone `+0000`, and the
+    /// length of the response always `-`.
+    LinkerdH2,
     /// One JSON object per line.
     Json,
 }
@@ -30,13 +33,23 @@ struct Second {
     unix: i64,
     /// `02/03/2026:09:08:07 CET`.
     linkerd: String,
+    /// `02/03/2026:08:08:07 +0000`.
+    linkerd_h2: String,
     /// `2026-03-02T09:08:07`, and `+01:00`.
     rfc3339: (String, String),
 }
 
+impl Second {
+    const NONE: Second = Second {
+        unix: i64::MIN,
+        linkerd: String::new(),
+        linkerd_h2: String::new(),
+        rfc3339: (String::new(), String::new()),
+    };
+}
+
 thread_local! {
-    static SECOND: RefCell<Second> =
-        const { RefCell::new(Second { unix: i64::MIN, linkerd: String::new(), rfc3339: (String::new(), String::new()) }) };
+    static SECOND: RefCell<Second> = const { RefCell::new(Second::NONE) };
 }
 
 /// Runs `f` with the texts of the second and the milliseconds of `time`.
@@ -46,10 +59,11 @@ fn with_second(time: SystemTime, f: impl FnOnce(&Second, u32)) {
     let unix = i64::try_from(since.as_secs()).unwrap_or_default();
     SECOND.with_borrow_mut(|second| {
         if second.unix != unix {
-            let zoned = Timestamp::from_second(unix).unwrap_or_default();
-            let zoned = zoned.to_zoned(ZONE.get_or_init(policy::zone).clone());
+            let time = Timestamp::from_second(unix).unwrap_or_default();
+            let zoned = time.to_zoned(ZONE.get_or_init(policy::zone).clone());
             second.unix = unix;
             second.linkerd = zoned.strftime("%d/%m/%Y:%H:%M:%S %Z").to_string();
+            second.linkerd_h2 = time.strftime("%d/%m/%Y:%H:%M:%S +0000").to_string();
             second.rfc3339 = (zoned.strftime("%Y-%m-%dT%H:%M:%S").to_string(), zoned.strftime("%:z").to_string());
         }
         f(second, since.subsec_millis());
@@ -59,7 +73,8 @@ fn with_second(time: SystemTime, f: impl FnOnce(&Second, u32)) {
 /// Appends the line of `record`, its end included, to `out`.
 pub(super) fn write(format: LogFormat, record: &RequestRecord<'_>, out: &mut Vec<u8>) {
     match format {
-        LogFormat::Linkerd => linkerd(record, out),
+        LogFormat::Linkerd => linkerd(record, false, out),
+        LogFormat::LinkerdH2 => linkerd(record, true, out),
         LogFormat::Json => json(record, out),
     }
     out.push(b'\n');
@@ -71,20 +86,23 @@ fn put(out: &mut Vec<u8>, text: Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-fn linkerd(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
+fn linkerd(record: &RequestRecord<'_>, h2: bool, out: &mut Vec<u8>) {
     match record.host.filter(|host| !host.is_empty()) {
         // A column of its own without quotes: a space would shift the others.
         Some(host) => escape(host, b' ', out),
         None => out.push(b'-'),
     }
     put(out, format_args!(" {} - - [", record.peer.ip().to_canonical()));
-    with_second(record.end, |second, _| out.extend_from_slice(second.linkerd.as_bytes()));
+    with_second(record.end, |second, _| {
+        let text = if h2 { &second.linkerd_h2 } else { &second.linkerd };
+        out.extend_from_slice(text.as_bytes());
+    });
     put(out, format_args!("] \"{} ", record.method));
     escape(record.target, b'"', out);
     put(out, format_args!(" {}\" ", record.version));
     number(record.status.map(u64::from), "-", out);
     out.push(b' ');
-    number(record.content_length, "-", out);
+    number(record.content_length.filter(|_| !h2), "-", out);
     for value in [record.referer, record.user_agent] {
         out.extend_from_slice(b" \"");
         escape(value.unwrap_or(b"-"), b'"', out);
@@ -127,6 +145,7 @@ fn json(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
         ("service", record.service.map(str::as_bytes)),
         ("client", record.client.map(str::as_bytes)),
         ("failure", record.failure.map(str::as_bytes)),
+        ("grpcStatusName", record.grpc_status.and_then(grpc_status_name).map(str::as_bytes)),
     ];
     for (key, value) in texts {
         put(out, format_args!(",\"{key}\":"));
@@ -139,6 +158,7 @@ fn json(record: &RequestRecord<'_>, out: &mut Vec<u8>) {
     }
     for (key, value) in [
         ("status", record.status.map(u64::from)),
+        ("grpcStatus", record.grpc_status.map(u64::from)),
         ("contentLength", record.content_length),
         ("requestBytes", Some(record.request_bytes)),
         ("responseBytes", Some(record.response_bytes)),
@@ -192,6 +212,7 @@ mod tests {
             referer: None,
             user_agent: Some(b"curl/8"),
             status: Some(200),
+            grpc_status: None,
             content_length: Some(5),
             request_bytes: 0,
             response_bytes: 5,
@@ -224,6 +245,30 @@ mod tests {
         assert_eq!(rest, "web 10.1.2.3 - - [] \"GET /a?b=c HTTP/1.1\" 200 5 \"-\" \"curl/8\"\n");
         let (clock, zone) = time.split_once(' ').expect("a zone");
         assert_eq!((clock.len(), &clock[5..11], zone.is_empty()), (19, "/2026:", false), "{time}");
+    }
+
+    #[test]
+    fn the_line_of_linkerd_for_http2() {
+        let record = RequestRecord { version: "HTTP/2", target: b"/pkg.Svc/Call", method: "POST", ..record() };
+        let line = line(LogFormat::LinkerdH2, &record);
+        let wanted =
+            "web 10.1.2.3 - - [02/03/2026:09:08:07 +0000] \"POST /pkg.Svc/Call HTTP/2\" 200 - \"-\" \"curl/8\"\n";
+        assert_eq!(line, wanted);
+    }
+
+    #[test]
+    fn json_tells_the_status_of_a_grpc_call() {
+        for (status, number, name) in [
+            (None, serde_json::Value::Null, serde_json::Value::Null),
+            (Some(0), 0.into(), "OK".into()),
+            (Some(14), 14.into(), "UNAVAILABLE".into()),
+            (Some(99), 99.into(), serde_json::Value::Null),
+        ] {
+            let record = RequestRecord { version: "HTTP/2", grpc_status: status, ..record() };
+            let value: serde_json::Value = serde_json::from_str(&line(LogFormat::Json, &record)).expect("JSON");
+            assert_eq!((&value["grpcStatus"], &value["grpcStatusName"]), (&number, &name));
+            assert_eq!(value["version"], "HTTP/2");
+        }
     }
 
     #[test]
@@ -268,7 +313,7 @@ mod tests {
         let hostile = "a\r\nb\t\u{1b}[31m\"c\\d\u{202e}e\u{85}\u{7f}\0";
         let bytes = [hostile.as_bytes(), b"\xff\xfe"].concat();
         let bad = RequestRecord { host: Some(b"a b\n\"c"), user_agent: Some(&bytes), target: &bytes, ..record() };
-        for format in [LogFormat::Linkerd, LogFormat::Json] {
+        for format in [LogFormat::Linkerd, LogFormat::LinkerdH2, LogFormat::Json] {
             let line = line(format, &bad);
             let body = line.strip_suffix('\n').expect("one line");
             assert!(body.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");

@@ -21,6 +21,7 @@ fn record(target: &str) -> RequestRecord<'_> {
         referer: None,
         user_agent: None,
         status: Some(200),
+        grpc_status: None,
         content_length: None,
         request_bytes: 0,
         response_bytes: 0,

@@ -103,3 +103,30 @@ fn both_sides_show_certificates_also_through_a_tunnel() {
     let run = tool.run(&["dtab", "list", "--cacert", "missing.pem"], "");
     assert!(run.status == 1 && run.stderr.contains("missing.pem"), "{run:?}");
 }
+
+/// What was to be sent in secret is not sent in the open, whoever says so.
+#[test]
+fn a_redirect_from_https_to_http_is_refused() {
+    let (secured, open) = (Fake::start(), Fake::start());
+    open.put("internal", "/a=>/b");
+    let mut tool = Tool::new("");
+    certificates(tool.folder.path());
+    let (proxy, _) = tunnels(terminate(tool.folder.path(), &secured.url));
+    tool.env = vec![("NAMERCTL_BASE_URL".into(), "https://namerd.test:4180".into()), ("HTTPS_PROXY".into(), proxy)];
+    let certificate = ["--cacert", "ca.pem", "--cert", "client.test.pem", "--key", "client.test.key"];
+    for (status, words) in [
+        ("302 Found", vec!["dtab", "get", "internal"]),
+        ("307 Temporary Redirect", vec!["dtab", "update", "internal", "-", "--token", "secret"]),
+        ("303 See Other", vec!["dtab", "update", "internal", "-"]),
+    ] {
+        let location = format!("Location: {}/api/1/dtabs/internal\r\n", open.url);
+        secured.lock().scripted.push((status.into(), location, String::new()));
+        let run = tool.run(&[words, certificate.to_vec()].concat(), "/a=>/c");
+        assert_eq!(run.status, 1, "{run:?}");
+        assert!(run.stderr.contains("redirected from https to http://127.0.0.1:"), "{run:?}");
+        assert!(run.stderr.contains("which is refused"), "{run:?}");
+    }
+    assert_eq!(secured.lock().seen.len(), 3);
+    assert!(open.lock().seen.is_empty(), "nothing was sent in the open");
+    assert_eq!(open.dtab("internal"), "/a=>/b");
+}

@@ -1,7 +1,9 @@
 //! The HTTP API over real sockets (namerd reference §11, 1 to 9).
 
 mod access;
+mod away;
 mod client;
+mod faults;
 mod judge;
 mod peer;
 mod reads;
@@ -75,10 +77,20 @@ async fn listen(at: &str) -> TcpListener {
 
 impl Server {
     async fn with(store: Arc<dyn Store>, access: Access, params: HttpParams, at: &str) -> Server {
+        Server::over(store, Arc::new(Stuck(path("/#/stuck"))), access, params, at).await
+    }
+
+    async fn over(
+        store: Arc<dyn Store>,
+        namer: Arc<dyn Namer>,
+        access: Access,
+        params: HttpParams,
+        at: &str,
+    ) -> Server {
         let discovery = Discovery::new(Handle::current());
         let dns = DnsResolver::within(&discovery, &[], DnsOptions::default());
         let system = SystemNamer::new(dns, Handle::current());
-        let names = Names::new(store, vec![Arc::new(Stuck(path("/#/stuck")))], system, &discovery);
+        let names = Names::new(store, vec![namer], system, &discovery);
         let api = Arc::new(HttpInterface::new(names, access, params));
         let listener = listen(at).await;
         let address = listener.local_addr().expect("an address");

@@ -145,6 +145,28 @@ async fn the_codec_converts_both_ways() {
     assert_eq!(calls::read_text(ask(paths::SHOW_PATH, calls::write_path(&path("/a/b"))).await), Ok("/a/b".into()));
 }
 
+/// The stream has one answer, the same as that of the call without a stream, and then it ends well.
+#[tokio::test]
+async fn a_stream_of_explanations_has_exactly_one() {
+    let world = World::new().await;
+    world.store.says(Some("/svc => /#/t/a | /nowhere"));
+    world.namer.says("a", Addr::Neg);
+    let requests = client(&world, &h2::client::Builder::new()).await;
+    let tree = Some(dtab::NameTree::Leaf(path("/svc/x")));
+    let asked = Delegate { root: Some(path("/default")), tree, dtab: Dtab::empty() }.write();
+    let mut answers = Vec::new();
+    for call_path in [paths::STREAM_DELEGATE_TREE, paths::GET_DELEGATE_TREE] {
+        let mut body = call(&requests, "POST", call_path, asked.clone()).await.into_body();
+        answers.push(next(&mut body).await.expect("an answer"));
+        assert_eq!(next(&mut body).await, Err(Status::new(0, "")), "{call_path}");
+    }
+    assert_eq!(answers[0], answers[1]);
+    let tree = calls::read_delegation(answers.remove(0)).expect("a delegation");
+    assert_eq!(tree.path, "/svc/x");
+    let dtab::Delegation::Alt(children) = &tree.node else { panic!("{tree:?}") };
+    assert_eq!(children[0].dentry.as_ref().map(ToString::to_string).as_deref(), Some("/svc=>/#/t/a | /nowhere"));
+}
+
 #[tokio::test]
 async fn a_stored_dtab_is_followed_until_it_is_deleted() {
     let world = World::new().await;

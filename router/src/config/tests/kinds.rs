@@ -41,7 +41,7 @@ fn kinds_that_are_not_built_yet_say_so() {
         "io.l5d.k8s.istio",
         "a request authorizer",
     );
-    for protocol in ["h2", "thrift", "thriftmux", "mux"] {
+    for protocol in ["thrift", "thriftmux", "mux"] {
         later(&format!("routers:\n- {{protocol: {protocol}, x: y, servers: [{{}}]}}"), protocol, "a protocol");
     }
 }
@@ -61,7 +61,7 @@ fn experimental_kinds_want_the_flag() {
     ] {
         one(file, wants);
     }
-    assert!(!bad("routers: [{protocol: h2}]")[0].contains("demands"));
+    assert!(!bad("routers: [{protocol: thrift}]")[0].contains("demands"));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn unknown_kinds_name_the_nearest() {
         (
             router("identifier: {kind: io.l5d.headr}"),
             "unknown kind `io.l5d.headr`: not an identifier of Linkerd 1; expected one of: \
-            io.l5d.header.token, io.l5d.header, io.l5d.methodAndHost, io.l5d.path, io.l5d.static; did you mean `io.l5d.header`?",
+            io.l5d.header.token, io.l5d.header, io.l5d.header.path, io.l5d.methodAndHost, io.l5d.path, io.l5d.static; did you mean `io.l5d.header`?",
         ),
         (router("client: {loadBalancer: {kind: P2C}}"), "did you mean `p2c`?"),
         (format!("{}namers: [{{kind: io.l5d.consl}}]\n", router("")), "did you mean `io.l5d.consul`?"),
@@ -108,7 +108,7 @@ fn old_names_say_what_to_write() {
         (top("telemetry: [{kind: io.zipkin.http}]"), "plug-in"),
         (router("identifier: {kind: io.l5d.headerToken}"), "write `io.l5d.header.token`"),
         (router("identifier: {kind: io.l5d.http.ingress}"), "write `io.l5d.ingress`"),
-        (router("identifier: {kind: io.l5d.header.path}"), "it is for h2 routers"),
+        (router("identifier: {kind: io.l5d.headerPath}"), "write `io.l5d.header.path`"),
     ] {
         one(&file, part);
     }
@@ -122,7 +122,7 @@ namers:
 - kind: io.l5d.consul
 - kind: io.l5d.fs
 routers:
-- protocol: h2
+- protocol: mux
   nothing: here
 - protocl: http
   dstPrefix: x

@@ -16,7 +16,9 @@ fn samples(dir: &Path) -> Vec<(&'static str, &'static str, Value)> {
         (TOP, "routers", json!([{ "protocol": "http", "servers": [{}] }])),
         ("routers[]", "protocol", json!("http")),
         ("routers[]", "servers", json!([{}])),
-        ("routers[]", "httpAccessLog", json!("x.log")),
+        ("routers[](http)", "httpAccessLog", json!("x.log")),
+        ("routers[](h2)", "h2AccessLog", json!("x.log")),
+        ("(io.l5d.h2.grpc.retryableStatusCodes)", "retryableStatusCodes", json!([14])),
         ("overrideSets[]", "name", json!("x")),
         ("overrideSets[]", "dtab", json!("/a => /b")),
         ("identifier(io.l5d.static)", "path", json!("/x")),
@@ -86,7 +88,7 @@ fn file(path: &str, value: Option<Value>, samples: &[(&str, &str, Value)]) -> Va
         let at = parts.join(".");
         let at = if at.is_empty() { TOP } else { &at };
         for (object, key, value) in samples {
-            let is_it = at == *object || at.replace("(http)", "").ends_with(*object);
+            let is_it = at == *object || at.replace("(http)", "").replace("(h2)", "").ends_with(*object);
             if is_it && !here.contains_key(*key) && child.as_ref().is_none_or(|(name, _)| name != key) {
                 here.insert((*key).to_owned(), value.clone());
             }

@@ -196,7 +196,7 @@ fn identifiers() {
         ("identifier: {kind: io.l5d.static}", "identifier.path: required key `path` is missing"),
         ("identifier: {kind: io.l5d.static, path: a}", "`a` is not a path: '/' expected"),
         ("identifier: {kind: io.l5d.path, segments: 0}", "0 is out of range"),
-        ("identifier: {kind: io.l5d.header.token, header: ':authority'}", "not a legal header name"),
+        ("identifier: {kind: io.l5d.header.token, header: ':status'}", "not a legal header name"),
         ("identifier: [{kind: io.l5d.path, experimental: true}]", "identifier[0].experimental: unknown key"),
         ("identifier: {kind: io.l5d.path, segment: 1}", "did you mean `segments`?"),
     ] {

@@ -46,6 +46,22 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
+/// A token that is replaced while namerd runs begins nothing new; what it has begun goes on.
+#[tokio::test]
+async fn rights_are_judged_when_a_stream_begins() {
+    let (dir, server) = guarded().await;
+    let (old, new) = (bearer(OPS), bearer("another-ops-token-0123456789"));
+    let target = "/api/1/dtabs/secret?watch=1";
+    let mut begun = Stream::open(server.address, target, &[("authorization", &old), ("accept", "text/plain")]).await;
+    assert_eq!(begun.next().await.as_deref(), Some("/x=>/y\n"));
+    std::fs::write(dir.path().join("ops"), new.trim_start_matches("Bearer ")).expect("it is written");
+    let refused = client::ask(server.address, "GET", target, &[("authorization", &old)], None).await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+    let written = server.send("PUT", "/api/1/dtabs/secret", &[DTAB, ("authorization", &new)], "/x => /z").await;
+    assert_eq!(written.status, 204, "{written:?}");
+    assert_eq!(begun.next().await.as_deref(), Some("/x=>/z\n"), "it is still followed");
+}
+
 #[tokio::test]
 async fn rights_hold_on_every_route() {
     let (_dir, server) = guarded().await;

@@ -1,8 +1,8 @@
 //! Reading: statuses, types and bodies.
 
+use super::away::{Away, Fault};
 use super::*;
-use crate::storage::{Entry, Note, StoreError, Version, VersionedDtab};
-use std::collections::BTreeSet;
+use crate::storage::{StoreError, Version, VersionedDtab};
 
 const EXAMPLE: &str = "/srv=>/#/io.l5d.k8s/default/http;/svc/*=>2.00*/srv/a & /srv/b | ~";
 
@@ -191,60 +191,14 @@ async fn requests_have_limits() {
     assert_eq!(client::raw(server.address, b"GET /a b HTTP/1.1\r\n\r\n").await.status, 400);
 }
 
-/// Says nothing, or why not, or what it last knew.
-struct Away(Activity<Option<VersionedDtab>>, Option<StoreError>);
-
-fn away<'a, T: Send + 'a>(reason: &Option<StoreError>) -> BoxFuture<'a, Result<T, StoreError>> {
-    let reason = reason.clone();
-    Box::pin(async {
-        match reason {
-            Some(reason) => Err(reason),
-            None => std::future::pending().await,
-        }
-    })
-}
-
-impl Store for Away {
-    fn kind(&self) -> &'static str {
-        "away"
-    }
-    fn list(&self) -> Activity<Arc<BTreeSet<String>>> {
-        Activity::constant(State::Pending)
-    }
-    fn observe(&self, _: &str) -> Activity<Option<VersionedDtab>> {
-        self.0.clone()
-    }
-    fn read(&self, _: &str) -> BoxFuture<'_, Result<Option<VersionedDtab>, StoreError>> {
-        away(&self.1)
-    }
-    fn create(&self, _: &str, _: Dtab, _: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
-        away(&self.1)
-    }
-    fn update(&self, _: &str, _: Dtab, _: Version, _: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
-        away(&self.1)
-    }
-    fn put(&self, _: &str, _: Dtab, _: Note) -> BoxFuture<'_, Result<Version, StoreError>> {
-        away(&self.1)
-    }
-    fn delete(&self, _: &str, _: Option<Version>, _: Note) -> BoxFuture<'_, Result<(), StoreError>> {
-        away(&self.1)
-    }
-    fn history(&self, _: &str, _: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
-        away(&self.1)
-    }
-    fn report(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_store_that_has_never_answered_is_503_after_a_bounded_wait() {
-    for reason in [None, Some(StoreError::Unavailable("it is restarting".into()))] {
-        let store = Away(Activity::constant(State::Pending), reason.clone());
+    for fault in [Fault::Silence, Fault::Error(StoreError::Unavailable("it is restarting".into()))] {
+        let store = Away(Activity::constant(State::Pending), fault.clone());
         let server = Server::with(Arc::new(store), Access::default(), HttpParams::default(), "127.0.0.1:0").await;
         for target in ["/api/1/dtabs", "/api/1/dtabs/a", "/api/1/bind/a?path=/x", "/api/1/history/a"] {
             let reply = server.get(target).await;
-            assert_eq!(reply.status, 503, "{target}: {reason:?}");
+            assert_eq!(reply.status, 503, "{target}: {fault:?}");
             assert!(!reply.body.is_empty(), "{target}");
         }
         let write = server.put("a", "/a => /b").await;
@@ -256,7 +210,7 @@ async fn a_store_that_has_never_answered_is_503_after_a_bounded_wait() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_store_leaves_the_last_dtab() {
     let known = VersionedDtab { dtab: Dtab::parse("/a=>/b").expect("a dtab"), version: Version("7".into()) };
-    let store = Away(Activity::constant(State::Ok(Some(known))), Some(StoreError::Unavailable("gone".into())));
+    let store = Away(Activity::constant(State::Ok(Some(known))), Fault::Error(StoreError::Unavailable("gone".into())));
     let server = Server::with(Arc::new(store), Access::default(), HttpParams::default(), "127.0.0.1:0").await;
     let reply = server.get("/api/1/dtabs/a").await;
     assert_eq!((reply.status, reply.body.as_str()), (200, "[{\"prefix\":\"/a\",\"dst\":\"/b\"}]\n"));
