@@ -1,11 +1,11 @@
 //! A client: one connection, as many streams as wanted, each read and written as slowly or as wrongly as a story needs.
 
 use super::script::{End, send_all};
-use super::{Io, Knobs, fields};
+use super::{Io, Knobs};
 use bytes::Bytes;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -35,6 +35,12 @@ pub struct Ask {
     pub trailers: HeaderMap,
 }
 
+/// Fields of one name stay beside each other.
+fn append(fields: &mut HeaderMap, name: &str, value: &str) {
+    let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+    fields.append(name, value.parse().expect("a header value"));
+}
+
 impl Ask {
     /// `GET` of this path from this authority.
     pub fn get(authority: &str, path: &str) -> Ask {
@@ -55,13 +61,13 @@ impl Ask {
 
     /// Adds a header field.
     pub fn header(mut self, name: &str, value: &str) -> Ask {
-        self.headers.extend(fields(&[(name, value)]));
+        append(&mut self.headers, name, value);
         self
     }
 
     /// Adds a trailer field.
     pub fn trailer(mut self, name: &str, value: &str) -> Ask {
-        self.trailers.extend(fields(&[(name, value)]));
+        append(&mut self.trailers, name, value);
         self
     }
 
