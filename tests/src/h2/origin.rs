@@ -305,8 +305,12 @@ async fn stream(
             End::Done => {}
             End::GoAway(code) => {
                 _ = goaway.send(code);
-                script = rest;
-                continue;
+                if code.is_none() {
+                    script = rest;
+                    continue;
+                }
+                // The connection ends, and this task with it.
+                std::future::pending().await
             }
             End::Cancelled(code) => lock(&state.cancels).push(Cancel { at: Instant::now(), code }),
             End::Broken(what) => lock(&state.broken).push(what),
