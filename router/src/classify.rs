@@ -2,7 +2,7 @@
 //!
 //! Pure. A verdict falls with the head of a response ([`early`]), with its end ([`late`]), or because there is no end
 //! ([`broken`]). Whether a request can be sent again at all, what has reached the client, and budgets are not looked at
-//! here (`h1::exchange`).
+//! here (`request::exchange`).
 
 use crate::config::{Classifier, GrpcClassifier, GrpcRetry};
 use http::{HeaderMap, Method, StatusCode};

@@ -1,7 +1,7 @@
 //! The deadline that a request carries (`l5d-ctx-deadline`): measured always, enforced where the listener says so
 //! (data-plane reference §12, attack X5).
 //!
-//! Called by `h1::prepare` once per request. Not for: reading and writing the header (`context`), nor for waiting: what
+//! Called by `request::prepare` once per request. Not for: reading and writing the header (`context`), nor for waiting: what
 //! is enforced becomes the request's own limit.
 
 use crate::clock;

@@ -1,6 +1,6 @@
 //! The `Forwarded` header that a server adds (RFC 7239, data-plane reference §6.6).
 //!
-//! Called by `h1::prepare` for servers with `addForwardedHeader`. A line of its own is added after those that the
+//! Called by `request::prepare` for servers with `addForwardedHeader`. A line of its own is added after those that the
 //! request has. Not for: reading such headers; nothing here depends on what they say.
 
 use crate::config::{ForwardedParams, Labeler};

@@ -1,6 +1,6 @@
 //! HTTP/2 on both sides of the request path: what carries messages there in place of an HTTP/1 connection.
 //!
-//! The codec is the crate `h2` (decision 11); routing, retries, policy and bodies are those of every request (`h1`). Here
+//! The codec is the crate `h2` (decision 11); routing, retries, policy and bodies are those of every request (`request`). Here
 //! is what differs: a client's connection with many requests (`serve`), one of them (`inbound`); the connections of a
 //! worker to endpoints (`links`), one of them (`link`), one request on it (`outbound`); bodies that wait for window
 //! (`queue`); heads in the shape that the path knows (`heads`).
@@ -8,6 +8,7 @@
 pub mod detect;
 mod heads;
 mod inbound;
+mod keep_alive;
 mod link;
 mod links;
 mod outbound;
@@ -20,7 +21,8 @@ pub mod watch;
 pub(crate) use detect::{PREFACE, Sniffed, sniff};
 pub(crate) use heads::Carried;
 pub(crate) use inbound::Inbound;
-pub(crate) use link::{KeepAlive, Limits, Link, Opening};
+pub(crate) use keep_alive::KeepAlive;
+pub(crate) use link::{Limits, Link, Opening};
 pub(crate) use links::{Dial, Links, Took};
 pub(crate) use outbound::Outbound;
 pub(crate) use serve::serve;

@@ -1,7 +1,7 @@
 //! [`Metered`]: a connection's meter that counts into a metric scope (telemetry reference §4.1, transport-level).
 //!
 //! What is counted is HTTP as it is read and written, before any encryption. Given to every connection, with clients in
-//! `h1` and with services in `h1::connect`.
+//! `request` and with services in `request::connect`.
 
 use telemetry::Transport;
 

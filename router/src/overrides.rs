@@ -2,7 +2,7 @@
 //!
 //! [`Gate`] is the door of one listener: it takes overrides out of a request's head and says no where a mode, a policy or
 //! a set says no. [`Choice`] tells whose choice a leaf is, `address` which addresses no request may choose. Called by
-//! `h1` and `route`. Not for: the config (`config::overrides`), parsing tables (`dtab`).
+//! `request` and `route`. Not for: the config (`config::overrides`), parsing tables (`dtab`).
 
 pub mod address;
 pub mod baggage;

@@ -1,7 +1,7 @@
 //! The upstream connections of one worker: idle ones by endpoint, newest first, with an age limit.
 //!
 //! Connections never move between workers; what all workers may have together is decided in `host`. Not for: connecting
-//! (`h1::connect`), waiting for a connection (`h1::acquire`), or load (`balance`).
+//! (`request::connect`), waiting for a connection (`request::acquire`), or load (`balance`).
 
 mod host;
 mod stats;
@@ -10,8 +10,8 @@ pub use host::{Claims, Entry, Granted, Host, Hosts, Place, Ticket};
 pub use stats::PoolStats;
 
 use crate::clock;
-use crate::h1::Up;
 use crate::h2::Links;
+use crate::request::Up;
 use balance::Endpoint;
 use host::Release;
 use std::cell::{Cell, RefCell};

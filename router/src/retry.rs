@@ -1,7 +1,7 @@
 //! [`Attempts`]: whether a request that failed may be tried once more, and after which pause (data-plane reference
 //! §11.2, requirement P14).
 //!
-//! Called by `h1::exchange` between two attempts. Not for: what counts as retryable (`classify`), requeues (`h1::attempt`),
+//! Called by `request::exchange` between two attempts. Not for: what counts as retryable (`classify`), requeues (`request::attempt`),
 //! or the time limit of the request, which is a wall around all of it. Reads no clock.
 
 use crate::config::ServiceParams;

@@ -1,7 +1,7 @@
 //! From a destination to a client: path services, their bound lists, and the caches that hold them.
 //!
 //! A [`PathService`] is made on the first request for a [`Dst`] and kept while it is used. Its task waits for the
-//! interpreter and publishes a flat weighted list; requests read snapshots. Not for: connections (`h1`).
+//! interpreter and publishes a flat weighted list; requests read snapshots. Not for: connections (`request`).
 
 pub mod cache;
 mod service;

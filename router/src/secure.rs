@@ -1,7 +1,7 @@
 //! TLS on the request path: the handshakes of both sides, who the caller is, what is counted (data-plane reference §14).
 //!
-//! Called by `h1` when a connection was accepted and when one is made. Not for: TLS itself (crate `tls`), or the time
-//! that connecting may take (`h1::connect`).
+//! Called by `request` when a connection was accepted and when one is made. Not for: TLS itself (crate `tls`), or the time
+//! that connecting may take (`request::connect`).
 
 use crate::clock;
 use crate::config::ClientParams;

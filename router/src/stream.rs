@@ -1,6 +1,6 @@
 //! [`Stream`]: the bytes of one connection, with a client or a service, whatever carries them.
 //!
-//! One enum and no trait object: the plain case costs a match. Called by `h1` on both sides and by `pool`.
+//! One enum and no trait object: the plain case costs a match. Called by `request` on both sides and by `pool`.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

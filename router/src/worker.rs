@@ -4,9 +4,9 @@
 //! gives a worker another set of listeners: those that stay keep their sockets and connections ([`Home`]).
 
 use crate::clock;
-use crate::h1;
 use crate::overrides;
 use crate::pool::Pool;
+use crate::request;
 use crate::route::PathService;
 use crate::router::Router;
 use crate::secure::Pace;
@@ -362,5 +362,5 @@ fn start(home: &Rc<Home>, socket: tokio::net::TcpStream, peer: std::net::SocketA
         return debug!(%peer, listener = %served.server.label, "too many connections: closed");
     };
     let slot = home.timers.slot(home.group);
-    tokio::task::spawn_local(h1::serve(home.clone(), socket, peer, slot, admission));
+    tokio::task::spawn_local(request::serve(home.clone(), socket, peer, slot, admission));
 }

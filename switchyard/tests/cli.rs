@@ -162,12 +162,12 @@ fn what_is_no_config_file_is_said_plainly() {
 #[test]
 fn a_kind_of_linkerd_that_is_not_there_yet_says_so() {
     let text =
-        "namers:\n- kind: io.l5d.consul\n  host: 127.0.0.1\nrouters:\n- protocol: h2\n  servers:\n  - port: 4142\n";
+        "namers:\n- kind: io.l5d.consul\n  host: 127.0.0.1\nrouters:\n- protocol: mux\n  servers:\n  - port: 4141\n";
     let (_folder, path) = file(text);
     let ran = run(&["check", &path]);
     let not_yet = "of Linkerd 1 that Switchyard does not have yet";
     ran.assert_fails(&format!("{path}:2:9: namers[0].kind: `io.l5d.consul` is a namer {not_yet}"));
-    ran.assert_fails(&format!("{path}:5:13: routers[0].protocol: `h2` is a protocol {not_yet}"));
+    ran.assert_fails(&format!("{path}:5:13: routers[0].protocol: `mux` is a protocol {not_yet}"));
     let (_folder, path) = file(format!("namers:\n- kind: io.l5d.consull\n{GOOD}"));
     let unknown = run(&["check", &path]);
     unknown.assert_fails(&format!("{path}:2:9: namers[0].kind: "));

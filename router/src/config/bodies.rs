@@ -1,6 +1,6 @@
 //! The keys of a router about bodies: streaming and compression (config reference §5.1).
 //!
-//! For: the reader of routers. Not for: what is done to bodies (`h1::relay`, `h1::compress`).
+//! For: the reader of routers. Not for: what is done to bodies (`request::relay`, `request::compress`).
 
 use super::params::Compression;
 use super::reader::{Bad, Item, Reader};

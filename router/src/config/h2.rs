@@ -151,7 +151,7 @@ impl H2Params {
 pub struct H2Limits {
     /// Streams that the peer resets before their response is complete. Default 5000.
     pub resets: u32,
-    /// Streams that we reset because of what the peer did. Default 500.
+    /// Streams that we reset because of what the peer did. Default 2000.
     pub local_resets: u32,
     /// PING, SETTINGS, PRIORITY and frames of unknown types. Default 10,000: some clients measure the bandwidth by a PING
     /// for every answer.
@@ -166,7 +166,7 @@ impl Default for H2Limits {
     fn default() -> H2Limits {
         H2Limits {
             resets: 5000,
-            local_resets: 500,
+            local_resets: 2000,
             control_frames: 10_000,
             empty_frames: 1000,
             continuation_frames: 32,

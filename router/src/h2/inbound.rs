@@ -1,6 +1,6 @@
 //! [`Inbound`]: one request on a client's connection, in place of an HTTP/1 connection that serves one at a time.
 //!
-//! Made by `serve`; used by the path by way of `h1::down`. Not for: the connection, its limits and its end (`serve`).
+//! Made by `serve`; used by the path by way of `request::down`. Not for: the connection, its limits and its end (`serve`).
 
 use super::heads;
 use super::io_error;

@@ -1,9 +1,10 @@
 //! [`Link`]: one connection of a worker to an endpoint, shared by the requests that are on it.
 //!
-//! Made by `h1::connect`, kept by `links`. A task of its own moves its frames, and asks the endpoint now and then whether
+//! Made by `request::connect`, kept by `links`. A task of its own moves its frames, and asks the endpoint now and then whether
 //! it is still there. It ends when nobody holds the link and its last request is over, when the endpoint goes away, or
 //! when an answer to a PING does not come. Not for: which endpoint, or which of its connections (`links`).
 
+use super::keep_alive::{Event, KeepAlive};
 use super::watch::{Side, WatchHandle, WatchLimits, Watched};
 use super::{Outbound, Transport};
 use crate::client::ClientStats;
@@ -13,15 +14,12 @@ use crate::pool::Place;
 use balance::Endpoint;
 use bytes::Bytes;
 use h2::client::{self, Connection, SendRequest};
-use h2::{Ping, PingPong};
 use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// What is written of one request and not yet taken by the socket, at most, in bytes.
 pub(super) const SEND_BUFFER: usize = 64 * 1024;
@@ -137,16 +135,16 @@ impl Opening {
         endpoint: Arc<Endpoint>,
         place: Place,
         limits: Limits,
-        keep_alive: KeepAlive,
+        (keep_alive, stats): (KeepAlive, Arc<ClientStats>),
     ) -> Rc<Link> {
         let now = clock::now();
         let state = Rc::new(State { last_used: Cell::new(now), ..State::default() });
         let driven = state.clone();
-        let stats = keep_alive.stats.clone();
+        let pings = stats.clone();
         let addr = endpoint.addr();
         let Opening { sender, mut connection, watch } = self;
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive(&mut connection, &watch, keep_alive).await {
+            if let Err(error) = drive(&mut connection, &watch, keep_alive, &pings).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
             driven.over.set(true);
@@ -155,29 +153,18 @@ impl Opening {
     }
 }
 
-/// How an endpoint is asked whether it is still there (data-plane reference §15).
-pub(crate) struct KeepAlive {
-    /// Pause between two questions; None for none.
-    pub(crate) every: Option<Duration>,
-    /// How long an answer may take.
-    pub(crate) timeout: Duration,
-    /// What is counted of it.
-    pub(crate) stats: Arc<ClientStats>,
-}
-
 /// Moves frames until the connection is over, or found dead.
 async fn drive(
     connection: &mut Connection<Watched<Transport>, Bytes>,
     watch: &WatchHandle,
     keep_alive: KeepAlive,
+    stats: &ClientStats,
 ) -> Result<(), String> {
-    let asking = connection.ping_pong().zip(keep_alive.every);
-    let mut asking = pin!(async move {
-        match asking {
-            Some((pings, every)) => ask(pings, every, keep_alive).await,
-            None => std::future::pending().await,
-        }
-    });
+    let mut asking = pin!(keep_alive.ask(connection.ping_pong(), |event| match event {
+        Event::Asked => stats.pings.get().ping.incr(),
+        Event::Answered(after) => stats.pings.get().latency_us.add(after.as_micros() as u64),
+        Event::Silent => stats.pings.get().close.incr(),
+    }));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));
@@ -189,28 +176,6 @@ async fn drive(
         asking.as_mut().poll(cx).map(Err)
     })
     .await
-}
-
-/// Asks again and again; ends with what is wrong when no answer comes.
-async fn ask(mut pings: PingPong, every: Duration, keep_alive: KeepAlive) -> String {
-    loop {
-        tokio::time::sleep(every).await;
-        let asked = Instant::now();
-        if pings.send_ping(Ping::opaque()).is_err() {
-            // One is under way still, or the connection is about to end.
-            continue;
-        }
-        keep_alive.stats.pings.get().ping.incr();
-        match tokio::time::timeout(keep_alive.timeout, poll_fn(|cx| pings.poll_pong(cx))).await {
-            Ok(Ok(_)) => keep_alive.stats.pings.get().latency_us.add(asked.elapsed().as_micros() as u64),
-            // The connection tells its own end.
-            Ok(Err(_)) => std::future::pending().await,
-            Err(_) => {
-                keep_alive.stats.pings.get().close.incr();
-                return format!("no answer to a PING within {:?}", keep_alive.timeout);
-            }
-        }
-    }
 }
 
 impl Link {

@@ -1,7 +1,7 @@
 //! [`Links`]: the connections of a worker that many requests share, by endpoint.
 //!
 //! A request takes the first one that has room. When all are full another one is made, by one request at a time; the
-//! others wait for it. Called by `h1::acquire` by way of the pool. Not for: choosing the endpoint.
+//! others wait for it. Called by `request::acquire` by way of the pool. Not for: choosing the endpoint.
 
 use super::{Link, Outbound};
 use crate::error::RouteError;

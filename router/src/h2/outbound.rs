@@ -1,6 +1,6 @@
 //! [`Outbound`]: one request on a connection to an endpoint, in place of an HTTP/1 connection of its own.
 //!
-//! Made by `links`; used by the path by way of `h1::up`. Dropped before its end, the endpoint learns that nobody waits any
+//! Made by `links`; used by the path by way of `request::up`. Dropped before its end, the endpoint learns that nobody waits any
 //! more (`RST_STREAM` with `CANCEL`). Not for: the connection (`link`).
 
 use super::heads::{self, Carried};

@@ -1,21 +1,23 @@
 //! A client's connection that carries many requests at a time: its settings, its limits, its end.
 //!
 //! One task moves the frames of the connection and starts one more for every request, which then goes the way of all
-//! requests (`h1::run_request`). Called by `h1::serve`. Not for: what becomes of a request.
+//! requests (`request::run_request`). Called by `request::serve`. Not for: what becomes of a request.
 
+use super::keep_alive::KeepAlive;
 use super::link::{FRAMES_HELD, REMEMBERED_RESETS, SEND_BUFFER};
 use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
-use crate::h1::{Connection, Down, Session, run_request};
+use crate::request::{Connection, Down, Session, run_request};
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -37,12 +39,27 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let watch = watched.handle();
     slot.set(clock::now().saturating_add(clock::nanos(params.header_timeout)));
     let shaking = builder(&cx).handshake(watched);
-    let codec = match slot.run(shaking).await {
+    let mut codec = match slot.run(shaking).await {
         Ok(Ok(codec)) => codec,
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
-    Serving { connection, codec, slot, flow, watch, going: false }.run().await;
+    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
+    let silent = {
+        let mut serving =
+            pin!(Serving { connection: connection.clone(), codec, slot, flow, watch, going: false }.run());
+        let mut asking = pin!(asking);
+        // The connection first: an answer may be there.
+        poll_fn(|task| match serving.as_mut().poll(task) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => asking.as_mut().poll(task).map(Some),
+        })
+        .await
+    };
+    if let Some(text) = silent {
+        metrics::counter!("rejected_total", "reason" => "h2-no-pong").increment(1);
+        debug!(peer = %connection.peer, listener = %cx.server.label, "an HTTP/2 connection is closed: {text}");
+    }
 }
 
 /// What a client may send, and make us send (attacks H2-2 to H2-7).

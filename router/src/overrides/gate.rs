@@ -2,7 +2,7 @@
 //!
 //! Precedence, the later wins: sets named in `baggage`, in `l5d-ctx-override`, in `l5d-override`; then the tables in
 //! `l5d-ctx-dtab`, in `dtab-local` where that is read, in `l5d-dtab`. Lines of one header count in their order. Called
-//! once per request by `h1::prepare`; a request without any of these headers pays for looking at flags. Not for:
+//! once per request by `request::prepare`; a request without any of these headers pays for looking at flags. Not for:
 //! trailers, which never count.
 
 use super::denial::LogLimit;

@@ -7,7 +7,7 @@
 //! one is asked back from the worker that keeps it. Within a worker the line is first come, first served.
 //!
 //! Without `minSize` and `maxSize` there is no [`Host`], and nothing here takes a lock. Called by `pool` and
-//! `h1::acquire`.
+//! `request::acquire`.
 
 use super::stats::PoolStats;
 use crate::config::ClientParams;

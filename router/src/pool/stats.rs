@@ -1,6 +1,6 @@
 //! [`PoolStats`]: what a client counts of its connections, all workers together (telemetry reference §4.3).
 //!
-//! Called by `pool` and `h1::acquire`. Not for: limiting anything (`pool::host`).
+//! Called by `pool` and `request::acquire`. Not for: limiting anything (`pool::host`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -68,8 +68,7 @@ pub(crate) async fn link(
         idle: clock::nanos(params.pool_idle).min(nanos(params.session_idle)),
         life: nanos(params.session_life),
     };
-    let keep_alive =
-        KeepAlive { every: params.h2.ping_every, timeout: params.h2.ping_timeout, stats: client.stats.clone() };
+    let keep_alive = (KeepAlive::new(&params.h2), client.stats.clone());
     Ok(opening.serve(lease.endpoint().clone(), client.hosts.unlimited(), limits, keep_alive))
 }
 

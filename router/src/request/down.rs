@@ -1,7 +1,7 @@
 //! [`Down`]: the client's side of one exchange, whatever protocol it came by.
 //!
 //! One enum and no trait object. The rest of the path reads a request's body and writes its response by these methods
-//! alone. Not for: the connection between two requests (`h1`, `h2::serve`).
+//! alone. Not for: the connection between two requests (`request`, `h2::serve`).
 
 use super::relay::append_fields;
 use crate::h2::Inbound;
