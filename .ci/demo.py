@@ -100,7 +100,7 @@ def check(commands, offset):
     by_grpcurl, unary, streamed, metrics = commands[10]
     if shutil.which("grpcurl"):
         expect(by_grpcurl, lambda answer: "hello, world, from greeter" in answer, "a greeting")
-    # Six calls of one connection: two in a row may go to the same greeter, not always all.
+    # Two in a row may go to the same greeter, not always all.
     both = lambda answer: all(f"from greeter {name}" in answer for name in "ab")
     greetings = every("hello, world, from greeter [ab]", 6)
     expect(unary, lambda answer: greetings(answer) and both(answer), "6 greetings of both greeters")

@@ -308,7 +308,7 @@ fn the_demo_says_how_to_call_by_grpc() {
         "grpcurl -plaintext -import-path ",
         " helloworld.Greeter/SayHello\n",
         r"printf '\0\0\0\0\7\n\5world' | curl -s --http2-prior-knowledge --data-binary @- \",
-        "/helloworld.Greeter/SayHello?[1-6]' | grep -ao 'hello[[:print:]]*'\n",
+        "/helloworld.Greeter/SayHello'; done | grep -ao 'hello[[:print:]]*'\n",
         "/helloworld.Greeter/SayHelloStreamReply' | grep",
     ] {
         assert!(demo.1.contains(part), "{part:?} is not in {}", demo.1);

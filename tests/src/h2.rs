@@ -65,14 +65,14 @@ pub fn with(config: &str, keys: &str) -> String {
 }
 
 /// A story that takes longer hangs.
-const STORY_LIMIT: Duration = Duration::from_secs(90);
+const STORY_LIMIT: Duration = Duration::from_secs(150);
 
 /// A byte stream: TCP, or TLS on it.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Runs a story to its end; panics when it takes more than 90 seconds.
+/// Runs a story to its end; panics when it takes more than 150 seconds.
 pub fn story(told: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
