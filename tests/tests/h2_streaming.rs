@@ -164,10 +164,50 @@ fn p3_3_a_slow_client_bounds_what_is_kept() {
         let grown = switchyard.rss_kib().saturating_sub(before);
         assert!(grown < 24 * 1024, "{STREAMS} streams that nobody reads hold {grown} KiB");
         assert_eq!(origin.open(), STREAMS, "the service waits");
-        // Somebody else is served meanwhile, on a connection of his own.
+    });
+}
+
+/// All clients of a worker share its connections to a service, and their windows.
+#[test]
+fn p3_3_streams_that_nobody_reads_hold_no_other_client_back() {
+    story(async {
+        const STREAMS: usize = 30;
+        let origin = Origin::with(|_| Step::bytes(4 << 20));
+        let switchyard = Switchyard::start_with(H2_CONFIG, &["--workers", "1"]);
+        switchyard.disco().set("web", &[origin.addr()]);
+        let caller = Caller::connect(switchyard.addr(0)).await;
+        let mut unread = Vec::new();
+        for _ in 0..STREAMS {
+            let mut call = caller.open(&Ask::get("web", "/"), true).await.expect("a stream");
+            within("a head", SOON, call.head()).await.expect("a head");
+            unread.push(call);
+        }
         let other = Caller::connect(switchyard.addr(0)).await;
-        let answer = within("another client", Duration::from_secs(30), other.ask(&Ask::get("web", "/"))).await;
-        assert_eq!(answer.body.len(), 16 << 20);
+        let answer = within("another client", Duration::from_secs(20), other.ask(&Ask::get("web", "/"))).await;
+        assert_eq!(answer.body.len(), 4 << 20);
+        assert_eq!(origin.open(), STREAMS, "the others still wait");
+    });
+}
+
+/// Applications have one connection to the router for all services that they call.
+#[test]
+fn p3_3_uploads_that_stall_hold_no_other_service_back() {
+    story(async {
+        let stuck = Origin::with(|_| vec![Step::Hang]);
+        let web = Origin::with(|_| Step::sum());
+        let switchyard = start(H2_CONFIG, &web);
+        switchyard.disco().set("stuck", &[stuck.addr()]);
+        let caller = Caller::connect(switchyard.addr(0)).await;
+        let mut calls = Vec::new();
+        for _ in 0..30 {
+            let mut call = caller.open(&Ask::post("stuck", "/", ""), false).await.expect("a stream");
+            // More than a window: it will not all be taken.
+            _ = tokio::time::timeout(Duration::from_millis(50), call.try_send(pattern(0, 1 << 20), false)).await;
+            calls.push(call);
+        }
+        let body = pattern(0, 100_000);
+        let answer = within("another service", SOON, caller.ask(&Ask::post("web", "/", body.clone()))).await;
+        assert_eq!(answer.text(), Sum::of(&body).to_string());
     });
 }
 
