@@ -65,7 +65,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
                 if session.is_grpc.get() {
                     record.grpc_ended(u32::from(grpc::status_of_reset(reason.into())));
                 }
-                session.conn.abort(reason);
+                session.abort(reason);
                 return After::Close;
             }
             let keep = keep_alive && body_read && !session.upgrading.get();

@@ -22,6 +22,8 @@ use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
+/// What is wrong with an answer that the codec of HTTP/2 has refused; it does not say more.
+const MALFORMED: &str = "malformed HTTP/2 message";
 const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
 /// Bytes that are compressed before others have their turn: a few milliseconds of work.
 const COMPRESS_BYTES: u64 = 128 * 1024;
@@ -281,6 +283,7 @@ fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
         HeadError::Io(error) if crate::h2::is_gone_away(&error) => SendError::GoneAway(error.to_string()),
+        HeadError::Io(error) if crate::h2::is_malformed(&error) => SendError::Framing(HeadError::Bad(MALFORMED)),
         HeadError::Io(error) if let Some(reason) = crate::h2::reset_of(&error) => SendError::Reset(reason),
         HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
             Some(said) if said.is_refusal() => SendError::Tls(said),
