@@ -31,7 +31,7 @@ def steps(lines):
     """Step number to its commands; continued lines are joined, links are left out."""
     found, step = {}, None
     for line in lines:
-        title = re.match(r"  (\d+)\. ", line)
+        title = re.match(r" {1,2}(\d+)\. ", line)
         if title:
             step = found.setdefault(int(title.group(1)), [])
         elif step is not None and line.startswith("       ") and line.strip():
@@ -97,6 +97,15 @@ def check(commands, offset):
     expect(commands[8][1], every(v2, 1), "world v2")
     expect(commands[9][0], lambda answer: '"type":"alt"' in answer, "a delegation tree")
     expect(commands[9][1], lambda answer: "rt/outgoing/service/svc/world/requests" in answer, "request counters")
+    by_grpcurl, unary, streamed, metrics = commands[10]
+    if shutil.which("grpcurl"):
+        expect(by_grpcurl, lambda answer: "hello, world, from greeter" in answer, "a greeting")
+    # Two in a row may go to the same greeter, not always all.
+    both = lambda answer: all(f"from greeter {name}" in answer for name in "ab")
+    greetings = every("hello, world, from greeter [ab]", 6)
+    expect(unary, lambda answer: greetings(answer) and both(answer), "6 greetings of both greeters")
+    expect(streamed, every("hello, world, from greeter [ab] [1-5] of 5", 5), "5 greetings in one stream")
+    expect(metrics, lambda answer: "grpc/status/OK" in answer, "counters of gRPC statuses")
     admin = f"http://localhost:{9990 + offset}"
     expect(f"curl -s {admin}/admin/ready", lambda answer: answer == "ready\n", "ready")
     if shutil.which("promtool"):
@@ -109,7 +118,7 @@ def main():
     demo, lines, offset = start(sys.argv[1])
     try:
         commands = steps(lines)
-        if sorted(commands) != list(range(1, 10)):
+        if sorted(commands) != list(range(1, 11)):
             sys.exit(f"the demo prints other steps than this script knows: {sorted(commands)}")
         check(commands, offset)
     finally:

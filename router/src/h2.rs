@@ -41,7 +41,12 @@ fn inner(error: &io::Error) -> Option<&h2::Error> {
 
 /// The code with which the peer reset the stream; None when it was something else that ended it.
 pub(crate) fn reset_of(error: &io::Error) -> Option<h2::Reason> {
-    inner(error).filter(|error| error.is_reset()).and_then(h2::Error::reason)
+    inner(error).filter(|error| error.is_reset() && error.is_remote()).and_then(h2::Error::reason)
+}
+
+/// True when the codec has reset the stream for what the peer sent.
+pub(crate) fn is_malformed(error: &io::Error) -> bool {
+    inner(error).is_some_and(|error| error.is_reset() && !error.is_remote())
 }
 
 /// True when the peer goes away and did not act on the request (RFC 9113 §6.8).

@@ -213,6 +213,13 @@ pub fn wants_trailers(headers: &HeaderMap) -> bool {
     all_elements(headers, header::TE).any(|element| element.eq_ignore_ascii_case(b"trailers"))
 }
 
+/// Writes the line that announces trailers: HTTP/2 has it, and servers there read no others (RFC 9110 §6.6.2).
+pub fn write_announced(names: &HeaderValue, out: &mut BytesMut) {
+    out.extend_from_slice(b"trailer: ");
+    out.extend_from_slice(names.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
 /// How long a service keeps an unused connection, as it says itself (`Keep-Alive: timeout=5`); None when it does not.
 pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("keep-alive")?.to_str().ok()?;

@@ -50,7 +50,7 @@ use crate::worker::{Home, WorkerServer};
 use bytes::{Bytes, BytesMut};
 use down::Head;
 use http::{HeaderMap, StatusCode, Version};
-use http1::{BodyEncoder, BodyLength, Conn, HeadError, RequestHead};
+use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, RequestHead};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -81,6 +81,8 @@ pub(crate) struct Connection {
     opened: u64,
     /// What `addForwardedHeader` says of this connection, and the listener's settings that say so.
     labels: RefCell<Option<(Rc<WorkerServer>, Rc<Labels>)>>,
+    /// Resets with PROTOCOL_ERROR that were a service's and were passed on.
+    pub(crate) passed_on: Cell<u64>,
 }
 
 /// A request of a client; of one that speaks HTTP/1, one after another.
@@ -133,7 +135,7 @@ pub(crate) async fn serve(
     let caller = CallerIdentity { certificate, ..CallerIdentity::plain(peer) };
     let (local, scheme) = (stream.tcp().local_addr().ok(), stream.scheme());
     let labels = RefCell::default();
-    let connection = Rc::new(Connection { home, peer, local, scheme, caller, secured, opened: clock::now(), labels });
+    let connection = Rc::new(Connection { home, peer, local, scheme, caller, secured, opened: clock::now(), labels, passed_on: Cell::new(0) });
     match spoken(&connection, &cx, &mut stream, &slot).await {
         Some(Spoken::H2(lead)) => {
             Box::pin(h2::serve(connection, Transport::new(stream, lead, *meter), slot)).await;
@@ -258,6 +260,17 @@ impl Session {
         Session { connection, cx, conn, slot, served: false, request_id, upgrading, is_grpc }
     }
 
+    /// Reads the end of a request that announces no bytes and has not ended with its head; false when it has some, or is
+        /// reset (attack H2-11).
+    pub(crate) async fn is_really_empty(&mut self) -> bool {
+        self.slot.set(clock::now().saturating_add(clock::nanos(self.cx.server.params.header_timeout)));
+        let mut decoder = BodyDecoder::new(BodyLength::Empty);
+        let conn = &mut self.conn;
+        let read = self.slot.run(poll_fn(|cx| conn.poll_body(cx, &mut decoder))).await;
+        self.slot.set(NEVER);
+        matches!(read, Ok(Ok(None | Some(BodyFrame::Trailers(_)))))
+    }
+
     async fn run(&mut self) {
         // What a connection that waits for a request holds is this small future; a request lives in a box of its own.
         while self.wait().await {
@@ -375,8 +388,16 @@ impl Session {
     /// Makes the coming close a reset, when nothing else could tell the client that its response is not whole.
     pub(crate) fn abort_if(&mut self, needed: bool, reason: ::h2::Reason) {
         if needed || self.conn.is_h2() {
-            self.conn.abort(reason);
+            self.abort(reason);
         }
+    }
+
+    /// Ends the request with a reset.
+    pub(crate) fn abort(&mut self, reason: ::h2::Reason) {
+        if reason == ::h2::Reason::PROTOCOL_ERROR {
+            self.connection.passed_on.set(self.connection.passed_on.get() + 1);
+        }
+        self.conn.abort(reason);
     }
 
     /// Writes what is queued, while the client takes it.

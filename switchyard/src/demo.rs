@@ -1,11 +1,13 @@
-//! `switchyard demo`: two routers, a namerd and a handful of services in one process on loopback, on embedded defaults.
+//! `switchyard demo`: three routers, a namerd and a handful of services in one process on loopback, on embedded defaults.
 //!
-//! The services are real HTTP servers on free ports; the discovery files are real files in a temporary folder; the outgoing
+//! The services are real servers of HTTP and gRPC on free ports; the discovery files are real files in a temporary folder; the outgoing
 //! router binds its names by the namerd, over gRPC, as it would in a fleet.
 
 mod backends;
+mod greeter;
 
 use backends::Backend;
+use greeter::{Greeter, PROTO};
 use router::config;
 use router::linker::{self, Options, Running, StartError};
 use setup::shutdown::Shutdown;
@@ -16,6 +18,7 @@ use tokio::runtime::Handle;
 
 const OUTGOING: u16 = 4140;
 const INCOMING: u16 = 4141;
+const GRPC: u16 = 4142;
 const ADMIN: u16 = 9990;
 const NAMERD_HTTP: u16 = 4180;
 const NAMERD_MESH: u16 = 4321;
@@ -48,12 +51,14 @@ pub(crate) struct Demo {
     world: Vec<Backend>,
     world_v2: Backend,
     _hello: Backend,
+    greeters: Vec<Greeter>,
 }
 
 #[derive(Clone, Copy)]
 struct Ports {
     outgoing: u16,
     incoming: u16,
+    grpc: u16,
     admin: u16,
     namerd_http: u16,
     namerd_mesh: u16,
@@ -66,6 +71,7 @@ impl Ports {
         Ok(Ports {
             outgoing: port(OUTGOING)?,
             incoming: port(INCOMING)?,
+            grpc: port(GRPC)?,
             admin: port(ADMIN)?,
             namerd_http: port(NAMERD_HTTP)?,
             namerd_mesh: port(NAMERD_MESH)?,
@@ -101,11 +107,14 @@ pub(crate) async fn start(
     let world = vec![Backend::world("world v1 (a)").await?, Backend::world("world v1 (b)").await?];
     let world_v2 = Backend::world("world v2").await?;
     let hello = Backend::hello(SocketAddr::from((Ipv4Addr::LOCALHOST, ports.outgoing))).await?;
-    let demo = Demo { folder, ports, world, world_v2, _hello: hello };
+    let greeters = vec![Greeter::start("greeter a").await?, Greeter::start("greeter b").await?];
+    let demo = Demo { folder, ports, world, world_v2, _hello: hello, greeters };
     demo.write("world-v1", &demo.world.iter().map(|backend| backend.addr).collect::<Vec<_>>())?;
     demo.write("world-v2", &[demo.world_v2.addr])?;
     demo.write("hello-app", &[demo._hello.addr])?;
     demo.write("hello", &[SocketAddr::from((Ipv4Addr::LOCALHOST, ports.incoming))])?;
+    demo.write("helloworld.Greeter", &demo.greeters.iter().map(|greeter| greeter.addr).collect::<Vec<_>>())?;
+    std::fs::write(demo.folder.join("helloworld.proto"), PROTO)?;
     let text = demo.config();
     std::fs::write(demo.folder.join("linkerd.yaml"), &text)?;
     let config = config::load("demo", &text).map_err(|problems| DemoError::Config(problems.to_string()))?;
@@ -127,9 +136,10 @@ impl Demo {
         std::fs::write(self.disco().join(name), lines)
     }
 
-    /// The routers: an outgoing one for calls of the services, which asks the namerd, and an incoming one before `hello`.
+    /// The routers: an outgoing one for calls of the services, which asks the namerd, an incoming one before `hello`, and one
+    /// for gRPC, where the service of a call is its name.
     fn config(&self) -> String {
-        let Ports { outgoing, incoming, admin, namerd_mesh, .. } = self.ports;
+        let Ports { outgoing, incoming, grpc, admin, namerd_mesh, .. } = self.ports;
         let disco = json_text(&self.disco());
         format!(
             "admin: {{ port: {admin} }}\n\
@@ -139,6 +149,10 @@ impl Demo {
              kind: io.l5d.mesh\n    dst: /$/inet/127.0.0.1/{namerd_mesh}\n    root: /demo\n\
              - protocol: http\n  label: incoming\n  servers: [{{ port: {incoming} }}]\n  dtab: |\n    \
              /svc/hello => /#/io.l5d.fs/hello-app ;\n\
+             - protocol: h2\n  label: grpc\n  servers: [{{ port: {grpc} }}]\n  \
+             identifier: {{ kind: io.l5d.header.path, segments: 1 }}\n  \
+             service: {{ responseClassifier: {{ kind: io.l5d.h2.grpc.default }} }}\n  dtab: |\n    \
+             /svc => /#/io.l5d.fs ;\n\
              telemetry:\n- kind: io.l5d.prometheus\n"
         )
     }
@@ -163,16 +177,23 @@ impl Demo {
 
     /// What to try, with the ports of this run.
     pub(crate) fn instructions(&self) -> String {
-        let Ports { outgoing, incoming, admin, namerd_http, namerd_admin, .. } = self.ports;
+        let Ports { outgoing, incoming, grpc, admin, namerd_http, namerd_admin, .. } = self.ports;
         let (disco, folder) = (self.disco(), &self.folder);
         let (disco, folder) = (disco.display(), folder.display());
         let (a, b) = (self.world[0].addr, self.world[1].addr);
+        let call = format!(
+            r"printf '\0\0\0\0\7\n\5world' | curl -s --http2-prior-knowledge --data-binary @- \
+         -H 'content-type: application/grpc' -H 'te: trailers' \
+         'http://localhost:{grpc}/helloworld.Greeter"
+        );
         format!(
-            r#"Switchyard demo: outgoing router on {outgoing}, incoming router on {incoming}, admin on {admin}; namerd on {namerd_http}.
+            r#"Switchyard demo: outgoing router on {outgoing}, incoming router on {incoming}, gRPC router on {grpc},
+admin on {admin}; namerd on {namerd_http}.
 
   configs           {folder}/linkerd.yaml, {folder}/namerd.yaml
-  discovery files   {disco}/   (world-v1, world-v2, hello, hello-app)
+  discovery files   {disco}/   (world-v1, world-v2, hello, hello-app, helloworld.Greeter)
   a request         you -> :{outgoing} -> :{incoming} -> hello -> :{outgoing} -> world
+  a gRPC call       you -> :{grpc} -> greeter a or greeter b
 
 Try, in another terminal:
 
@@ -212,6 +233,14 @@ Try, in another terminal:
        curl -s -G http://localhost:{admin}/delegator.json -d namespace=outgoing -d path=/svc/world -d dtab=
        curl -s 'http://localhost:{admin}/admin/metrics.json?pretty=1' | grep requests
        http://localhost:{admin}/ and http://localhost:{namerd_admin}/ link the rest.
+
+ 10. Call a gRPC service. Each call is balanced for itself, whichever connection it comes by.
+       grpcurl -plaintext -import-path {folder} -proto helloworld.proto -d '{{"name":"world"}}' \
+         localhost:{grpc} helloworld.Greeter/SayHello
+     Without grpcurl: a message is five bytes of framing, and one field with a text.
+       for i in $(seq 6); do {call}/SayHello'; done | grep -ao 'hello[[:print:]]*'
+       {call}/SayHelloStreamReply' | grep -ao 'hello[[:print:]]*'
+       curl -s 'http://localhost:{admin}/admin/metrics.json?pretty=1' | grep grpc/status
 
 Ctrl-C ends the demo."#,
             ip = b.ip(),

@@ -3,7 +3,7 @@
 //! Not for: serving (see the stories of the `e2e` crate, which need the binary that these tests make cargo build).
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -265,6 +265,54 @@ fn a_host_that_cannot_be_resolved_ends_the_start_and_not_the_check() {
 fn the_demo_says_when_its_ports_do_not_exist() {
     let ran = run(&["demo", "--port-offset", "60000"]);
     ran.assert_fails("switchyard: --port-offset 60000 leads beyond port 65535; at most 55544\n");
+}
+
+/// The demo that found free ports, and what it printed; it is killed at the end.
+struct Demo(std::process::Child, String);
+
+impl Demo {
+    fn start() -> Demo {
+        (0..5).find_map(|_| Demo::at_some_offset()).expect("five offsets will not all be taken")
+    }
+
+    fn at_some_offset() -> Option<Demo> {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+        let offset = (taken / 2 + 2000).to_string();
+        let mut command = switchyard(&["demo", "--port-offset", &offset]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut demo = Demo(child, String::new());
+        for line in out.lines() {
+            let line = line.expect("text");
+            demo.1.push_str(&format!("{line}\n"));
+            if line.starts_with("Ctrl-C") {
+                return Some(demo);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// `.ci/demo.py` runs the commands; here, that a newcomer is told the whole of them.
+#[test]
+fn the_demo_says_how_to_call_by_grpc() {
+    let demo = Demo::start();
+    for part in [
+        "grpcurl -plaintext -import-path ",
+        " helloworld.Greeter/SayHello\n",
+        r"printf '\0\0\0\0\7\n\5world' | curl -s --http2-prior-knowledge --data-binary @- \",
+        "/helloworld.Greeter/SayHello'; done | grep -ao 'hello[[:print:]]*'\n",
+        "/helloworld.Greeter/SayHelloStreamReply' | grep",
+    ] {
+        assert!(demo.1.contains(part), "{part:?} is not in {}", demo.1);
+    }
 }
 
 #[test]

@@ -30,9 +30,9 @@ def demand(good, what):
 
 
 class Router:
-    """One process of the binary. `ports` are by the names that the config uses."""
+    """One process of the binary. `ports` are by the names that the config uses, `values` what else stands in it."""
 
-    def __init__(self, binary, folder, name, config, ports, **values):
+    def __init__(self, binary, folder, name, config, ports, level="DEBUG", **values):
         self.folder, self.name = os.path.join(folder, name), name
         os.makedirs(os.path.join(self.folder, "disco"), exist_ok=True)
         self.ports = {port: free_port() for port in ports}
@@ -44,7 +44,7 @@ class Router:
                 config = config.replace(f"@{word}@", str(value))
             file.write(config)
         with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen([binary, path, "--log-level", "DEBUG"], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([binary, path, "--log-level", level], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
         try:
             eventually("the router is ready", self.ready, 15)

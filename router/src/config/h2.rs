@@ -111,7 +111,7 @@ pub struct H2Params {
     pub header_table: u32,
     /// The longest frame that the peer may send, 16,384 to 16,777,215 bytes. Default 16,384.
     pub max_frame: u32,
-    /// Most bytes of the headers or of the trailers of a message of the peer. Default 64 KiB for servers, 1 MiB for
+    /// Most bytes of the headers or of the trailers of a message of the peer. Default 16 KiB for servers, 1 MiB for
     /// clients (Linkerd: 8 KiB).
     pub max_header_list: u32,
     /// Streams of one connection at one time, at least 1; for servers. Default 1000.
@@ -126,7 +126,7 @@ pub struct H2Params {
 impl H2Params {
     /// Those of a listener that says nothing.
     pub const SERVER: H2Params = H2Params {
-        max_header_list: 64 * 1024,
+        max_header_list: 16 * 1024,
         ping_every: Some(Duration::from_secs(30)),
         ping_timeout: Duration::from_secs(20),
         ..H2Params::CLIENT
@@ -149,7 +149,7 @@ impl H2Params {
 /// ENHANCE_YOUR_CALM. Switchyard only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct H2Limits {
-    /// Streams that the peer resets before their response is complete. Default 5000.
+    /// Streams that the peer resets before their response is complete. Default 3000.
     pub resets: u32,
     /// Streams that we reset because of what the peer did. Default 2000.
     pub local_resets: u32,
@@ -165,7 +165,7 @@ pub struct H2Limits {
 impl Default for H2Limits {
     fn default() -> H2Limits {
         H2Limits {
-            resets: 5000,
+            resets: 3000,
             local_resets: 2000,
             control_frames: 10_000,
             empty_frames: 1000,

@@ -57,8 +57,9 @@ pub(super) fn request_head(parts: request::Parts, ended: bool) -> Result<(Reques
     let scheme = match uri.scheme_str() {
         Some("http") => Some(Carried::Http),
         Some("https") => Some(Carried::Https),
-        None if method == Method::CONNECT => None,
-        _ => return Err("h2-scheme"),
+        // The codec leaves it out where there is no authority.
+        None => None,
+        Some(_) => return Err("h2-scheme"),
     };
     host_of(&uri, &mut headers)?;
     join_cookies(&mut headers);

@@ -16,19 +16,31 @@ use bytes::Bytes;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
+use http1::BodyLength;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use telemetry::H2Stream;
 use tracing::{debug, warn};
 
+/// Requests that the client has reset before they were begun, at one time.
+const PENDING_RESETS: usize = 1000;
 /// After the last word to a client, its connection may take so long to end.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 type Codec = server::Connection<Watched<Transport>, Bytes>;
-type Came = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
+/// What happened on a connection.
+enum Came {
+    Request(Request<RecvStream>, SendResponse<Bytes>),
+    Broke(h2::Error),
+    /// It is over.
+    End,
+    /// Something is to be looked at.
+    Nothing,
+}
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot: Rc<Slot>) {
@@ -47,7 +59,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
     let silent = {
         let mut serving =
-            pin!(Serving { connection: connection.clone(), codec, slot, flow, watch, going: false }.run());
+            pin!(Serving { connection: connection.clone(), codec, slot, flow, watch, malformed: 0, going: false }.run());
         let mut asking = pin!(asking);
         // The connection first: an answer may be there.
         poll_fn(|task| match serving.as_mut().poll(task) {
@@ -76,7 +88,7 @@ fn watch_limits(cx: &WorkerServer) -> WatchLimits {
 }
 
 fn builder(cx: &WorkerServer) -> server::Builder {
-    let (params, limits) = (&cx.server.params.h2, &cx.server.params.h2_limits);
+    let params = &cx.server.params.h2;
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(params.stream_window)
@@ -90,7 +102,7 @@ fn builder(cx: &WorkerServer) -> server::Builder {
         // By the codec's own measure honest clients with small messages are floods; see `watch`.
         .data_frame_budget(FRAMES_HELD)
         // What these are about is limited by time, in `watch`: the codec counts over the life of a connection.
-        .max_pending_accept_reset_streams((limits.resets as usize).saturating_mul(2))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(None);
     builder
 }
@@ -102,6 +114,8 @@ struct Serving {
     slot: Rc<Slot>,
     flow: Rc<Flow>,
     watch: WatchHandle,
+    /// Requests that were reset with PROTOCOL_ERROR and are counted.
+    malformed: u64,
     /// The client was told that no more requests are served.
     going: bool,
 }
@@ -117,13 +131,15 @@ impl Serving {
                 self.go();
             }
             let came = self.next(&cx).await;
+            self.count_malformed(&cx);
             if let Some(flood) = self.watch.verdict().cloned() {
                 return self.calm(&cx, &flood).await;
             }
             match came {
-                Ok(Some(Ok((request, respond)))) => self.start(cx, request, respond),
-                Ok(Some(Err(error))) => return self.broke(&cx, &error),
-                Ok(None) => return,
+                Ok(Came::Request(request, respond)) => self.start(cx, request, respond),
+                Ok(Came::Broke(error)) => return self.broke(&cx, &error),
+                Ok(Came::End) => return,
+                Ok(Came::Nothing) => {}
                 Err(Elapsed::Drained) => self.go(),
                 Err(Elapsed::Deadline) => {
                     if !self.is_late(&cx) {
@@ -146,6 +162,17 @@ impl Serving {
         let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
     }
 
+    /// Counts requests that were reset for what they are, by the codec or by `heads` (rule R of the attacks).
+    fn count_malformed(&mut self, cx: &WorkerServer) {
+        let own = self.connection.passed_on.get();
+        let refused = self.watch.sent().protocol_errors.saturating_sub(own);
+        if refused > self.malformed {
+            metrics::counter!("rejected_total", "reason" => "h2-malformed").increment(refused - self.malformed);
+            debug!(peer = %self.connection.peer, listener = %cx.server.label, "malformed requests were reset");
+            self.malformed = refused;
+        }
+    }
+
     /// Counts the end of a connection that was not in order.
     fn broke(&self, cx: &WorkerServer, error: &h2::Error) {
         let (peer, listener) = (self.connection.peer, &cx.server.label);
@@ -165,14 +192,22 @@ impl Serving {
 
     /// The next request, while the frames of all others move.
     async fn next(&mut self, cx: &WorkerServer) -> Result<Came, Elapsed> {
-        let Serving { connection, codec, slot, flow, watch, going } = self;
+        let counted = self.malformed + self.connection.passed_on.get();
+        let Serving { connection, codec, slot, flow, watch, going, .. } = self;
         let stall = clock::nanos(cx.server.params.stall_timeout);
         let moving = poll_fn(|task| {
             if let Poll::Ready(came) = codec.poll_accept(task) {
-                return Poll::Ready(came);
+                return Poll::Ready(match came {
+                    Some(Ok((request, respond))) => Came::Request(request, respond),
+                    Some(Err(error)) => Came::Broke(error),
+                    None => Came::End,
+                });
             }
             if watch.verdict().is_some() {
-                return Poll::Ready(None);
+                return Poll::Ready(Came::Nothing);
+            }
+            if watch.sent().protocol_errors > counted {
+                return Poll::Ready(Came::Nothing);
             }
             let idle = match (codec.has_streams(), *going) {
                 (true, _) => NEVER,
@@ -210,12 +245,16 @@ impl Serving {
 
     /// Starts a task for a request.
     fn start(&self, cx: Rc<WorkerServer>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+            // The client does not want it any more (attack H2-2).
+            return;
+        }
         let (parts, body) = request.into_parts();
         let (head, scheme) = match heads::request_head(parts, body.is_end_stream()) {
             Ok(head) => head,
             Err(reason) => {
-                metrics::counter!("rejected_total", "reason" => reason).increment(1);
                 debug!(peer = %self.connection.peer, listener = %cx.server.label, reason, "request refused");
+                // Counted where it is written, with those that the codec refuses.
                 return respond.send_reset(Reason::PROTOCOL_ERROR);
             }
         };
@@ -224,6 +263,9 @@ impl Serving {
         let down = Down::H2(Box::new(Inbound::new(respond, body, open)));
         let mut session = Session::new(self.connection.clone(), cx, down, slot);
         tokio::task::spawn_local(async move {
+            if head.body == BodyLength::Length(0) && !session.is_really_empty().await {
+                return;
+            }
             // How the stream ended is settled with it.
             let _ = run_request(&mut session, head, scheme).await;
         });

@@ -31,6 +31,11 @@ const MOST_UPDATES: u32 = 65_536;
 
 /// Bytes of a frame at most, unless larger ones were agreed on (RFC 9113 §6.5.2).
 const DEFAULT_FRAME: u32 = 16_384;
+/// The code PROTOCOL_ERROR in a frame (RFC 9113 §7).
+const PROTOCOL_ERROR: u32 = 1;
+/// Bytes of such a code.
+const CODE: u32 = 4;
+
 /// So many of the last streams that the peer reset are known.
 const REMEMBERED: usize = 256;
 
@@ -127,22 +132,13 @@ pub struct Totals {
     pub data_bytes: u64,
     /// RST_STREAM frames.
     pub resets: u64,
+    /// Those of them that we sent and that say PROTOCOL_ERROR.
+    pub protocol_errors: u64,
     /// GOAWAY frames.
     pub goaways: u64,
 }
 
 impl Totals {
-    /// What came since `earlier`, for owners that feed counters now and then.
-    pub fn since(self, earlier: Totals) -> Totals {
-        Totals {
-            frames: self.frames.saturating_sub(earlier.frames),
-            data_frames: self.data_frames.saturating_sub(earlier.data_frames),
-            data_bytes: self.data_bytes.saturating_sub(earlier.data_bytes),
-            resets: self.resets.saturating_sub(earlier.resets),
-            goaways: self.goaways.saturating_sub(earlier.goaways),
-        }
-    }
-
     fn count(&mut self, frame: Frame) {
         self.frames += 1;
         match frame.kind {
@@ -197,6 +193,8 @@ pub struct FrameWatch {
     continuations: u32,
     block: u32,
     last_reset: LastReset,
+    /// Of the code of a reset that is being sent: the bytes to go, and what was read.
+    code: (u32, u32),
     resets: Bucket,
     local_resets: Bucket,
     control: Bucket,
@@ -222,6 +220,7 @@ impl FrameWatch {
             continuations: 0,
             block: 0,
             last_reset: LastReset::default(),
+            code: (0, 0),
             resets: Bucket::new(limits.resets_per_sec, limits.resets_per_sec),
             local_resets: Bucket::new(limits.local_resets_per_sec, limits.local_resets_per_sec),
             control: Bucket::new(limits.control_frames_per_sec, MOST_CONTROL),
@@ -247,6 +246,7 @@ impl FrameWatch {
 
     /// Counts the next bytes that were written to the peer, likewise.
     pub fn sent(&mut self, mut bytes: &[u8], now: u64) {
+        self.read_code(bytes);
         while let Some(frame) = self.outgoing.next(&mut bytes) {
             self.sent.count(frame);
             if frame.ends_stream() {
@@ -261,9 +261,29 @@ impl FrameWatch {
                 if frame.length >= BYTES_PER_UPDATE {
                     self.updates.earn(4 + frame.length / (4 * BYTES_PER_UPDATE));
                 }
-            } else if frame.kind == RST_STREAM && self.flood.is_none() && !self.local_resets.take(now) {
+            }
+            if frame.kind == RST_STREAM && frame.length == CODE {
+                self.code = (CODE, 0);
+                self.read_code(bytes);
+            }
+            if frame.kind == RST_STREAM && self.flood.is_none() && !self.local_resets.take(now) {
                 self.flood = Some(self.flood_of(Excess::LocalResets));
             }
+        }
+    }
+
+    /// Reads on in the code of a reset that we send; its bytes stay for the scanner.
+    fn read_code(&mut self, bytes: &[u8]) {
+        let (left, code) = self.code;
+        if left == 0 {
+            return;
+        }
+        let there = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        let code = bytes[..there].iter().fold(code, |code, &byte| code << 8 | u32::from(byte));
+        let left = left.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX));
+        self.code = (left, code);
+        if left == 0 && code == PROTOCOL_ERROR {
+            self.sent.protocol_errors += 1;
         }
     }
 

@@ -33,12 +33,13 @@ pub(crate) async fn acquire(
     let place = match client.hosts.enter(lease.endpoint().uid(), session.cx.pool.claims()) {
         Entry::Place(place) => place,
         Entry::Full => return Err(Failure::fatal(too_many_waiters(client, lease))),
-        Entry::Wait(ticket) => match wait(session, request, service, client, ticket).await.map_err(Failure::fatal)? {
+        // What is seldom needed takes no room in every request: these are boxed.
+        Entry::Wait(ticket) => match Box::pin(wait(session, request, service, client, ticket)).await.map_err(Failure::fatal)? {
             Got::Connection(upstream) => return Ok((*upstream, clock::now())),
             Got::Place(place) => place,
         },
     };
-    let upstream = connect(session, request, service, client, lease, place).await?;
+    let upstream = Box::pin(connect(session, request, service, client, lease, place)).await?;
     Ok((upstream, clock::now()))
 }
 
@@ -58,14 +59,15 @@ async fn shared(
                 return Ok((Upstream { conn, endpoint, created, reused, place: None }, created));
             }
             Took::Wait(dial) => {
-                if let Some(error) = dialled(session, request, service, client, &dial).await.map_err(Failure::fatal)? {
+                let waiting = Box::pin(dialled(session, request, service, client, &dial));
+                if let Some(error) = waiting.await.map_err(Failure::fatal)? {
                     return Err(Failure { error, retryable: true, requeue: Requeue::Connect });
                 }
                 continue;
             }
             Took::Dial(place) => place,
         };
-        match link(session, request, service, client, lease).await {
+        match Box::pin(link(session, request, service, client, lease)).await {
             Ok(link) => place.made(link),
             Err(failure) => {
                 place.failed(&failure.error);

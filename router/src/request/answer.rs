@@ -22,7 +22,7 @@ use crate::route::{Leaf, PathService};
 use crate::timer::NEVER;
 use bytes::{BufMut, BytesMut};
 use h2::Reason;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Version, header};
 use http1::{BodyEncoder, BodyLength};
 use std::sync::Arc;
 use telemetry::{OpenStream, StreamRun};
@@ -39,13 +39,13 @@ fn framing(body: BodyLength, version: Version) -> BodyLength {
 /// Steps 10 to 12: classify, pass the response on, settle the connections.
 pub(crate) async fn respond(
     session: &mut Session,
-    mut request: Request,
+    mut request: Box<Request>,
     service: &Arc<PathService>,
-    answer: Answer,
+    answer: Box<Answer>,
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
-    let Answer { mut head, body: begun, mut lease, leaf, at, verdict, mut run } = answer;
+    let Answer { mut head, body: begun, mut lease, leaf, at, verdict, mut run } = *answer;
     let known = verdict.known().map(Verdict::is_success);
     let stated = if request.is_grpc { classify::grpc_status(&head.headers) } else { None };
     record.responded(head.status, known, at);
@@ -60,8 +60,12 @@ pub(crate) async fn respond(
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
     let announced = if seen.hop_by_hop { headers::keep_alive_timeout(&head.headers) } else { None };
+    let trailers = if seen.hop_by_hop { head.headers.remove(header::TRAILER) } else { None };
     headers::strip(&mut head.headers, &seen);
     let mut fields = BytesMut::with_capacity(96);
+    if let Some(trailers) = trailers.filter(|_| session.conn.is_h2() || head.version == Version::HTTP_2) {
+        headers::write_announced(&trailers, &mut fields);
+    }
     headers::write_via(&mut head.headers, &seen, head.version, &mut fields);
     if clear {
         if secret {
@@ -127,8 +131,10 @@ pub(crate) async fn respond(
         Relayed::Whole if keep => After::Keep,
         Relayed::Whole => After::Linger,
         Relayed::ResponseOnly => After::Linger,
-        Relayed::UpstreamBroke | Relayed::Late if session.is_grpc.get() && moved.reset.is_none() => {
-            end_call(session, ended).await
+        Relayed::UpstreamBroke | Relayed::Late
+            if session.is_grpc.get() && (moved.reset.is_none() || ended == Relayed::Late) =>
+        {
+            Box::pin(end_call(session, ended)).await
         }
         Relayed::UpstreamBroke | Relayed::Late => {
             leaf.client.stats.failures.record(Kind::UpstreamClosed.class());
@@ -149,8 +155,8 @@ pub(crate) async fn respond(
 /// The status that a caller of gRPC makes of a response without one.
 fn unstated(ended: Relayed, reset: Option<Reason>) -> u32 {
     u32::from(match (ended, reset) {
+        (Relayed::Late, _) => grpc::DEADLINE_EXCEEDED,
         (_, Some(reason)) => grpc::status_of_reset(reason.into()),
-        (Relayed::Late, None) => grpc::DEADLINE_EXCEEDED,
         (Relayed::UpstreamBroke, None) => grpc::UNAVAILABLE,
         _ => grpc::UNKNOWN,
     })

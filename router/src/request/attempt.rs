@@ -112,7 +112,7 @@ pub(crate) async fn run(
     request: &mut Request,
     service: &PathService,
     leaf: &Arc<Leaf>,
-) -> Result<(Answer, Upstream), Failure> {
+) -> Result<(Box<Answer>, Upstream), Failure> {
     let (mut connects, mut requeues) = (0, 0);
     let mut requeued = Requeued { client: &leaf.client, times: 0 };
     let mut acquire_due = None;
@@ -126,7 +126,8 @@ pub(crate) async fn run(
                 if classify::is_success(service.params.classifier, head.status) {
                     leaf.client.requeue_budget.deposit(at);
                 }
-                return Ok((Answer { head, body, lease, leaf: leaf.clone(), at, verdict, run }, upstream));
+                let leaf = leaf.clone();
+                return Ok((Box::new(Answer { head, body, lease, leaf, at, verdict, run }), upstream));
             }
             Err(failure) => failure,
         };
@@ -246,7 +247,7 @@ async fn pick(
                 let (id, name) = (&client.id, &service.dst.path);
                 format!("Exceeded {limit} binding timeout while connecting to {id} for name: {name}")
             };
-            bound_in_time(session, request, client.replicas.wait(choose), text).await
+            Box::pin(bound_in_time(session, request, client.replicas.wait(choose), text)).await
         }
     }?;
     // Whatever comes of the address, a new connection or one that is there: it is the one that is used.
@@ -337,7 +338,11 @@ async fn once(
         Ok((head, mut body)) => {
             let now = clock::now();
             run.response_head(now);
-            let verdict = judge(session, request, service, &mut upstream, (&head, &mut body, due)).await;
+            let early = classify::early(service.params.classifier, &request.method, head.status, &head.headers);
+            let verdict = match early {
+                Some(verdict) => Some(verdict),
+                None => Box::pin(judge(session, request, service, &mut upstream, (&head, &mut body, due))).await,
+            };
             let Some(verdict) = verdict else {
                 client.stats.status.record(head.status.as_u16(), now.saturating_sub(started) / 1_000_000);
                 let verdict = Judged::AtEnd(dispatch.defer(leaf));
@@ -385,7 +390,7 @@ async fn once(
     }
 }
 
-/// The verdict on a response of which nothing was passed on yet; None when only its end tells, and that is not there. It is
+/// The verdict on a response whose head has none and of which nothing was passed on; None when only its end tells, and that is not there. It is
 /// waited for only if `classificationTimeoutMs` says so and the request could be sent again.
 async fn judge(
     session: &Session,
@@ -395,10 +400,6 @@ async fn judge(
     (head, body, due): (&ResponseHead, &mut Begun, u64),
 ) -> Option<Verdict> {
     let params = &service.params;
-    let early = classify::early(params.classifier, &request.method, head.status, &head.headers);
-    if early.is_some() {
-        return early;
-    }
     if let Some(limit) = params.classification_timeout
         && request.body.may_retry()
         && classify::ever_retries(params.classifier, &request.method)
@@ -442,7 +443,7 @@ async fn receive(
         if !head.keep_alive || head.status == StatusCode::SWITCHING_PROTOCOLS || request.interim > MAX_INTERIM {
             return Err(ReceiveError::Send(SendError::Framing(http1::HeadError::Bad(UNEXPECTED))));
         }
-        pass_interim(session, request.version, head).await?;
+        Box::pin(pass_interim(session, request.version, head)).await?;
     }
 }
 
@@ -489,6 +490,11 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
         deadline.write(&mut lines);
     }
     call::write_timeout(request.ends, &mut lines);
+    if let Some(announced) = &request.announced
+        && (upstream.conn.is_h2() || request.version == Version::HTTP_2)
+    {
+        headers::write_announced(announced, &mut lines);
+    }
     upstream.conn.write_head(request, None, &[&leaf.fields, &request.fields, &lines.freeze()]);
 }
 

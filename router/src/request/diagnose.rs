@@ -53,9 +53,9 @@ pub(crate) async fn traced(
     session: &Session,
     request: &Request,
     service: &PathService,
-    mut answer: Answer,
+    mut answer: Box<Answer>,
     upstream: &mut Upstream,
-) -> Answer {
+) -> Box<Answer> {
     if matches!(answer.head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // These have no body, so there is nowhere to say it.
         return answer;

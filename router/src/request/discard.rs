@@ -24,8 +24,8 @@ const MOST_BYTES: usize = 64 * 1024;
 const MOST_TIME: Duration = Duration::from_secs(1);
 
 /// Lets go of an answer. Its share of the endpoint's load ends here.
-pub(crate) fn discard(session: &Session, request: &Request, answer: Answer, upstream: Upstream) {
-    let Answer { head, body, leaf, mut run, .. } = answer;
+pub(crate) fn discard(session: &Session, request: &Request, answer: Box<Answer>, upstream: Upstream) {
+    let Answer { head, body, leaf, mut run, .. } = *answer;
     run.end(request.body.read_at(), clock::now());
     let short = match head.body {
         BodyLength::Empty | BodyLength::Chunked => true,

@@ -31,7 +31,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
     let ends = ends_here(&head);
     if ends && !(diagnose::wanted(&head.method, &head.headers) && session.trusts_caller()) {
         record.answered_here(StatusCode::OK);
-        return answer_trace(session, keep_alive && head.body.is_empty(), version, "").await;
+        return Box::pin(answer_trace(session, keep_alive && head.body.is_empty(), version, "")).await;
     }
     let bodiless = head.body.is_empty();
     session.request_id.set(0);
@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
         Ok((request, service)) if ends => {
             let text = diagnose::block(&cx.router, &service, request.started, None);
             record.answered_here(StatusCode::OK);
-            Ok(answer_trace(session, request.keep_alive && bodiless, version, &text).await)
+            Ok(Box::pin(answer_trace(session, request.keep_alive && bodiless, version, &text)).await)
         }
         Ok((request, service)) => {
             record.named(&service);
@@ -65,7 +65,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
                 if session.is_grpc.get() {
                     record.grpc_ended(u32::from(grpc::status_of_reset(reason.into())));
                 }
-                session.conn.abort(reason);
+                session.abort(reason);
                 return After::Close;
             }
             let keep = keep_alive && body_read && !session.upgrading.get();
@@ -103,7 +103,7 @@ async fn answer_trace(session: &mut Session, keep: bool, version: Version, text:
 /// its end.
 async fn serve(
     session: &mut Session,
-    mut request: Request,
+    mut request: Box<Request>,
     service: &Arc<PathService>,
     record: &mut Record<'_>,
 ) -> Result<After, (RouteError, bool)> {
@@ -129,7 +129,7 @@ async fn serve(
             discard(session, &request, answer, upstream);
         }
         service.retries.incr();
-        if let Err(error) = wait(session, &request, pause).await {
+        if let Err(error) = Box::pin(wait(session, &request, pause)).await {
             break Err(Failure::fatal(error));
         }
     };
@@ -144,10 +144,10 @@ async fn serve(
     };
     request.body.forget();
     if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(tunnel::run(session, request, answer, upstream, record).await);
+        return Ok(Box::pin(tunnel::run(session, request, answer, upstream, record)).await);
     }
     if request.diagnose {
-        answer = diagnose::traced(session, &request, service, answer, &mut upstream).await;
+        answer = Box::pin(diagnose::traced(session, &request, service, answer, &mut upstream)).await;
     }
     Ok(respond(session, request, service, answer, upstream, record).await)
 }
@@ -170,7 +170,7 @@ async fn attempt_leaf(
     request: &mut Request,
     service: &Arc<PathService>,
     record: &mut Record<'_>,
-) -> Result<(Answer, Upstream), Failure> {
+) -> Result<(Box<Answer>, Upstream), Failure> {
     let leaf = choose_leaf(session, request, service).await.map_err(Failure::fatal)?;
     let target = (&leaf.client.id, leaf.choice);
     let gate = &session.cx.server.gate;
@@ -201,11 +201,11 @@ async fn choose_leaf(
         return answer;
     }
     let text = |limit| format!("Exceeded {limit} binding timeout while resolving name: {}", service.dst.path);
-    bound_in_time(session, request, service.bound.wait(no_target), text).await
+    Box::pin(bound_in_time(session, request, service.bound.wait(no_target), text)).await
 }
 
 /// Whether the classifier of the service calls the outcome retryable (data-plane reference §11.1).
-fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
+fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Box<Answer>, Upstream), Failure>) -> bool {
     let wants = is_retryable(request, service, outcome);
     if wants && !request.body.may_retry() {
         if let Some(buffers) = &service.buffers {
@@ -216,7 +216,7 @@ fn wants_retry(request: &Request, service: &PathService, outcome: &Result<(Answe
     wants
 }
 
-fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Answer, Upstream), Failure>) -> bool {
+fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Box<Answer>, Upstream), Failure>) -> bool {
     let class = service.params.classifier;
     match outcome {
         Ok((answer, _)) => match answer.verdict.known() {

@@ -6,7 +6,7 @@
 use super::attempt::{Failure, Requeue, UNEXPECTED};
 use super::connect::tls_failed;
 use super::prepare::{Request, show_duration};
-use super::relay::SendError;
+use super::relay::{SendError, is_about_over};
 use super::stall::Stalls;
 use crate::clock;
 use crate::error::{Kind, RouteError};
@@ -59,6 +59,7 @@ pub(crate) fn failed(
             let requeue = if again { Requeue::Connect } else { Requeue::No };
             Failure { error: RouteError::new(Kind::UpstreamClosed, text).undispatched(), retryable: true, requeue }
         }
+        ReceiveError::Send(SendError::Reset(_)) if is_about_over(request.ends) => Failure::fatal(request.timed_out()),
         ReceiveError::Send(SendError::Reset(reason)) => {
             let text = format!(
                 "the upstream has reset the stream: {reason} ({}). Remote Info: Upstream Address: /{addr}, Downstream \

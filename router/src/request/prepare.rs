@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) scheme: Carried,
     /// Its client reads trailers (`te: trailers`).
     pub(crate) wants_trailers: bool,
+    /// The trailers that it announces, for services that speak HTTP/2.
+    pub(crate) announced: Option<HeaderValue>,
     /// It is a call of gRPC.
     pub(crate) is_grpc: bool,
     /// When the call must be over, response body included; only calls of gRPC say so.
@@ -73,7 +75,7 @@ pub(crate) fn prepare(
     session: &Session,
     (head, scheme): (RequestHead, Carried),
     now: u64,
-) -> Result<(Request, Arc<PathService>), RouteError> {
+) -> Result<(Box<Request>, Arc<PathService>), RouteError> {
     let server = &session.cx.server;
     let Some(permit) = server.permit() else {
         return Err(RouteError::new(Kind::Overload, "maxConcurrentRequests is reached"));
@@ -109,6 +111,7 @@ pub(crate) fn prepare(
     let diagnose = diagnose::wanted(&method, &headers) && session.trusts_caller();
     let call = Call::of(&mut headers, now);
     let wants_trailers = seen.hop_by_hop && headers::wants_trailers(&headers);
+    let announced = if seen.hop_by_hop { headers.remove(header::TRAILER) } else { None };
     headers::strip(&mut headers, &seen);
     let mut fields = own_fields(session, &mut headers, (&seen, version), upgrade.as_ref());
     let context_at = fields.len();
@@ -116,7 +119,7 @@ pub(crate) fn prepare(
     let (due, due_kind) = call.due(due(session, &service, &admitted.context, now)?);
     let body = request_body(session, &service, &method, body);
     let deadline = outgoing_deadline(&admitted.context, params.timeout, service.params.total_timeout);
-    let request = Request {
+    let request = Box::new(Request {
         method,
         target,
         version,
@@ -133,6 +136,7 @@ pub(crate) fn prepare(
         expects_continue: expect_continue,
         scheme,
         wants_trailers,
+        announced,
         is_grpc: call.is_grpc,
         ends: call.ends,
         upgrade,
@@ -140,7 +144,7 @@ pub(crate) fn prepare(
         identifier: found.identifier,
         interim: 0,
         _permit: permit,
-    };
+    });
     Ok((request, service))
 }
 

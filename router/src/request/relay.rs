@@ -22,6 +22,10 @@ use telemetry::{BodyStats, OpenStream};
 
 /// Bytes that may wait to be written before reading pauses.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
+/// What is wrong with an answer that the codec of HTTP/2 has refused; it does not say more.
+const MALFORMED: &str = "malformed HTTP/2 message";
+/// How far clocks of a call may be apart.
+const MOMENT: u64 = 5_000_000;
 const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
 /// Bytes that are compressed before others have their turn: a few milliseconds of work.
 const COMPRESS_BYTES: u64 = 128 * 1024;
@@ -281,6 +285,7 @@ fn head_error(error: HeadError) -> SendError {
     match error {
         HeadError::Closed => SendError::Closed("the connection was closed before a response".to_owned()),
         HeadError::Io(error) if crate::h2::is_gone_away(&error) => SendError::GoneAway(error.to_string()),
+        HeadError::Io(error) if crate::h2::is_malformed(&error) => SendError::Framing(HeadError::Bad(MALFORMED)),
         HeadError::Io(error) if let Some(reason) = crate::h2::reset_of(&error) => SendError::Reset(reason),
         HeadError::Io(error) => match tls::HandshakeError::of_established(&error) {
             Some(said) if said.is_refusal() => SendError::Tls(said),
@@ -415,6 +420,8 @@ pub(crate) async fn relay(
         Poll::Pending
     });
     match slot.run(relaying).await {
+        // The service's clock for the same deadline, a moment before ours.
+        Ok(Relayed::UpstreamBroke) if is_about_over(ends) => Relayed::Late,
         Ok(ended) => ended,
         Err(_) if ends != NEVER && clock::now() >= ends => Relayed::Late,
         // The client takes nothing, or gives nothing of its body.
@@ -422,6 +429,11 @@ pub(crate) async fn relay(
         // The service takes nothing of the request, or was silent for longer than its socket options allow.
         Err(_) => Relayed::UpstreamBroke,
     }
+}
+
+/// True when a call is over, or will be in a moment: services count the same deadline, and a little before.
+pub(crate) fn is_about_over(ends: u64) -> bool {
+    ends != NEVER && clock::now().saturating_add(MOMENT) >= ends
 }
 
 /// The body of a response on its way down.

@@ -31,13 +31,13 @@ const HALF_CLOSED: Duration = Duration::from_secs(3600);
 /// Passes the answer 101 on and moves bytes until both sides have ended, one of them breaks, or a limit is over.
 pub(crate) async fn run(
     session: &mut Session,
-    mut request: Request,
-    answer: Answer,
+    mut request: Box<Request>,
+    answer: Box<Answer>,
     mut upstream: Upstream,
     record: &mut Record<'_>,
 ) -> After {
     let server = session.cx.server.clone();
-    let Answer { mut head, mut lease, at, mut run, .. } = answer;
+    let Answer { mut head, mut lease, at, mut run, .. } = *answer;
     run.end(None, at);
     lease.answered(at);
     record.responded(head.status, Some(true), at);
