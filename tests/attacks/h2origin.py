@@ -13,6 +13,7 @@ import frames
 from frames import Fault
 
 BIG = 64 << 20
+ZEROS = bytes(BIG)
 
 
 class Call:
@@ -21,7 +22,8 @@ class Call:
     def __init__(self, conn, ident, fields):
         self.conn, self.ident, self.fields, self.trailers = conn, ident, fields, []
         self.body, self.whole, self.code, self.lost = bytearray(), False, None, False
-        self.credit, self.left, self.answered = 0, 0, False
+        # Of the answer: what the window allows, what is still to be sent, what it ends with.
+        self.credit, self.left, self.end, self.answered = 0, b"", (), False
 
     def get(self, name):
         return next((value for key, value in self.fields if key == name), None)
@@ -194,7 +196,7 @@ class Serving(asyncio.Protocol):
         if call.path.startswith("/slow"):
             self.origin.loop.call_later(0.1, self.answer, call)
         elif call.path.startswith("/big"):
-            call.left = BIG
+            call.left = memoryview(ZEROS)
             self.send(frames.headers(call.ident, frames.block([(":status", "200"), ("content-length", str(BIG))]), False))
             self.fill()
         else:
@@ -205,37 +207,40 @@ class Serving(asyncio.Protocol):
             return
         call.answered = True
         fields = [(":status", status), ("x-seen", call.path), ("x-got", str(len(call.body)))]
-        if call.get(":method") == "HEAD":
-            self.send(frames.headers(call.ident, frames.block(fields)))
-        else:
-            self.send(frames.headers(call.ident, frames.block(fields), False) + frames.data(call.ident, body, not trailers))
-        if trailers:
-            self.send(frames.headers(call.ident, frames.block(trailers)))
-        if call.whole:
-            self.forget(call.ident)
+        bodiless = call.get(":method") == "HEAD" or not body
+        self.send(frames.headers(call.ident, frames.block(fields), bodiless))
+        if not bodiless:
+            call.left, call.end = body, trailers
+            self.fill()
 
     def fill(self):
-        """Sends of large bodies what credit allows."""
+        """Sends of bodies what credit allows."""
         for call in list(self.calls.values()):
             while call.left and self.writable and min(call.credit, self.credit) > 0:
-                count = min(call.left, call.credit, self.credit, 16384)
-                call.left, call.credit, self.credit = call.left - count, call.credit - count, self.credit - count
-                call.answered = call.left == 0
+                count = min(len(call.left), call.credit, self.credit, 16384)
+                part, call.left = bytes(call.left[:count]), call.left[count:]
+                call.credit, self.credit = call.credit - count, self.credit - count
                 with self.origin.lock:
                     self.origin.wrote += count
-                self.send(frames.data(call.ident, bytes(count), call.left == 0))
+                self.send(frames.data(call.ident, part, not call.left and not call.end))
+                if not call.left:
+                    call.answered = True
+                    if call.end:
+                        self.send(frames.headers(call.ident, frames.block(call.end)))
+            if call.answered and not call.left and call.whole:
+                self.forget(call.ident)
 
     def forget(self, ident):
         call = self.calls.pop(ident, None)
         if call is not None:
-            call.left = 0
+            call.left = b""
 
 
 class Endless:
     """A service of HTTP/1: `/big` is 64 MiB, as fast as they are taken, `/hold` and `/idle` never end, all else is `ok`."""
 
     def __init__(self, relays):
-        self.wrote, self.open, self.loop = 0, 0, relays.loop
+        self.wrote, self.busy, self.loop = 0, 0, relays.loop
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.port = self.sock.getsockname()[1]
@@ -245,30 +250,38 @@ class Endless:
         self.wrote = 0
 
     async def serve(self, reader, writer):
-        self.open += 1
         writer.transport.set_write_buffer_limits(high=65536)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                if b" /hold" in head or b" /idle" in head:
-                    while await reader.read(65536):
-                        pass
-                    return
-                big = b" /big" in head
-                size = BIG if big else 3
-                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
-                while big and size:
-                    writer.write(bytes(16384))
-                    await writer.drain()
-                    self.wrote, size = self.wrote + 16384, size - 16384
-                if not big:
-                    writer.write(b"ok\n")
-                await writer.drain()
+                self.busy += 1
+                try:
+                    if not await self.answer(head, reader, writer):
+                        return
+                finally:
+                    self.busy -= 1
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
-            self.open -= 1
             writer.close()
+
+    async def answer(self, head, reader, writer):
+        """Answers one request; False when nothing can follow."""
+        if b" /hold" in head or b" /idle" in head:
+            while await reader.read(65536):
+                pass
+            return False
+        big = b" /big" in head
+        size = BIG if big else 3
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        while big and size:
+            writer.write(bytes(16384))
+            await writer.drain()
+            self.wrote, size = self.wrote + 16384, size - 16384
+        if not big:
+            writer.write(b"ok\n")
+        await writer.drain()
+        return True
 
 
 def settled(check, within=5.0):
