@@ -12,8 +12,6 @@ import frames
 from frames import CODES, Fault
 from wire import PATIENCE, Conn
 
-AGREED = "agreed"
-
 
 def context(protocols=("h2",)):
     """TLS that believes any certificate; what is asked here is not who answers."""
@@ -52,6 +50,8 @@ class H2:
         self.conn = Conn(port, tls=tls, name="web.example" if tls else None)
         self.sock = self.conn.sock
         self.sock.setblocking(False)
+        self.poll = select.poll()
+        self.poll.register(self.sock)
         self.reader, self.out = frames.Reader(), bytearray()
         self.streams, self.next, self.credit = {}, 1, credit
         self.settings, self.acks, self.pongs, self.goaway, self.others = {}, 0, [], None, []
@@ -115,7 +115,8 @@ class H2:
                 return False
             pending = self.sock.pending() if isinstance(self.sock, ssl.SSLSocket) else 0
             if not pending:
-                select.select([self.sock], [self.sock] if self.out else [], [], min(left, 0.05))
+                self.poll.modify(self.sock, select.POLLIN | (select.POLLOUT if self.out else 0))
+                self.poll.poll(min(left, 0.05) * 1000)
             self.write()
             self.read()
         return True

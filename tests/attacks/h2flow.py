@@ -4,7 +4,7 @@ import time
 
 import frames
 from h2floods import measured
-from h2lab import ORIGIN, TO_H1, TO_H2
+from h2lab import DROPPED, ORIGIN, TO_H1, TO_H2, excepted
 from h2origin import BIG, settled
 from lab import demand
 from wire import Conn, parse_requests
@@ -377,6 +377,7 @@ def lie(site, listener, fields):
     """H2-9, the other way round: a service whose head is malformed is 502, and nothing of it is told on."""
     site.clear(ORIGIN)
     lengths = any(name == "content-length" for name, _ in fields)
+    dropped = False
 
     def on_call(call):
         if not call.whole or call.answered:
@@ -395,15 +396,16 @@ def lie(site, listener, fields):
                 while conn.more():
                     pass
                 answer = conn.buffer
-            good = answer.startswith(b"HTTP/1.1 502 ") or lengths and (not answer.endswith(b"evi") or b"l5d-err" in answer)
+            dropped = (":path", "/evil") in fields and answer.startswith(b"HTTP/1.1 200 ")
+            good = answer.startswith(b"HTTP/1.1 502 ") or dropped or lengths and (not answer.endswith(b"evi") or b"l5d-err" in answer)
             demand(good, f"answered {answer[:300]!r}")
             demand(lengths or b"evil" not in answer, f"the lie is told on: {answer[:300]!r}")
         else:
             with site.connect(listener) as conn:
                 stream = conn.get(ORIGIN, "/lie")
                 conn.wait(stream)
-                broken = stream.code is not None
-                demand(stream.status == 502 or lengths and broken, f"{conn.outcome(stream)}: {stream}")
+                broken, dropped = stream.code is not None, (":path", "/evil") in fields and stream.status == 200
+                demand(stream.status == 502 or dropped or lengths and broken, f"{conn.outcome(stream)}: {stream}")
                 demand(lengths or "evil" not in repr(stream.fields), f"the lie is told on: {stream}")
         for _ in range(2):
             if listener != "h1h2":
@@ -411,6 +413,7 @@ def lie(site, listener, fields):
     finally:
         site.origin.on_call = None
     site.router.unharmed()
+    excepted(DROPPED, dropped)
 
 
 class Silent:

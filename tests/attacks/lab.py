@@ -24,6 +24,10 @@ class Wrong(AssertionError):
     """A case did not have the outcome that it must have."""
 
 
+class Excepted(Exception):
+    """A case had another outcome than it should, which is on the list of exceptions with this reason."""
+
+
 def demand(good, what):
     if not good:
         raise Wrong(what)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The attack runner: sends what docs/security.md lists to the release binary, in front of real servers.
 
-Usage: tests/attacks/run.py BINARY [--groups H1,H1-17,H2,X,N,O,T,M] [--servers nginx,node] [--long] [--report FILE]
+Usage: tests/attacks/run.py BINARY [--groups H1,H1-17,H2,X,N,O,T,M] [--case TEXT] [--servers nginx,node] [--long]
 
 Asserts, for what must be rejected, that not one byte reaches a server, and for everything else that the router and the
 servers count the same requests. Writes a report, prints a table per id, and ends with 1 when anything did not hold.
@@ -32,6 +32,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binary")
     parser.add_argument("--groups", help="only these, e.g. H1,N")
+    parser.add_argument("--case", default="", help="of these only checks with this in their id, name or place")
     parser.add_argument("--servers", help="only these, e.g. nginx,node,python")
     parser.add_argument("--long", action="store_true", help="many more permutations: ten minutes and more instead of half a one")
     parser.add_argument("--permutations", type=int, help="so many; default 12000, with --long 200000")
@@ -69,7 +70,7 @@ def main():
         print(f"docs/security.md: {problem}")
     fleet = Fleet(tempfile.mkdtemp(prefix="attacks-"), options.servers and options.servers.split(","))
     fleet.start()
-    results, lab = Results(), None
+    results, lab = Results(options.case), None
     try:
         print(f"servers: {', '.join(server.name for server in fleet.servers)}")
         for name in fleet.missing:
@@ -90,7 +91,7 @@ def main():
         report = {"servers": [server.name for server in fleet.servers], "missing": fleet.missing,
                   "summary": results.summary(), "checks": results.rows}
         json.dump(report, file, indent=1)
-    if options.groups is None:
+    if options.groups is None and not options.case:
         problems += [print(f"docs/security.md: {gap}") or gap for gap in table.unproven(ROOT, results.summary())]
     failed = results.failed()
     print(f"\n{len(results.rows)} checks, {len(failed)} failed; the report is {os.path.relpath(options.report)}")
