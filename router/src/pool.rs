@@ -295,7 +295,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let near = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let far = listener.accept().await.expect("a connection").0;
-        let conn = Up::H1(Conn::new(Stream::Plain(near)));
+        let conn = Up::H1(Box::new(Conn::new(Stream::Plain(near))));
         let place = Some(place(hosts, pool));
         (Upstream { conn, endpoint: endpoint.clone(), created: 0, reused: false, place }, far)
     }

@@ -135,18 +135,28 @@ pub(crate) async fn serve(
     let caller = CallerIdentity { certificate, ..CallerIdentity::plain(peer) };
     let (local, scheme) = (stream.tcp().local_addr().ok(), stream.scheme());
     let labels = RefCell::default();
-    let connection = Rc::new(Connection { home, peer, local, scheme, caller, secured, opened: clock::now(), labels, passed_on: Cell::new(0) });
+    let connection = Rc::new(Connection {
+        home,
+        peer,
+        local,
+        scheme,
+        caller,
+        secured,
+        opened: clock::now(),
+        labels,
+        passed_on: Cell::new(0),
+    });
     match spoken(&connection, &cx, &mut stream, &slot).await {
         Some(Spoken::H2(lead)) => {
             Box::pin(h2::serve(connection, Transport::new(stream, lead, *meter), slot)).await;
         }
         Some(Spoken::H1(lead)) => {
             let conn = Conn::new(stream).with_meter(meter).with_lead(&lead);
-            Session::new(connection, cx, Down::H1(conn), slot).run().await;
+            Session::new(connection, cx, Down::H1(Box::new(conn)), slot).run().await;
         }
         Some(Spoken::Neither(lead)) => {
             let conn = Conn::new(stream).with_meter(meter).with_lead(&lead);
-            Box::pin(Session::new(connection, cx, Down::H1(conn), slot).refuse_protocol()).await;
+            Box::pin(Session::new(connection, cx, Down::H1(Box::new(conn)), slot).refuse_protocol()).await;
         }
         None => {}
     }
@@ -261,7 +271,7 @@ impl Session {
     }
 
     /// Reads the end of a request that announces no bytes and has not ended with its head; false when it has some, or is
-        /// reset (attack H2-11).
+    /// reset (attack H2-11).
     pub(crate) async fn is_really_empty(&mut self) -> bool {
         self.slot.set(clock::now().saturating_add(clock::nanos(self.cx.server.params.header_timeout)));
         let mut decoder = BodyDecoder::new(BodyLength::Empty);

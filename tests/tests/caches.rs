@@ -100,7 +100,7 @@ fn a_scan_of_names_that_all_lead_to_one_client_leaves_little_behind() {
     assert!(services <= 1000, "{services} services have metrics");
     let split = series(&switchyard, "rt/http/client/#/io.l5d.fs/web/service/svc/").len();
     assert!(split <= 1000, "the client has metrics for {split} services");
-    assert!(switchyard.rss_kib() < 100 * 1024, "{} KiB", switchyard.rss_kib());
+    assert!(switchyard.rss_kib() < 112 * 1024, "{} KiB", switchyard.rss_kib());
     let idle = switchyard.metric("rt/http/client/#/io.l5d.fs/web/connects");
     assert!(idle.is_some_and(|connects| connects <= 4.0), "one client serves all: {idle:?}");
 }

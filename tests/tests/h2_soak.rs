@@ -10,7 +10,6 @@ use http::HeaderMap;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(5);
-const STREAMS: usize = 20_000;
 const CALLERS: usize = 20;
 
 /// `SWITCHYARD_SEED`, or any; it is printed, to tell a failure again.
@@ -19,6 +18,11 @@ fn seed() -> u64 {
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("SWITCHYARD_SEED={seed}");
     seed
+}
+
+/// `SWITCHYARD_STREAMS`, for `bench/soak.sh`, or as many as take seconds.
+fn streams() -> usize {
+    std::env::var("SWITCHYARD_STREAMS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000)
 }
 
 fn origin() -> Origin {
@@ -89,15 +93,17 @@ fn p3_2_thousands_of_streams_half_of_them_cancelled_leave_nothing() {
         let origin = origin();
         let switchyard = Switchyard::start(H2_CONFIG);
         switchyard.disco().set("web", &[origin.addr()]);
-        run(&switchyard, seed, STREAMS / 4).await;
+        let streams = streams();
+        run(&switchyard, seed, streams / 4).await;
         let before = switchyard.rss_kib();
-        run(&switchyard, seed + 1000, STREAMS).await;
+        run(&switchyard, seed + 1000, streams).await;
         let server = format!("rt/h2/server/127.0.0.1/{}/open_streams", switchyard.port(0));
         for gauge in [&server[..], "rt/h2/client/#/io.l5d.fs/web/open_streams"] {
             switchyard.await_metric(gauge, 0.0);
         }
         eventually("the service has none open", SOON, || (origin.open() == 0).then_some(()));
         let after = switchyard.rss_kib();
+        eprintln!("{streams} streams: {before} KiB became {after} KiB");
         assert!(after < before + before / 10 + 4096, "seed {seed}: {before} KiB became {after} KiB");
         let caller = Caller::connect(switchyard.addr(0)).await;
         assert_eq!(caller.ask(&Ask::post("web", "/", "alive")).await.status, 200);

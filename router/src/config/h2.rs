@@ -134,7 +134,7 @@ impl H2Params {
     /// Those of a client that says nothing: trailers of gRPC may be long, and silent services must be found out.
     pub const CLIENT: H2Params = H2Params {
         stream_window: 65_535,
-        connection_window: 1024 * 1024,
+        connection_window: 64 * 1024 * 1024,
         header_table: 4096,
         max_frame: 16_384,
         max_header_list: 1024 * 1024,

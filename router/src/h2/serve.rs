@@ -33,6 +33,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 type Codec = server::Connection<Watched<Transport>, Bytes>;
 
 /// What happened on a connection.
+#[expect(clippy::large_enum_variant, reason = "one at a time, for a moment; a box would be one more per request")]
 enum Came {
     Request(Request<RecvStream>, SendResponse<Bytes>),
     Broke(h2::Error),
@@ -58,8 +59,9 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     };
     let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
     let silent = {
-        let mut serving =
-            pin!(Serving { connection: connection.clone(), codec, slot, flow, watch, malformed: 0, going: false }.run());
+        let mut serving = pin!(
+            Serving { connection: connection.clone(), codec, slot, flow, watch, malformed: 0, going: false }.run()
+        );
         let mut asking = pin!(asking);
         // The connection first: an answer may be there.
         poll_fn(|task| match serving.as_mut().poll(task) {

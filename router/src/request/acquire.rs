@@ -34,10 +34,12 @@ pub(crate) async fn acquire(
         Entry::Place(place) => place,
         Entry::Full => return Err(Failure::fatal(too_many_waiters(client, lease))),
         // What is seldom needed takes no room in every request: these are boxed.
-        Entry::Wait(ticket) => match Box::pin(wait(session, request, service, client, ticket)).await.map_err(Failure::fatal)? {
-            Got::Connection(upstream) => return Ok((*upstream, clock::now())),
-            Got::Place(place) => place,
-        },
+        Entry::Wait(ticket) => {
+            match Box::pin(wait(session, request, service, client, ticket)).await.map_err(Failure::fatal)? {
+                Got::Connection(upstream) => return Ok((*upstream, clock::now())),
+                Got::Place(place) => place,
+            }
+        }
     };
     let upstream = Box::pin(connect(session, request, service, client, lease, place)).await?;
     Ok((upstream, clock::now()))

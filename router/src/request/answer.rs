@@ -3,7 +3,7 @@
 //! Called by `exchange` once an attempt has an answer. Not for: responses of the router's own (`crate::respond`).
 
 use super::attempt::{Answer, Judged, pool_expiry};
-use super::compress;
+use super::compress::{self, Compressor};
 use super::down::Head;
 use super::lease::{Lease, Unsettled};
 use super::prepare::Request;
@@ -23,8 +23,9 @@ use crate::timer::NEVER;
 use bytes::{BufMut, BytesMut};
 use h2::Reason;
 use http::{HeaderMap, HeaderValue, Version, header};
-use http1::{BodyEncoder, BodyLength};
+use http1::{BodyEncoder, BodyLength, ResponseHead};
 use std::sync::Arc;
+use std::time::Duration;
 use telemetry::{OpenStream, StreamRun};
 
 /// How the body goes down: without chunks to HTTP/1.0, and never until close to a client that knows chunks, so that it
@@ -34,6 +35,19 @@ fn framing(body: BodyLength, version: Version) -> BodyLength {
         BodyLength::UntilClose if version != Version::HTTP_10 => BodyLength::Chunked,
         body => body.for_version(version),
     }
+}
+
+/// What was decided with the head of a response.
+struct Written {
+    /// How the body goes down.
+    body: BodyLength,
+    /// The connection can serve another request after it.
+    keep: bool,
+    /// It is the error text of a router further in, and not for this client.
+    secret: bool,
+    compressor: Option<Compressor>,
+    /// How long the service keeps its connection, as it says itself.
+    announced: Option<Duration>,
 }
 
 /// Steps 10 to 12: classify, pass the response on, settle the connections.
@@ -49,13 +63,53 @@ pub(crate) async fn respond(
     let known = verdict.known().map(Verdict::is_success);
     let stated = if request.is_grpc { classify::grpc_status(&head.headers) } else { None };
     record.responded(head.status, known, at);
-    let clear = !session.trusts_caller();
     if let Some(notes) = &mut record.notes {
         notes.endpoint = Some(lease.endpoint().addr());
         notes.content_length = head.content_length;
         // What is said if the connection is cut before the end of the body.
         notes.failure = Some(Kind::ClientGone.class());
     }
+    let clear = !session.trusts_caller();
+    let mut written = write_head(session, &mut request, &mut head, (known, clear));
+    session.slot.set(NEVER);
+    if written.secret {
+        let now = clock::now();
+        [&mut run, &mut record.run].into_iter().for_each(|run| run.end(request.body.read_at(), now));
+        record.relayed(None);
+        // The length that was written is that of nothing.
+        let _ = session.conn.finish_body(&mut BodyEncoder::new(written.body), None);
+        return session.finish(written.keep && request.body.read).await;
+    }
+    let mut moved = ResponseBody::new(begun, written.body, written.compressor.take());
+    moved.clear = clear;
+    let judge = Judge { classifier: service.params.classifier, status: head.status, verdict: None };
+    moved.judge = known.is_none().then_some(judge);
+    let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
+    count_streams([&mut run, &mut record.run], (&request, &moved), ended);
+    if request.is_grpc && ended != Relayed::ClientGone {
+        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset));
+        leaf.client.stats.grpc.get().record(status);
+        record.grpc_ended(status);
+    }
+    if let Judged::AtEnd(unsettled) = verdict {
+        settle(unsettled, &mut lease, record, &moved, ended);
+    }
+    drop(lease);
+    if ended == Relayed::Whole && head.keep_alive {
+        let expires = pool_expiry(&upstream, &leaf.client.params, written.announced);
+        session.cx.pool.put(upstream, expires);
+        return if written.keep { After::Keep } else { After::Linger };
+    }
+    conclude(session, &leaf, &mut upstream, (ended, moved.reset), &written).await
+}
+
+/// Queues the head of the response for the client; `known` is the verdict, `clear` that what is ours is not for the client.
+fn write_head(
+    session: &mut Session,
+    request: &mut Request,
+    head: &mut ResponseHead,
+    (known, clear): (Option<bool>, bool),
+) -> Written {
     // An error text of a router further in is for the operator, not for who is out there.
     let secret = clear && head.headers.contains_key("l5d-err");
     let seen = Seen::of(&head.headers);
@@ -77,15 +131,14 @@ pub(crate) async fn respond(
         fields.put_slice(if success { b"l5d-success-class: 1.0\r\n" } else { b"l5d-success-class: 0.0\r\n" });
     }
     let compression = session.cx.router.params.compression.filter(|_| !secret);
-    let compressor = compression.and_then(|what| compress::begin(what, &request.headers, &mut head));
+    let compressor = compression.and_then(|what| compress::begin(what, &request.headers, head));
     let body = match &compressor {
         _ if secret => BodyLength::Length(0),
         Some(_) => framing(BodyLength::Chunked, request.version),
         None => framing(head.body, request.version),
     };
     let expects_more = request.expects_continue && !request.body.read;
-    let ends = session.is_last();
-    let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !ends;
+    let keep = request.keep_alive && body != BodyLength::UntilClose && !expects_more && !session.is_last();
     session.conn.write_head(Head {
         status: head.status,
         reason: head.reason.as_deref(),
@@ -98,47 +151,29 @@ pub(crate) async fn respond(
     });
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
-    session.slot.set(NEVER);
-    if secret {
-        let now = clock::now();
-        [&mut run, &mut record.run].into_iter().for_each(|run| run.end(request.body.read_at(), now));
-        record.relayed(None);
-        // The length that was written is that of nothing.
-        let _ = session.conn.finish_body(&mut BodyEncoder::new(body), None);
-        return session.finish(keep && request.body.read).await;
-    }
-    let mut moved = ResponseBody::new(begun, body, compressor);
-    moved.clear = clear;
-    let judge = Judge { classifier: service.params.classifier, status: head.status, verdict: None };
-    moved.judge = known.is_none().then_some(judge);
-    let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
-    count_streams([&mut run, &mut record.run], (&request, &moved), ended);
-    if request.is_grpc && ended != Relayed::ClientGone {
-        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset));
-        leaf.client.stats.grpc.get().record(status);
-        record.grpc_ended(status);
-    }
-    if let Judged::AtEnd(unsettled) = verdict {
-        settle(unsettled, &mut lease, record, &moved, ended);
-    }
-    drop(lease);
-    if ended == Relayed::Whole && head.keep_alive {
-        let expires = pool_expiry(&upstream, &leaf.client.params, announced);
-        session.cx.pool.put(upstream, expires);
-        return if keep { After::Keep } else { After::Linger };
-    }
+    Written { body, keep, secret, compressor, announced }
+}
+
+/// What becomes of the connections after a response that was not whole on both sides, or whose service closes.
+async fn conclude(
+    session: &mut Session,
+    leaf: &Leaf,
+    upstream: &mut Upstream,
+    (ended, reset): (Relayed, Option<Reason>),
+    written: &Written,
+) -> After {
+    let until_close = written.body == BodyLength::UntilClose;
     match ended {
-        Relayed::Whole if keep => After::Keep,
-        Relayed::Whole => After::Linger,
-        Relayed::ResponseOnly => After::Linger,
+        Relayed::Whole if written.keep => After::Keep,
+        Relayed::Whole | Relayed::ResponseOnly => After::Linger,
         Relayed::UpstreamBroke | Relayed::Late
-            if session.is_grpc.get() && (moved.reset.is_none() || ended == Relayed::Late) =>
+            if session.is_grpc.get() && (reset.is_none() || ended == Relayed::Late) =>
         {
             Box::pin(end_call(session, ended)).await
         }
         Relayed::UpstreamBroke | Relayed::Late => {
             leaf.client.stats.failures.record(Kind::UpstreamClosed.class());
-            session.abort_if(body == BodyLength::UntilClose, moved.reset.unwrap_or(Reason::INTERNAL_ERROR));
+            session.abort_if(until_close, reset.unwrap_or(Reason::INTERNAL_ERROR));
             After::Close
         }
         Relayed::ClientGone => {
@@ -146,7 +181,7 @@ pub(crate) async fn respond(
                 upstream.conn.reset(reason);
             }
             // One that reads on all the same must not take what it has for the whole.
-            session.abort_if(body == BodyLength::UntilClose, Reason::CANCEL);
+            session.abort_if(until_close, Reason::CANCEL);
             After::Close
         }
     }

@@ -10,7 +10,7 @@ use super::fault::{ReceiveError, failed};
 use super::lease::{Dispatch, Lease, Unsettled, random};
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
-use super::relay::{Begun, SendError};
+use super::relay::{Begun, SendError, is_about_over};
 use super::stall::Stalls;
 use super::upgrade;
 use super::{Down, Session};
@@ -431,6 +431,10 @@ async fn receive(
             Ok(head) => head.map_err(ReceiveError::Send)?,
             Err(_) => return Err(ReceiveError::Elapsed),
         };
+        if head.status == StatusCode::GATEWAY_TIMEOUT && is_about_over(request.ends) {
+            // A hop further in counts the same deadline, and cannot say so as gRPC does.
+            return Err(ReceiveError::Send(SendError::Reset(h2::Reason::CANCEL)));
+        }
         if !head.status.is_informational() || grants(request, &head) {
             let limits = &session.cx.router.params.limits;
             let body = Begun::read(&mut upstream.conn, &head, limits).await.map_err(ReceiveError::Send)?;

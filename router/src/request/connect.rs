@@ -40,7 +40,7 @@ pub(crate) async fn connect(
             .await?;
     let endpoint = lease.endpoint().clone();
     let meter = Box::new(Metered(client.stats.transport.connection()));
-    let conn = Up::H1(Conn::new(stream).with_meter(meter));
+    let conn = Up::H1(Box::new(Conn::new(stream).with_meter(meter)));
     Ok(Upstream { conn, endpoint, created: started, reused: false, place: Some(place) })
 }
 

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 /// See the module.
 pub(crate) enum Down {
     /// A connection that serves one request at a time.
-    H1(Conn<Stream>),
+    H1(Box<Conn<Stream>>),
     /// A request among others on a connection.
     H2(Box<Inbound>),
 }

@@ -331,6 +331,9 @@ impl Begun {
         }
         let polled = poll_fn(|cx| Poll::Ready(up.poll_body(cx, &mut decoder))).await;
         match polled {
+            Poll::Ready(Err(BodyError::Io(error))) if let Some(reason) = crate::h2::reset_of(&error) => {
+                Err(SendError::Reset(reason))
+            }
             Poll::Ready(Err(error)) => Err(SendError::Body(error)),
             Poll::Ready(Ok(frame)) => Ok(Begun { decoder, first: Some(frame), most }),
             Poll::Pending => Ok(Begun { decoder, first: None, most }),

@@ -19,7 +19,7 @@ use std::task::{Context, Poll};
 /// See the module.
 pub(crate) enum Up {
     /// A connection of its own.
-    H1(Conn<Stream>),
+    H1(Box<Conn<Stream>>),
     /// A request among others on a connection.
     H2(Box<Outbound>),
 }

@@ -8,6 +8,7 @@
 mod outages;
 mod pair;
 mod replicas;
+#[expect(dead_code, reason = "its Consul is for the tests of namerd")]
 #[path = "../../../namerd/tests/remote_stores/servers.rs"]
 mod servers;
 mod shared;
