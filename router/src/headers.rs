@@ -237,6 +237,7 @@ pub fn check_host(headers: &HeaderMap, version: Version) -> Result<(), String> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_10 => Ok(()),
+        (None, _) if version == Version::HTTP_2 => Err("an HTTP/2 request must have an :authority".into()),
         (None, _) => Err("an HTTP/1.1 request must have a Host header".into()),
         (Some(_), Some(_)) => Err("the request has more than one Host header".into()),
         (Some(host), None) => check_authority(host),

@@ -9,6 +9,9 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 use http1::{BodyLength, RequestHead, ResponseHead};
 
+/// Longest method, in bytes, as over HTTP/1.
+const MAX_METHOD: usize = 32;
+
 /// What a request head says that has no place in the shape of HTTP/1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carried {
@@ -61,6 +64,13 @@ pub(super) fn request_head(parts: request::Parts, ended: bool) -> Result<(Reques
         None => None,
         Some(_) => return Err("h2-scheme"),
     };
+    if !is_method(&method) {
+        return Err("h2-method");
+    }
+    // Leading and trailing white space is malformed here (RFC 9113 §8.2.1); the codec lets it pass.
+    if headers.values().any(|value| has_edges(value.as_bytes())) {
+        return Err("h2-field-value");
+    }
     host_of(&uri, &mut headers)?;
     join_cookies(&mut headers);
     let content_length = content_length(&headers).ok_or("h2-content-length")?;
@@ -85,6 +95,18 @@ pub(super) fn request_head(parts: request::Parts, ended: bool) -> Result<(Reques
         expect_other: expect == Some(false),
     };
     Ok((head, scheme))
+}
+
+/// True for what HTTP/1 takes for a method here: at most 32 bytes, no lower-case letter (attack H1-14).
+fn is_method(method: &Method) -> bool {
+    let name = method.as_str();
+    name.len() <= MAX_METHOD && !name.bytes().any(|byte| byte.is_ascii_lowercase())
+}
+
+/// True for a value that begins or ends with white space.
+fn has_edges(value: &[u8]) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.first()) || blank(value.last())
 }
 
 /// Makes `Host` of `:authority`. Both may be there when they agree.
@@ -215,12 +237,12 @@ pub(super) fn response(
     response
 }
 
-/// Leaves out what is about a connection, and states the length anew.
+/// Leaves out how HTTP/1 frames a body, and states its length. Other fields about a connection were stripped
+/// (`headers::strip`).
 fn clean(headers: &mut HeaderMap, body: BodyLength) {
-    for name in &CONNECTION_FIELDS {
-        headers.remove(name);
-    }
+    headers.remove(header::TRANSFER_ENCODING);
     match body {
+        BodyLength::Length(length) if content_length(headers) == Some(Some(length)) => {}
         BodyLength::Length(length) => _ = headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
         BodyLength::Empty | BodyLength::Chunked | BodyLength::UntilClose => {
             _ = headers.remove(header::CONTENT_LENGTH);
