@@ -8,7 +8,7 @@
 //! - [`Client`]: a keep-alive HTTP/1 client that sends exactly the bytes it is given; [`Https`]: one that speaks TLS.
 //! - [`Load`]: requests at a steady pace while something happens.
 //! - [`Authority`]: issues certificates.
-//! - [`h2`](self::h2): servers, clients and single frames of HTTP/2, and gRPC.
+//! - [`mod@h2`]: servers, clients and single frames of HTTP/2, and gRPC.
 //!
 //! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that the
 //! system chose. A harness function panics when a story cannot go on; the log of the process is printed then.

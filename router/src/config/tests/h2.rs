@@ -182,7 +182,10 @@ fn settings_of_clients() {
         "{initialStreamWindowBytes: 70000, headerTableBytes: 1, maxFrameBytes: 16384, maxHeaderListBytes: 2, windowUpdateRatio: 0.99,
           pingIntervalMs: -1, forwardClientCert: true}",
     );
-    assert_eq!((set.h2.stream_window, set.h2.connection_window, set.h2.header_table), (70_000, H2Params::CLIENT.connection_window, 1));
+    assert_eq!(
+        (set.h2.stream_window, set.h2.connection_window, set.h2.header_table),
+        (70_000, H2Params::CLIENT.connection_window, 1)
+    );
     assert_eq!((set.h2.max_header_list, set.h2.ping_every, set.forward_client_cert), (2, None, true));
     assert_eq!(client("http", "{protocol: h2}").h2, H2Params::CLIENT);
     for (lines, part) in [
