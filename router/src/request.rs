@@ -9,6 +9,7 @@
 mod acquire;
 mod answer;
 mod attempt;
+mod begun;
 mod call;
 mod compress;
 mod connect;

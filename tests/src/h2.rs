@@ -74,11 +74,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// Runs a story to its end; panics when it takes more than 150 seconds.
 pub fn story(told: impl Future<Output = ()>) {
+    long_story(STORY_LIMIT, told);
+}
+
+/// The same for one that may take so long.
+pub fn long_story(limit: Duration, told: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let ended = runtime.block_on(async { tokio::time::timeout(STORY_LIMIT, told).await });
+    let ended = runtime.block_on(async { tokio::time::timeout(limit, told).await });
     runtime.shutdown_background();
-    ended.unwrap_or_else(|_| panic!("the story hangs for {STORY_LIMIT:?}\n{}", crate::wait::logs()));
+    ended.unwrap_or_else(|_| panic!("the story hangs for {limit:?}\n{}", crate::wait::logs()));
 }
 
 /// Waits for this at most so long; panics with `what` and the logs.

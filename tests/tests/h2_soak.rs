@@ -3,7 +3,9 @@
 
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 
-use e2e::h2::{Ask, Caller, Frame, H2_CONFIG, Origin, Step, Wire, flag, kind, literals, pattern, story, within};
+use e2e::h2::{
+    Ask, Caller, Frame, H2_CONFIG, Origin, Step, Wire, flag, kind, literals, long_story, pattern, story, within,
+};
 use e2e::{Switchyard, eventually};
 use fastrand::Rng;
 use http::HeaderMap;
@@ -88,12 +90,12 @@ async fn run(switchyard: &Switchyard, seed: u64, streams: usize) {
 
 #[test]
 fn p3_2_thousands_of_streams_half_of_them_cancelled_leave_nothing() {
-    story(async {
+    let streams = streams();
+    long_story(Duration::from_secs(60 + streams as u64 / 250), async {
         let seed = seed();
         let origin = origin();
         let switchyard = Switchyard::start(H2_CONFIG);
         switchyard.disco().set("web", &[origin.addr()]);
-        let streams = streams();
         run(&switchyard, seed, streams / 4).await;
         let before = switchyard.rss_kib();
         run(&switchyard, seed + 1000, streams).await;

@@ -127,7 +127,7 @@ impl Serving {
         loop {
             let cx = self.connection.home.current();
             if !self.connection.is_as_secure_as_asked(&cx) {
-                return self.codec.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED);
+                return self.end(Reason::INADEQUATE_SECURITY).await;
             }
             if !self.going && (self.slot.is_ending() || self.connection.is_aged(&cx)) {
                 self.go();
@@ -158,7 +158,12 @@ impl Serving {
         metrics::counter!("rejected_total", "reason" => flood.what).increment(1);
         let (peer, listener) = (self.connection.peer, &cx.server.label);
         warn!(%peer, %listener, reason = flood.what, "an HTTP/2 connection is closed: {}", flood.text);
-        self.codec.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        self.end(Reason::ENHANCE_YOUR_CALM).await;
+    }
+
+    /// Ends the connection and all requests on it; the client is told why, if it listens.
+    async fn end(&mut self, reason: Reason) {
+        self.codec.abrupt_shutdown(reason);
         self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
         // Told or not, it ends.
         let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;

@@ -4,13 +4,14 @@
 //! same client at once: a requeue (data-plane reference §11.4). What the answer says is for the caller to judge.
 
 use super::acquire::acquire;
+use super::begun::Begun;
 use super::call;
 use super::egress;
 use super::fault::{ReceiveError, failed};
 use super::lease::{Dispatch, Lease, Unsettled, random};
 use super::prepare::{Request, show_duration};
 use super::record::SYNTHETIC;
-use super::relay::{Begun, SendError, is_about_over};
+use super::relay::{SendError, is_about_over};
 use super::stall::Stalls;
 use super::upgrade;
 use super::{Down, Session};

@@ -5,8 +5,8 @@
 
 use super::Session;
 use super::attempt::Answer;
+use super::begun::Begun;
 use super::prepare::Request;
-use super::relay::Begun;
 use super::why::way_to;
 use crate::clock;
 use crate::pool::Upstream;

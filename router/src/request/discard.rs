@@ -5,8 +5,8 @@
 
 use super::Session;
 use super::attempt::{Answer, pool_expiry};
+use super::begun::Begun;
 use super::prepare::Request;
-use super::relay::Begun;
 use crate::clock;
 use crate::headers;
 use crate::pool::{Pool, Upstream};
