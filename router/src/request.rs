@@ -429,7 +429,11 @@ impl Session {
         metrics::counter!("rejected_total", "reason" => reason).increment(1);
         let limit = self.cx.router.limit_of(error).unwrap_or_default();
         debug!(peer = %self.connection.peer, listener = %self.cx.server.label, %error, limit, "request refused");
-        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}{limit}"));
+        let hint = match reason {
+            "http2-preface" => ". This listener speaks HTTP/1 only; `protocol: detect` on the server serves both",
+            _ => "",
+        };
+        let refusal = RouteError::new(Kind::BadRequest, format!("request refused: {error}{limit}{hint}"));
         self.request_id.set(0);
         let response = respond::response(&refusal, self.cx.router.error_limits, self.told());
         self.write_error(&response, error.status(), Version::HTTP_11, false, false);
