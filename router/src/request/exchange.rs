@@ -55,7 +55,10 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
     match outcome {
         Ok(after) => after,
         Err((error, body_read)) => {
-            record.failed(&error, respond::status(error.kind, cx.router.error_limits));
+            let is_grpc = session.is_grpc.get();
+            let status = respond::status(error.kind, cx.router.error_limits);
+            // Of a call, `grpc-status` says what happened.
+            record.failed(&error, if is_grpc { StatusCode::OK } else { status });
             if error.kind == Kind::ClientGone {
                 return After::Close;
             }
