@@ -5,10 +5,9 @@
 //! here (`request::exchange`).
 
 use crate::config::{Classifier, GrpcClassifier, GrpcRetry};
+use crate::grpc;
 use http::{HeaderMap, Method, StatusCode};
 
-/// The header, or the trailer, with the status of a gRPC call.
-const GRPC_STATUS: &str = "grpc-status";
 /// The status UNKNOWN: what a status that is no number stands for.
 const UNKNOWN: u32 = 2;
 /// The status UNAVAILABLE.
@@ -72,7 +71,7 @@ pub fn broken(classifier: Classifier, method: &Method, refused: bool) -> Verdict
 
 /// The gRPC status among headers or trailers; UNKNOWN for one that is no number.
 pub fn grpc_status(headers: &HeaderMap) -> Option<u32> {
-    let value = headers.get(GRPC_STATUS)?;
+    let value = headers.get(&grpc::STATUS)?;
     let digits = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
     let code = value.to_str().ok().filter(digits).and_then(|text| text.parse().ok());
     Some(code.unwrap_or(UNKNOWN))
@@ -179,10 +178,7 @@ mod tests {
     }
 
     fn fields(status: Option<&str>) -> HeaderMap {
-        status
-            .map(|status| (http::HeaderName::from_static(GRPC_STATUS), status.parse().expect("a value")))
-            .into_iter()
-            .collect()
+        status.map(|status| (grpc::STATUS, status.parse().expect("a value"))).into_iter().collect()
     }
 
     fn status(code: u16) -> StatusCode {

@@ -1,4 +1,4 @@
-//! What the router knows of gRPC: the deadline in `grpc-timeout`, status codes and their names, and how a failure of the
+//! What the router knows of gRPC: the deadline in `grpc-timeout`, status codes, and how a failure of the
 //! router is said to a gRPC client.
 //!
 //! Pure functions over header values; the sources are the documents of gRPC named below (`PROTOCOL-HTTP2.md`,
@@ -7,7 +7,7 @@
 
 use crate::error::Kind;
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use std::time::Duration;
 
 /// `grpc-timeout`, of requests: how long the caller waits.
@@ -20,8 +20,6 @@ pub const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Bytes of a `grpc-message` that the router writes, at most. Clients are advised to take 8 KiB of trailers in all.
 pub const MAX_MESSAGE: usize = 1024;
 
-/// The call succeeded.
-pub const OK: u8 = 0;
 /// The caller does not want it any more.
 pub const CANCELLED: u8 = 1;
 /// An error that says no more than that.
@@ -41,27 +39,6 @@ pub const UNAVAILABLE: u8 = 14;
 /// The caller is not known.
 pub const UNAUTHENTICATED: u8 = 16;
 
-/// The names of the codes 0 to 16 (`statuscodes.md`).
-const NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 /// The units of `grpc-timeout`, from the finest, with the nanoseconds of each.
 const UNITS: [(u8, u128); 6] = [
     (b'n', 1),
@@ -74,12 +51,6 @@ const UNITS: [(u8, u128); 6] = [
 
 /// The largest number that `grpc-timeout` can say: eight digits.
 const MOST: u128 = 99_999_999;
-
-/// The name of a code for metrics and logs: of a closed list; codes that gRPC does not know are `UNKNOWN`, as its
-/// libraries take them.
-pub fn name(code: u32) -> &'static str {
-    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or(NAMES[usize::from(UNKNOWN)])
-}
 
 /// True for the media type of gRPC, with any message format and parameters; false for gRPC-Web, which is not gRPC on
 /// the wire.
@@ -149,20 +120,6 @@ pub fn write_message(text: &str, limit: usize, out: &mut BytesMut) {
             }
         }
     }
-}
-
-/// The code in `grpc-status`; None without one. What is not a number is `UNKNOWN`: «error parsing returned status»
-/// (`statuscodes.md`).
-pub fn of_headers(headers: &HeaderMap) -> Option<u32> {
-    let value = headers.get(&STATUS)?.as_bytes();
-    if value.is_empty() {
-        return Some(u32::from(UNKNOWN));
-    }
-    let digit = |number: u32, byte: &u8| {
-        let digit = char::from(*byte).to_digit(10)?;
-        number.checked_mul(10)?.checked_add(digit)
-    };
-    Some(value.iter().try_fold(0, digit).unwrap_or(u32::from(UNKNOWN)))
 }
 
 /// What a gRPC client makes of a response without `grpc-status` (`http-grpc-status-mapping.md`).
@@ -238,6 +195,7 @@ pub fn status_of(kind: Kind) -> u8 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use telemetry::grpc_status_name;
 
     fn timeout(left: Duration) -> String {
         let mut out = BytesMut::new();
@@ -369,47 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn the_status_is_a_number_or_unknown() {
-        assert_eq!(of_headers(&HeaderMap::new()), None);
-        for (value, wanted) in [
-            ("0", 0),
-            ("14", 14),
-            ("016", 16),
-            ("99", 99),
-            ("4294967295", u32::MAX),
-            ("4294967296", 2),
-            ("", 2),
-            ("-1", 2),
-            ("OK", 2),
-            ("0, 14", 2),
-        ] {
-            let headers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static(value))]);
-            assert_eq!(of_headers(&headers), Some(wanted), "{value:?}");
-        }
-    }
-
-    /// `statuscodes.md`; codes from elsewhere must not make names (attack X7).
-    #[test]
-    fn names_are_a_closed_list() {
-        for (code, wanted) in [
-            (OK, "OK"),
-            (CANCELLED, "CANCELLED"),
-            (UNKNOWN, "UNKNOWN"),
-            (DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
-            (PERMISSION_DENIED, "PERMISSION_DENIED"),
-            (RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"),
-            (UNIMPLEMENTED, "UNIMPLEMENTED"),
-            (INTERNAL, "INTERNAL"),
-            (UNAVAILABLE, "UNAVAILABLE"),
-            (UNAUTHENTICATED, "UNAUTHENTICATED"),
-        ] {
-            assert_eq!(name(u32::from(code)), wanted);
-        }
-        assert_eq!((name(17), name(u32::MAX)), ("UNKNOWN", "UNKNOWN"));
-    }
-
-    /// The table of `http-grpc-status-mapping.md`.
-    #[test]
     fn http_statuses_map_as_grpc_says() {
         for (status, wanted) in [
             (400, "INTERNAL"),
@@ -425,7 +342,7 @@ mod tests {
             (418, "UNKNOWN"),
             (500, "UNKNOWN"),
         ] {
-            assert_eq!(name(u32::from(status_of_http(status))), wanted, "{status}");
+            assert_eq!(grpc_status_name(u32::from(status_of_http(status))), Some(wanted), "{status}");
         }
     }
 
@@ -443,7 +360,7 @@ mod tests {
             (&[14, u32::MAX], "UNKNOWN"),
         ] {
             for &code in codes {
-                assert_eq!(name(u32::from(status_of_reset(code))), wanted, "{code}");
+                assert_eq!(grpc_status_name(u32::from(status_of_reset(code))), Some(wanted), "{code}");
             }
         }
     }
@@ -466,7 +383,7 @@ mod tests {
             (Kind::UpstreamFraming, "INTERNAL"),
             (Kind::ClientGone, "CANCELLED"),
         ] {
-            assert_eq!(name(u32::from(status_of(kind))), wanted, "{kind:?}");
+            assert_eq!(grpc_status_name(u32::from(status_of(kind))), Some(wanted), "{kind:?}");
         }
     }
 }

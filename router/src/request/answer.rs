@@ -22,7 +22,7 @@ use crate::route::{Leaf, PathService};
 use crate::timer::NEVER;
 use bytes::{BufMut, BytesMut};
 use h2::Reason;
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use http1::{BodyEncoder, BodyLength, ResponseHead};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ pub(crate) async fn respond(
     let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
     count_streams([&mut run, &mut record.run], (&request, &moved), ended);
     if request.is_grpc && ended != Relayed::ClientGone {
-        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset));
+        let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset, head.status));
         leaf.client.stats.grpc.get().record(status);
         record.grpc_ended(status);
     }
@@ -188,12 +188,12 @@ async fn conclude(
 }
 
 /// The status that a caller of gRPC makes of a response without one.
-fn unstated(ended: Relayed, reset: Option<Reason>) -> u32 {
+fn unstated(ended: Relayed, reset: Option<Reason>, status: StatusCode) -> u32 {
     u32::from(match (ended, reset) {
         (Relayed::Late, _) => grpc::DEADLINE_EXCEEDED,
         (_, Some(reason)) => grpc::status_of_reset(reason.into()),
         (Relayed::UpstreamBroke, None) => grpc::UNAVAILABLE,
-        _ => grpc::UNKNOWN,
+        _ => grpc::status_of_http(status.as_u16()),
     })
 }
 
