@@ -197,6 +197,49 @@ fn a_router_that_drains_sends_goaway_and_finishes_open_streams() {
     });
 }
 
+/// A connection that is closed while the client still sends is reset, and what was said last is lost with it.
+#[test]
+fn a_client_may_speak_until_it_has_seen_the_end() {
+    story(async {
+        let origin = Origin::text("hello");
+        let switchyard = start(&[origin.addr()]);
+        let mut wire = Wire::client(switchyard.addr(0), &[]).await;
+        wire.send(&Frame::headers(1, GET, true)).await.expect("sent");
+        wire.until(SOON, |frame| frame.kind == kind::DATA).await.expect("an answer");
+        switchyard.signal_term();
+        wire.until(SOON, |frame| frame.kind == kind::GOAWAY).await.expect("a goodbye");
+        assert!(wire.until(SOON, |_| false).await.is_none(), "the router has said all");
+        for _ in 0..10 {
+            wire.send(&Frame::window(0, 10)).await.expect("still taken");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let closed = Instant::now();
+        drop(wire);
+        assert!(switchyard.wait_exit(SOON).success());
+        assert!(closed.elapsed() < Duration::from_millis(700), "it waits no longer than for the client");
+    });
+}
+
+/// The same for one that never ends: it has a second.
+#[test]
+fn a_client_that_does_not_close_is_waited_for_a_second() {
+    story(async {
+        let switchyard = start(&[]);
+        let mut wire = Wire::client(switchyard.addr(0), &[]).await;
+        wire.send(&Frame::data(1, b"of no stream", true)).await.expect("sent");
+        let goaway = wire.until(SOON, |frame| frame.kind == kind::GOAWAY).await.expect("a goodbye");
+        assert_eq!(goaway.number(4), Some(1), "PROTOCOL_ERROR");
+        let at = Instant::now();
+        while wire.send(&Frame::window(0, 10)).await.is_ok() {
+            assert!(at.elapsed() < SOON, "it is still taken");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(at.elapsed() > Duration::from_millis(500), "{:?}", at.elapsed());
+        let counted = || switchyard.series("rejected_total{reason=\"h2-protocol\"}");
+        eventually("it is counted", SOON, || counted().filter(|count| *count == 1.0));
+    });
+}
+
 /// Two steps (RFC 9113, 6.8): what a client sent before it knew is served.
 #[test]
 fn streams_that_cross_the_goaway_are_served() {

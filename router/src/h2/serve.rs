@@ -216,10 +216,12 @@ impl Serving {
             if watch.sent().protocol_errors > counted {
                 return Poll::Ready(Came::Nothing);
             }
-            let idle = match (codec.has_streams(), *going) {
-                (true, _) => NEVER,
-                (false, true) => clock::now().saturating_add(clock::nanos(LAST_MOMENT)),
-                (false, false) => connection.idle_until(cx),
+            let last_moment = clock::nanos(LAST_MOMENT);
+            let idle = match (watch.shut_since(), codec.has_streams(), *going) {
+                (Some(since), _, _) => since.saturating_add(last_moment),
+                (None, true, _) => NEVER,
+                (None, false, true) => clock::now().saturating_add(last_moment),
+                (None, false, false) => connection.idle_until(cx),
             };
             let stalled = match flow.blocked.get() {
                 0 => NEVER,
@@ -238,6 +240,10 @@ impl Serving {
         if blocked > 0 && clock::now() >= blocked.saturating_add(stall) {
             metrics::counter!("rejected_total", "reason" => "h2-client-takes-nothing").increment(1);
             return true;
+        }
+        if self.watch.shut_since().is_some() {
+            self.watch.give_up();
+            return false;
         }
         if self.codec.has_streams() {
             return false;

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a flood that are read and thrown away after the last word, at most: a socket that is closed with bytes unread
-/// resets the connection, and GOAWAY may be lost with it.
+/// Bytes that are read and thrown away after the last word to a client, at most: a socket that is closed while the client
+/// still speaks resets the connection, and what was said last may be lost with it (RFC 9112, 9.6).
 const DRAIN: usize = 1 << 20;
 
 /// What the driver of a connection sees of it, cheap to clone and to read.
@@ -26,6 +26,9 @@ struct Shared {
     flood: OnceCell<Flood>,
     received: Cell<Totals>,
     sent: Cell<Totals>,
+    /// When our side was shut, in nanoseconds of the process clock; 0 before.
+    shut: Cell<u64>,
+    given_up: Cell<bool>,
 }
 
 impl WatchHandle {
@@ -43,6 +46,16 @@ impl WatchHandle {
     pub fn sent(&self) -> Totals {
         self.0.sent.get()
     }
+
+    /// Since when all is said and only the peer's close is waited for, in nanoseconds of the process clock.
+    pub fn shut_since(&self) -> Option<u64> {
+        Some(self.0.shut.get()).filter(|at| *at > 0)
+    }
+
+    /// Ends that wait: the next poll of the codec closes the connection.
+    pub fn give_up(&self) {
+        self.0.given_up.set(true);
+    }
 }
 
 /// A connection that is watched. It stays on its thread.
@@ -51,9 +64,9 @@ pub struct Watched<S> {
     io: S,
     watch: FrameWatch,
     handle: WatchHandle,
-    /// Our side of the connection is shut.
-    shut: bool,
-    /// Bytes thrown away since.
+    /// The peer is to have all we said before the connection is closed; clients only, which cannot know that it ends.
+    lingers: bool,
+    /// Bytes thrown away since our side was shut.
     drained: usize,
 }
 
@@ -61,7 +74,8 @@ impl<S> Watched<S> {
     /// Watches `io`, of which nothing is read or written yet.
     pub fn new(io: S, side: Side, limits: WatchLimits) -> Watched<S> {
         let watch = FrameWatch::new(side, limits);
-        Watched { io, watch, handle: WatchHandle::default(), shut: false, drained: 0 }
+        let lingers = matches!(side, Side::Server);
+        Watched { io, watch, handle: WatchHandle::default(), lingers, drained: 0 }
     }
 
     /// Where the verdict and the totals can be read.
@@ -153,14 +167,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.get_mut().io).poll_flush(cx)
     }
 
-    /// After a verdict it is ready only when the peer has closed or enough was thrown away: the caller bounds the time.
+    /// Where the peer is a client, or after a verdict, it is ready only when the peer has closed, enough was thrown away
+    /// or the driver gave up: the driver bounds the time.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.shut {
+        let shared = &this.handle.0;
+        if shared.shut.get() == 0 {
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
-            this.shut = true;
+            shared.shut.set(clock::now().max(1));
         }
-        if this.watch.verdict().is_some() {
+        if (this.lingers || this.watch.verdict().is_some()) && !shared.given_up.get() {
             ready!(this.poll_drain(cx));
         }
         Poll::Ready(Ok(()))
