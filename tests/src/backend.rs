@@ -1,10 +1,11 @@
 //! A scripted HTTP/1 server: one thread accepts, one thread per connection answers, and all requests are remembered.
 
 use crate::message::Reader;
-use crate::{Headers, find};
+use crate::wait::eventually;
+use crate::{Headers, find, ports};
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// So many bytes of what arrived are kept.
 const BYTES_KEPT: usize = 4 * 1024 * 1024;
+/// For what takes a moment, on a busy machine too.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// A request as the backend saw it.
 #[derive(Debug, Clone)]
@@ -173,23 +176,21 @@ impl Backend {
 
     /// Answers every request as `handler` says.
     pub fn with(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Backend {
-        Backend::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), handler)
+        Backend::start(ports::listener(), Script::Http(Box::new(handler)))
     }
 
     /// As [`Backend::with`], on this address.
     pub fn at(addr: SocketAddr, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Backend {
-        Backend::start(addr, Script::Http(Box::new(handler)))
+        let listener = eventually("the backend's address is free", WITHIN, || TcpListener::bind(addr).ok());
+        Backend::start(listener, Script::Http(Box::new(handler)))
     }
 
     /// Gives every connection to `handler`, which owns it. Requests and bytes are not remembered.
     pub fn raw(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Backend {
-        Backend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Script::Raw(Box::new(handler)))
+        Backend::start(ports::listener(), Script::Raw(Box::new(handler)))
     }
 
-    fn start(addr: SocketAddr, script: Script) -> Backend {
-        let listener = crate::wait::eventually("the backend's address is free", Duration::from_secs(5), || {
-            TcpListener::bind(addr).ok()
-        });
+    fn start(listener: TcpListener, script: Script) -> Backend {
         let addr = listener.local_addr().expect("a listener has an address");
         let state = Arc::new(State::default());
         let (accepting, shared) = (listener.try_clone().expect("the listener can be cloned"), state.clone());
@@ -236,9 +237,7 @@ impl Backend {
             // Whoever waits for a request sees the end; what has arrived is still read.
             let _ = socket.shutdown(Shutdown::Read);
         }
-        crate::wait::eventually("the backend has finished", Duration::from_secs(5), || {
-            lock(&self.state.open).is_empty().then_some(())
-        });
+        eventually("the backend has finished", WITHIN, || lock(&self.state.open).is_empty().then_some(()));
     }
 
     fn stop_listening(&self) {

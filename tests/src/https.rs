@@ -62,7 +62,7 @@ impl Https {
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let mut socket = TcpStream::connect(addr)?;
-        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut connection = connection;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;

@@ -10,8 +10,8 @@
 //! - [`Authority`]: issues certificates.
 //! - [`mod@h2`]: servers, clients and single frames of HTTP/2, and gRPC.
 //!
-//! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that the
-//! system chose. A harness function panics when a story cannot go on; the log of the process is printed then.
+//! For: the stories in `tests/`, one file each. Not for: unit tests. Everything listens on loopback, on ports that
+//! nobody else gets. A harness function panics when a story cannot go on; the log of the process is printed then.
 //!
 //! The binary is looked for beside the test executable. `cargo test --workspace` builds it; with `--test NAME` add
 //! `--test cli`, or build the workspace before.
@@ -29,6 +29,7 @@ mod https;
 mod load;
 mod message;
 mod namerd;
+mod ports;
 mod process;
 mod wait;
 
@@ -40,7 +41,8 @@ pub use dns::NameServer;
 pub use https::{Https, Offer};
 pub use load::Load;
 pub use namerd::{NAMERD_CONFIG, Namerd, Place, namerd_command};
-pub use process::{FS_CONFIG, Switchyard, free_ports};
+pub use ports::free_ports;
+pub use process::{FS_CONFIG, Switchyard};
 pub use wait::{StopOnDrop, eventually, holds_for};
 
 /// Header lines in the order of the wire, names as they were sent.

@@ -11,7 +11,7 @@ const CLIENTS: usize = 4;
 /// Between two requests of one client.
 const PACE: Duration = Duration::from_millis(2);
 /// Load ends at the latest then.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// See the module.
 #[derive(Default)]
@@ -62,7 +62,7 @@ impl Load {
     /// Waits until so many more requests were answered.
     pub fn more(&self, n: usize) {
         let target = self.answered.load(Ordering::Relaxed) + n;
-        eventually("requests are answered", Duration::from_secs(20), || {
+        eventually("requests are answered", Duration::from_secs(60), || {
             (self.answered.load(Ordering::Relaxed) >= target).then_some(())
         });
     }

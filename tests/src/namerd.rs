@@ -1,8 +1,8 @@
 //! One running namerd, which can be killed and started again on its ports and its data.
 
-use crate::process::{binary, free_ports};
+use crate::process::binary;
 use crate::wait::{eventually, note_log, tail};
-use crate::{Client, Response};
+use crate::{Client, Response, free_ports};
 use std::fs::File;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,7 +23,8 @@ interfaces:
 - { kind: io.l5d.thriftNameInterpreter, port: @THRIFT@ }
 ";
 
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// To start, and to end; a machine may be busy with other things.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Where a namerd listens.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,12 @@
 //! One running process of the real binary.
 
 use crate::wait::{eventually, note_log, tail};
-use crate::{Client, Disco, Response};
+use crate::{Client, Disco, Response, free_ports};
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -23,7 +24,14 @@ routers:
     /svc => /#/io.l5d.fs ;
 "#;
 
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// A machine may be busy with other things.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// What a request has done to metrics is there at once, or soon on a busy machine.
+const COUNTED_WITHIN: Duration = Duration::from_secs(30);
+/// Memory, and what each worker has for itself, must not depend on the machine.
+const WORKERS: &str = "2";
+/// Whether this process may have as many descriptors as the system lets it.
+static RAISED: Once = Once::new();
 /// Ports a config can name: `@P0@` to `@P9@`.
 const PORTS: usize = 10;
 /// A port that was free can be taken again before the process listens: then others are tried.
@@ -37,13 +45,6 @@ pub struct Switchyard {
     log: PathBuf,
     admin: u16,
     ports: Vec<u16>,
-}
-
-/// This many different ports that nobody listens on.
-pub fn free_ports(n: usize) -> Vec<u16> {
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let sockets: Vec<TcpListener> = (0..n).map(|_| bind()).collect();
-    sockets.iter().map(|socket| socket.local_addr().expect("a bound socket has an address").port()).collect()
 }
 
 /// A binary of the workspace.
@@ -73,7 +74,7 @@ impl Switchyard {
         Switchyard::start_with(yaml, &[])
     }
 
-    /// As [`Switchyard::start`], with more arguments.
+    /// As [`Switchyard::start`], with more arguments. Without `--workers` among them it has two.
     pub fn start_with(yaml: &str, args: &[&str]) -> Switchyard {
         Switchyard::start_in(yaml, args, &[])
     }
@@ -104,6 +105,8 @@ impl Switchyard {
     }
 
     fn spawn(yaml: &str, args: &[&str], env: &[(&str, &str)]) -> Switchyard {
+        // Stories have thousands of connections.
+        RAISED.call_once(setup::descriptors::raise);
         let folder = tempfile::Builder::new().prefix("switchyard-").tempdir().expect("a temporary folder");
         let disco = Disco::new(folder.path());
         let mut ports = free_ports(PORTS + 1);
@@ -114,6 +117,9 @@ impl Switchyard {
         let stderr = File::create(&log).expect("the log can be made");
         let mut command = Command::new(binary("switchyard"));
         command.arg(&config).args(["--log-level", "DEBUG"]).args(args).envs(env.iter().copied());
+        if !args.contains(&"--workers") {
+            command.args(["--workers", WORKERS]);
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().expect("it starts");
         Switchyard { child, folder, disco, log, admin, ports }
     }
@@ -187,7 +193,7 @@ impl Switchyard {
     /// Waits until a metric has this value.
     pub fn await_metric(&self, name: &str, wanted: f64) {
         let mut last = None;
-        let limit = Duration::from_secs(5);
+        let limit = COUNTED_WITHIN;
         let started = Instant::now();
         while last != Some(wanted) {
             assert!(started.elapsed() < limit, "{name} is {last:?} and not {wanted}\n{}", tail(&self.log));

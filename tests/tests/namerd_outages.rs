@@ -1,14 +1,13 @@
 //! As an operator, I lose namerd, and the routers, in any order, and my traffic does not notice (requirements P1, P2, P12;
 //! attacks A8, A9).
 
-use e2e::{Authority, Backend, Load, NAMERD_CONFIG, Namerd, Switchyard, eventually, get, try_get};
-use std::net::TcpListener;
+use e2e::{Authority, Backend, Load, NAMERD_CONFIG, Namerd, Switchyard, eventually, free_ports, get, try_get};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 
 const KINDS: [&str; 3] = ["io.l5d.mesh", "io.l5d.namerd", "io.l5d.namerd.http"];
-const LATER: Duration = Duration::from_secs(15);
+const LATER: Duration = Duration::from_secs(60);
 
 fn disco(services: &[(&str, &Backend)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -100,7 +99,7 @@ fn p2_2_a_router_restarted_without_namerd_serves_what_it_knew() {
 /// A name that was never known says so soon, and why, when namerd is not there.
 #[test]
 fn p6_a_name_that_namerd_was_never_asked_for_says_who_is_missing() {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port = free_ports(1)[0];
     for kind in KINDS {
         let router = Switchyard::start(&router(&format!("{{ kind: {kind}, dst: /$/inet/127.0.0.1/{port} }}"), ""));
         let response = get(router.addr(0), "web");

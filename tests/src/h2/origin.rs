@@ -9,7 +9,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -188,9 +188,9 @@ impl Drop for Origin {
     }
 }
 
-/// A listener on a free port of loopback.
+/// A listener on a port of loopback that nobody had before.
 pub(crate) fn listen() -> (TcpListener, SocketAddr) {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let listener = crate::ports::listener();
     listener.set_nonblocking(true).expect("it can be made non-blocking");
     let addr = listener.local_addr().expect("a listener has an address");
     (TcpListener::from_std(listener).expect("the story runs in a runtime"), addr)

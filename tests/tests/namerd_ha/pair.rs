@@ -1,16 +1,16 @@
 //! [`Pair`]: two namerds over one store, on the same ports of two addresses, and routers that know them by one DNS name.
 
-use crate::servers::free_port;
-use e2e::{Backend, NameServer, Namerd, Place, Response, Switchyard, eventually, try_get};
+use e2e::{Backend, NameServer, Namerd, Place, Response, Switchyard, eventually, free_ports, try_get};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) const KINDS: [&str; 3] = ["io.l5d.mesh", "io.l5d.namerd", "io.l5d.namerd.http"];
-/// How soon an edit is followed, whatever has just happened to one of the two.
-pub(crate) const SOON: Duration = Duration::from_secs(2);
+/// How soon an edit is followed, whatever has just happened to one of the two. A second or two, but for a busy machine; less
+/// than keep-alives take to find out that one of them hangs.
+pub(crate) const SOON: Duration = Duration::from_secs(12);
 /// Anything else.
-pub(crate) const LATER: Duration = Duration::from_secs(20);
+pub(crate) const LATER: Duration = Duration::from_secs(60);
 /// The DNS name of both.
 const NAME: &str = "namerd.test";
 pub(crate) const A: [u8; 4] = [127, 0, 0, 1];
@@ -47,8 +47,7 @@ impl Pair {
             let address = format!("127.0.0.1 {}\n", backend.addr().port());
             std::fs::write(disco.path().join(name), address).expect("written");
         }
-        // Not those that the system gives to outgoing connections: they must be free again after a kill.
-        let place = Place { ip: A.into(), ports: std::array::from_fn(|_| free_port()) };
+        let place = Place { ip: A.into(), ports: free_ports(4).try_into().expect("four ports") };
         let config = CONFIG.replace("@STORAGE@", storage);
         let namerds = [A, B].map(|ip| Namerd::prepare(place.at(ip), &config, disco.path()));
         let dns = NameServer::start();
