@@ -272,10 +272,17 @@ fn a_destination_that_refuses_connections_or_has_none_is_taken_back() {
 fn wait(condition: impl Fn() -> bool, child: &mut std::process::Child) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it did not happen");
+        assert!(begun.elapsed() < Duration::from_secs(120), "it did not happen");
         assert!(child.try_wait().unwrap().is_none(), "it ended before");
         std::thread::yield_now();
     }
+}
+
+/// Whoever began the tests wants a hangup to end nothing; children inherit that, and namerctl keeps to it.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 #[test]
@@ -285,6 +292,10 @@ fn an_interrupted_shift_says_what_is_there_and_can_go_on() {
         (Signal::INT, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
         (Signal::HUP, Some("--on-interrupt=rollback"), "/host/world=>/srv/world-v1"),
     ] {
+        if signal == Signal::HUP && hangups_are_ignored() {
+            println!("NOTICE: SIGHUP is ignored here, as below nohup: it is not tried");
+            continue;
+        }
         let (fake, tool) = pair();
         let words: Vec<&str> = SHIFT.iter().copied().chain(["--every", "1h"]).chain(more).collect();
         let mut child = tool.command(&words).spawn().unwrap();
