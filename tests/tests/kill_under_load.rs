@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 8;
 /// Load ends at the latest then.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Clients that ask on kept connections until told to stop.
 struct Load<'a> {
@@ -48,7 +48,7 @@ impl Load<'_> {
     /// Waits until so many more requests were answered.
     fn more(&self, n: usize) {
         let target = self.answered.load(Ordering::Relaxed) + n;
-        eventually("requests are answered", Duration::from_secs(10), || {
+        eventually("requests are answered", Duration::from_secs(60), || {
             (self.answered.load(Ordering::Relaxed) >= target).then_some(())
         });
     }
@@ -78,7 +78,7 @@ fn no_request_fails_and_the_replica_comes_back() {
         b.kill();
         load.more(500);
         let back = Backend::at(b.addr(), replica("b again"));
-        eventually("the replica gets requests again", Duration::from_secs(10), || (back.count() > 20).then_some(()));
+        eventually("the replica gets requests again", Duration::from_secs(60), || (back.count() > 20).then_some(()));
         load.more(200);
         drop(stop);
     });
@@ -90,26 +90,43 @@ fn no_request_fails_and_the_replica_comes_back() {
 }
 
 /// A service in a process of its own.
-struct NodeServer {
+struct Process {
     child: Child,
     addr: SocketAddr,
 }
 
-impl NodeServer {
-    fn start() -> NodeServer {
+impl Process {
+    /// None, with a notice, where there is no Python.
+    fn start() -> Option<Process> {
+        // Each answer takes long enough that any kill hits some.
         const SCRIPT: &str = "
-            const answer = (_, response) => setTimeout(() => response.end('replica of node'), 20);
-            const server = require('http').createServer((request, response) => {
-              request.resume().on('end', () => answer(request, response));
-            });
-            server.listen(0, '127.0.0.1', () => console.log(server.address().port));
-        ";
-        let mut child = Command::new("node").args(["-e", SCRIPT]).stdout(Stdio::piped()).spawn().expect("node runs");
+import socket, threading, time
+def serve(connection):
+    reader = connection.makefile('rb')
+    while reader.readline():
+        length = 0
+        for line in iter(reader.readline, b'\\r\\n'):
+            if line.lower().startswith(b'content-length:'):
+                length = int(line.split(b':')[1])
+        reader.read(length)
+        time.sleep(0.2)
+        body = b'replica of python'
+        connection.sendall(b'HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n' % len(body) + body)
+listener = socket.create_server(('127.0.0.1', 0), backlog=128)
+print(listener.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+";
+        let spawned = Command::new("python3").args(["-c", SCRIPT]).stdout(Stdio::piped()).spawn();
+        let Ok(mut child) = spawned else {
+            println!("NOTICE: no python3: no process is killed");
+            return None;
+        };
         let mut line = String::new();
         let out = child.stdout.take().expect("its output");
         std::io::BufReader::new(out).read_line(&mut line).expect("its port");
         let addr = SocketAddr::from(([127, 0, 0, 1], line.trim().parse().expect("a port")));
-        NodeServer { child, addr }
+        Some(Process { child, addr })
     }
 
     /// SIGKILL: nothing is closed in order, and the kernel resets what is open.
@@ -119,7 +136,7 @@ impl NodeServer {
     }
 }
 
-impl Drop for NodeServer {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -129,8 +146,8 @@ impl Drop for NodeServer {
 /// Kill -9 of a process: at most the requests on its wire fail, and none of those that may be sent again.
 #[test]
 fn of_a_killed_process_only_what_was_on_its_wire_fails() {
+    let (Some(a), Some(mut b)) = (Process::start(), Process::start()) else { return };
     let switchyard = Switchyard::start(FS_CONFIG);
-    let (a, mut b) = (NodeServer::start(), NodeServer::start());
     switchyard.disco().set("web", &[a.addr, b.addr]);
     let load = || Load {
         switchyard: &switchyard,
@@ -143,11 +160,11 @@ fn of_a_killed_process_only_what_was_on_its_wire_fails() {
         (0..CLIENTS).for_each(|_| _ = scope.spawn(|| gets.run("GET")));
         (0..CLIENTS).for_each(|_| _ = scope.spawn(|| posts.run("POST")));
         let stops = [StopOnDrop(&gets.stop), StopOnDrop(&posts.stop)];
-        gets.more(100);
-        posts.more(100);
+        gets.more(40);
+        posts.more(40);
         b.kill();
-        gets.more(200);
-        posts.more(200);
+        gets.more(80);
+        posts.more(80);
         drop(stops);
     });
     let failures = gets.failures.into_inner().expect("no client panicked");
