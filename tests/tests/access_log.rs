@@ -10,7 +10,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 /// In the folder of the process, which is the parent of the discovery folder.
 const LOG: &str = "httpAccessLog: '@DISCO@/../access.log'";
 const JSON: &str = "httpAccessLogFormat: json";
@@ -60,6 +61,10 @@ fn date(zone: &str, at: &str) -> String {
 #[test]
 fn the_line_is_that_of_linkerd() {
     for zone in ["America/New_York", "Asia/Kolkata", "UTC"] {
+        if zone != "UTC" && !Path::new("/usr/share/zoneinfo").join(zone).is_file() {
+            println!("NOTICE: {zone} is left out: this system knows no such zone");
+            continue;
+        }
         let switchyard = Switchyard::start_in(&with(&[LOG]), &[], &[("TZ", zone)]);
         let web = Backend::text("hello");
         switchyard.disco().set("web", &[web.addr()]);
@@ -72,7 +77,7 @@ fn the_line_is_that_of_linkerd() {
         assert_eq!(head, "web 127.0.0.1");
         assert_eq!(rest, r#""GET /a/b?c=d HTTP/1.1" 200 5 "http://there/" "curl/8.0 (x; y)""#);
         let began = before.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
-        let possible: Vec<String> = (began..began + 10).map(|at| date(zone, &format!("@{at}"))).collect();
+        let possible: Vec<String> = (began..began + 60).map(|at| date(zone, &format!("@{at}"))).collect();
         assert!(possible.iter().any(|known| known == time), "{time} is not in {possible:?}");
     }
 }
@@ -123,7 +128,7 @@ fn json_says_where_a_request_went_and_how_large_it_was() {
     }
     assert!(line["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{line}");
     let (latency, duration) = (line["latencyMs"].as_f64().unwrap_or(-1.0), line["durationMs"].as_f64().unwrap_or(-1.0));
-    assert!((0.0..=duration).contains(&latency) && duration < 5_000.0, "{line}");
+    assert!((0.0..=duration).contains(&latency) && duration < 60_000.0, "{line}");
 }
 
 /// Linkerd 1 says nothing of requests that reach no service.
@@ -286,8 +291,8 @@ fn midnight_begins_new_files(seconds: u64) -> bool {
 
 #[test]
 fn an_hour_a_day_and_a_week_begin_new_files() {
-    let done = [4, 8, 16].into_iter().any(midnight_begins_new_files);
-    assert!(done, "the machine is too busy to be ready within 16 seconds");
+    let done = [4, 8, 16, 64].into_iter().any(midnight_begins_new_files);
+    assert!(done, "the machine is too busy to be ready within 64 seconds");
 }
 
 /// What `logrotate` does.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const CLIENT: &str = "rt/http/client/#/io.l5d.fs/web";
-const SOON: Duration = Duration::from_secs(10);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 /// How long a failure and a probe take: long enough for others to come in between, if they could.
 const PROBE_TAKES: Duration = Duration::from_millis(150);
 /// Out for ten minutes: for the rest of the story.
@@ -154,7 +155,7 @@ fn under_load(addr: SocketAddr, told: impl FnOnce()) -> usize {
             scope.spawn(|| {
                 let mut client = Client::connect(addr);
                 let begun = std::time::Instant::now();
-                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(300) {
                     let status = client.get("web", "/").status;
                     assert!(matches!(status, 200 | 503), "{status}");
                     failed.fetch_add(usize::from(status == 503), Ordering::SeqCst);
@@ -261,8 +262,9 @@ fn when_no_address_is_left(balancer: &str) {
         ask(&switchyard, 1);
         (available(&switchyard) == Some(0.0)).then_some(())
     });
-    assert_eq!(ask(&switchyard, 40), 40, "the answers are those of the services");
-    assert!(one.count() >= 10 && two.count() >= 10, "{balancer}: {} and {}", one.count(), two.count());
+    assert_eq!(ask(&switchyard, 400), 400, "the answers are those of the services");
+    // Were it by lot, one in a million of a million runs would give one of them less.
+    assert!(one.count() >= 100 && two.count() >= 100, "{balancer}: {} and {}", one.count(), two.count());
     works.store(true, Ordering::SeqCst);
     assert_eq!(ask(&switchyard, 40), 0, "they work, although their time is not over");
     assert_eq!((counted(&switchyard, "removals"), counted(&switchyard, "probes")), (2.0, 0.0));

@@ -9,7 +9,8 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 fn start() -> (Switchyard, Backend) {
     let switchyard = Switchyard::start(FS_CONFIG);

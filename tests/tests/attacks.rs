@@ -37,7 +37,7 @@ fn a_connection_that_carried_http_1_0_is_not_used_again() {
     let router = Switchyard::start_with(FS_CONFIG, &["--workers", "1"]);
     router.disco().set("web", &[backend.addr()]);
     let up = || try_get(router.addr(0), "web").ok().filter(|response| response.status == 200);
-    eventually("web is served", Duration::from_secs(5), up);
+    eventually("web is served", Duration::from_secs(30), up);
     let before = connections.load(Ordering::SeqCst);
     assert_eq!(get(router.addr(0), "web").status, 200);
     assert_eq!(connections.load(Ordering::SeqCst), before, "a connection that carried HTTP/1.1 is used again");
@@ -62,7 +62,7 @@ fn a_scan_does_not_keep_overrides_out_of_the_cache() {
     router.disco().set("web", &[web.addr()]);
     router.disco().set("v2", &[v2.addr()]);
     let up = || try_get(router.addr(0), "web").ok().filter(|response| response.status == 200);
-    eventually("web is served", Duration::from_secs(5), up);
+    eventually("web is served", Duration::from_secs(30), up);
     let mut client = Client::connect(router.addr(0));
     for i in 0..100 {
         assert_eq!(client.get(&format!("unknown-{i}"), "/").status, 502);

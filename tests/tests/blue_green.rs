@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 /// The dtab that the pipeline of Linkerd 1 starts with, over files.
 const START: &str = "/srv=>/#/io.l5d.fs; /host=>/srv; /tmp=>/srv; /svc=>/host; /host/world=>/srv/world-v1";
@@ -76,8 +77,9 @@ fn p13_the_pipeline_of_linkerd_1() {
         // Shift 10 %.
         stage.edit("1 * /tmp/world-v2 & 9 * /tmp/world-v1");
         eventually("some traffic goes to v2", SOON, || (load.next(50).get("v2") > Some(&0)).then_some(()));
-        let share = load.next(1000);
+        let share = load.next(3000);
         let (v1, v2) = (share["v1"], share["v2"]);
+        // Seven standard deviations and more to both sides.
         assert!((60..160).contains(&(v2 * 1000 / (v1 + v2))), "{share:?}");
         // Shift 100 %, with the old one as a fallback; clean up.
         stage.edit("/tmp/world-v2 | /tmp/world-v1");

@@ -5,7 +5,8 @@ use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, eventually};
 use std::io::{Read, Write};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const CLIENT: &str = "rt/http/client/#/io.l5d.fs/web";
 
 fn start(web: &Backend) -> (Switchyard, String) {

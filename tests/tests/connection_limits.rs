@@ -17,10 +17,12 @@ fn check(keys: &str, reason: &str) {
     }
     let mut fourth = Client::connect(router.addr(0));
     assert!(fourth.try_get("web", "/").is_err(), "one too many is closed");
-    assert_eq!(router.series(&format!("rejected_total{{reason=\"{reason}\"}}")), Some(1.0));
+    let limit = Duration::from_secs(30);
+    let rejected = || router.series(&format!("rejected_total{{reason=\"{reason}\"}}"));
+    eventually("it is counted", limit, || (rejected() == Some(1.0)).then_some(()));
     assert_eq!(open[0].get("web", "/").status, 200, "the others go on");
     drop(open.pop());
-    eventually("room for another one", Duration::from_secs(5), || {
+    eventually("room for another one", limit, || {
         (Client::connect(router.addr(0)).try_get("web", "/").ok()?.status == 200).then_some(())
     });
     assert_eq!(backend.count(), 5);

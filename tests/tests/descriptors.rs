@@ -7,7 +7,8 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(10);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Lets the router have so many descriptors more than it has now, and no more.
 fn leave(router: &Switchyard, more: u64) {
@@ -37,7 +38,7 @@ fn m3_without_descriptors_what_is_there_is_served_and_the_rest_comes_later() {
     drop(flood);
     eventually("new connections are served again", SOON, || {
         let mut client = Client::try_connect(router.addr(0)).ok()?;
-        client.set_read_timeout(Duration::from_millis(500));
+        client.set_read_timeout(Duration::from_secs(3));
         (client.try_get("web", "/").ok()?.status == 200).then_some(())
     });
     let mut closed = TcpStream::connect(router.addr(0)).expect("a connection");

@@ -8,10 +8,12 @@
 use e2e::{Backend, Client, FS_CONFIG, Reply, Response, Switchyard, eventually, free_ports, get};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 /// `FS_CONFIG` with more lines for its router, each indented by two.
 fn config(router_lines: &str) -> String {
@@ -161,7 +163,7 @@ fn never_settled<T>(file: &Path, work: impl FnOnce() -> T) -> T {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let begun = std::time::Instant::now();
-            while !done.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
+            while !done.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(300) {
                 let _ = std::fs::write(file, "127.0.0.1 1\n");
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -176,7 +178,7 @@ fn never_settled<T>(file: &Path, work: impl FnOnce() -> T) -> T {
 #[test]
 fn binding_timeout_of_addresses() {
     let router = Switchyard::start(&config("  bindingTimeoutMs: 5"));
-    let text = (0..20).find_map(|i| {
+    let text = (0..100).find_map(|i| {
         let name = format!("slow{i}");
         let file = router.disco().path().join(&name);
         let response = never_settled(&file, || {
@@ -221,9 +223,9 @@ fn a_name_that_leads_back_is_a_loop() {
         assert_eq!(response.status, 508, "{host}: {}", response.text());
         let text = told(&response, 508);
         assert!(text.contains("/svc/web") && text.contains("loop"), "{text}");
-        assert!(started.elapsed() < Duration::from_secs(1));
-        let requests = router.metric(&format!("rt/http/server/127.0.0.1/{}/requests", router.port(0)));
-        assert_eq!(requests, Some(1.0), "nothing came back");
+        assert!(started.elapsed() < Duration::from_secs(9), "less than the time to bind a name");
+        // Nothing came back.
+        router.await_metric(&format!("rt/http/server/127.0.0.1/{}/requests", router.port(0)), 1.0);
     }
 }
 
@@ -237,14 +239,11 @@ fn a_wildcard_listener_knows_its_loop() {
 
 #[test]
 fn timeouts_say_which_limit() {
-    let web = Backend::with(|_| Reply::text("late").after(Duration::from_secs(3)));
+    let web = Backend::with(|_| Reply::text("late").after(Duration::from_secs(20)));
     let ask = |yaml: &str| {
         let router = Switchyard::start(yaml);
         router.disco().set("web", &[web.addr()]);
-        let started = Instant::now();
-        let text = told(&get(router.addr(0), "web"), 503);
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-        text
+        told(&get(router.addr(0), "web"), 503)
     };
     let text = ask(&config("  client: { requestAttemptTimeoutMs: 100 }"));
     let wanted = "exceeded 100.milliseconds to #/io.l5d.fs/web while waiting for a response for an individual request, \
@@ -333,7 +332,12 @@ fn clear_context_empties_the_errors_of_the_next_hop() {
 
 #[test]
 fn overload_is_a_nack() {
-    let web = Backend::with(|_| Reply::text("slow").after(Duration::from_millis(1500)));
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = gate.clone();
+    let web = Backend::with(move |_| {
+        eventually("the gate opens", 4 * SOON, || open.load(Ordering::SeqCst).then_some(()));
+        Reply::text("slow")
+    });
     let router = Switchyard::start(&server_config("maxConcurrentRequests: 1", ""));
     router.disco().set("web", &[web.addr()]);
     let mut first = Client::connect(router.addr(0));
@@ -349,6 +353,7 @@ fn overload_is_a_nack() {
     let response = second.request("HEAD", "web", "/", &[], b"");
     let length = text.len().to_string();
     assert_eq!((response.status, response.header("content-length")), (503, Some(length.as_str())));
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(first.read_response(false).expect("an answer").text(), "slow");
     // The place is given back when the last byte is out, which the client may know before.
     router.await_metric(&format!("rt/http/server/127.0.0.1/{}/request_concurrency", router.port(0)), 0.0);

@@ -229,7 +229,7 @@ fn the_request_id_is_that_of_the_trace() {
     // Span aa, parent and trace bb (data-plane reference §5.3).
     let trace = "AAAAAAAAAKoAAAAAAAAAuwAAAAAAAAC7AAAAAAAAAAY=";
     let ask = |host: &str| Client::connect(router.addr(0)).request("GET", host, "/", &[("l5d-ctx-trace", trace)], b"");
-    eventually("web is there", Duration::from_secs(5), || (ask("web").status == 200).then_some(()));
+    eventually("web is there", Duration::from_secs(30), || (ask("web").status == 200).then_some(()));
     assert_eq!(web.last().header("l5d-reqid"), Some("00000000000000bb"));
     has(&why(&router, &ask("wbe"), 502), &["\nrequest id: 00000000000000bb\n"]);
 }

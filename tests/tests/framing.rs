@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 /// A router with one honest service `web` that remembers every byte.
 struct Site {
@@ -709,6 +710,8 @@ struct Lies {
     answer: Mutex<Vec<u8>>,
     /// Sent some time after the answer, unasked.
     late: Mutex<Vec<u8>>,
+    /// How often that was sent.
+    sent_late: AtomicUsize,
     /// 1 to close after the answer.
     close: AtomicUsize,
     connections: AtomicUsize,
@@ -733,6 +736,7 @@ impl Lies {
             if !late.is_empty() {
                 std::thread::sleep(Duration::from_millis(30));
                 let _ = socket.write_all(&late);
+                self.sent_late.fetch_add(1, Ordering::SeqCst);
             }
         }
     }
@@ -892,7 +896,8 @@ fn h1_12_what_follows_a_response_is_never_an_answer() {
     *lies.late.lock().expect("a lock") = evil.as_bytes().to_vec();
     for round in 0..4 {
         assert_eq!(get(router.addr(0), "liar").text(), "good");
-        std::thread::sleep(Duration::from_millis(60));
+        eventually("they came", SOON, || (lies.sent_late.load(Ordering::SeqCst) > round).then_some(()));
+        router.await_metric("rt/http/client/#/io.l5d.fs/liar/pool_size", 0.0);
         let nth = lies.nth.load(Ordering::SeqCst);
         assert!(round == 0 || nth == 1, "an answer to nothing was kept for the next request");
     }

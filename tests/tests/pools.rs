@@ -1,8 +1,8 @@
 //! As an operator, I bound the connections to each address of a service, and nobody waits for one longer than they would
 //! for an answer (requirement F17).
 
-use e2e::{Backend, Client, FS_CONFIG, Reply, Switchyard, eventually, get, holds_for};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use e2e::{Backend, Client, FS_CONFIG, Reply, StopOnDrop, Switchyard, eventually, get, holds_for};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,19 @@ fn start(keys: &str, workers: &str, web: &Backend) -> Switchyard {
 
 fn metric(switchyard: &Switchyard, name: &str) -> f64 {
     switchyard.metric(&format!("{CLIENT}/{name}")).unwrap_or_default()
+}
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Answers `done`, each request not before the gate is open.
+fn gated() -> (Backend, Arc<AtomicBool>) {
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = gate.clone();
+    let web = Backend::with(move |_| {
+        eventually("the gate opens", 4 * SOON, || open.load(Ordering::SeqCst).then_some(()));
+        Reply::text("done")
+    });
+    (web, gate)
 }
 
 /// Answers after `delay`, and notes how many requests it had at one time at most.
@@ -43,7 +56,7 @@ fn in_background(switchyard: &Switchyard, path: &'static str) -> std::thread::Jo
 
 #[test]
 fn f17_the_size_of_a_pool_holds_over_all_workers() {
-    let (web, most) = slow(Duration::from_millis(20));
+    let (web, most) = slow(Duration::from_millis(100));
     let switchyard = start("client: { hostConnectionPool: { maxSize: 2 } }", "2", &web);
     let asking: Vec<_> = (0..16).map(|_| in_background(&switchyard, "/")).collect();
     for asked in asking {
@@ -53,7 +66,7 @@ fn f17_the_size_of_a_pool_holds_over_all_workers() {
     assert!(metric(&switchyard, "pool_num_waited") >= 1.0);
     assert_eq!((metric(&switchyard, "pool_waiters"), metric(&switchyard, "pool_num_too_many_waiters")), (0.0, 0.0));
     assert!(metric(&switchyard, "pool_size") <= 2.0);
-    eventually("all are idle", Duration::from_secs(5), || {
+    eventually("all are idle", SOON, || {
         (metric(&switchyard, "pool_cached") == metric(&switchyard, "pool_size")).then_some(())
     });
 }
@@ -70,27 +83,30 @@ fn f17_an_unused_connection_of_one_worker_is_no_obstacle_to_another() {
             assert_eq!(client.get("web", "/").status, 200);
         }
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     assert!(metric(&switchyard, "pool_size") <= 1.0);
 }
 
 #[test]
 fn f17_requests_wait_in_turn() {
     let order = Arc::new(Mutex::new(Vec::new()));
-    let noted = order.clone();
+    let (noted, gate) = (order.clone(), Arc::new(AtomicBool::new(false)));
+    let open = gate.clone();
     let web = Backend::with(move |request| {
         noted.lock().expect("no panic").push(request.target.clone());
-        Reply::text("done").after(Duration::from_millis(60))
+        eventually("the gate opens", 4 * SOON, || open.load(Ordering::SeqCst).then_some(()));
+        Reply::text("done")
     });
     let switchyard = start("client: { hostConnectionPool: { maxSize: 1 } }", "1", &web);
     let paths = ["/0", "/1", "/2", "/3", "/4", "/5"];
     let mut asking = Vec::new();
     for (i, path) in paths.into_iter().enumerate() {
         asking.push(in_background(&switchyard, path));
-        eventually("it waits", Duration::from_secs(5), || {
+        eventually("it waits", SOON, || {
             (i == 0 && web.count() == 1 || metric(&switchyard, "pool_num_waited") as usize >= i && i > 0).then_some(())
         });
     }
+    gate.store(true, Ordering::SeqCst);
     asking.into_iter().for_each(|asked| assert_eq!(asked.join().expect("no panic").0, 200));
     assert_eq!(*order.lock().expect("no panic"), paths);
     assert_eq!(web.connections(), 1);
@@ -98,26 +114,26 @@ fn f17_requests_wait_in_turn() {
 
 #[test]
 fn f17_more_than_may_wait_are_refused_at_once() {
-    let web = Backend::with(|_| Reply::text("done").after(Duration::from_millis(700)));
+    let (web, gate) = gated();
     let switchyard = start("client: { hostConnectionPool: { maxSize: 1, maxWaiters: 1 } }", "2", &web);
     let first = in_background(&switchyard, "/");
-    eventually("the connection is in use", Duration::from_secs(5), || (web.count() == 1).then_some(()));
+    eventually("the connection is in use", SOON, || (web.count() == 1).then_some(()));
     let second = in_background(&switchyard, "/");
     switchyard.await_metric(&format!("{CLIENT}/pool_waiters"), 1.0);
-    let asked = Instant::now();
+    // Who waits would wait for the gate.
     let refused = get(switchyard.addr(0), "web");
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     assert_eq!(refused.status, 502);
     assert!(refused.text().contains("1 requests wait for one already"), "{}", refused.text());
     assert_eq!(refused.header("l5d-retryable"), Some("true"), "nothing was sent");
     assert_eq!(metric(&switchyard, "pool_num_too_many_waiters"), 1.0);
     switchyard.await_metric("rt/http/service/svc/web/failures/com.twitter.finagle.TooManyWaitersException", 1.0);
+    gate.store(true, Ordering::SeqCst);
     assert_eq!((first.join().expect("no panic").0, second.join().expect("no panic").0), (200, 200));
 }
 
 #[test]
 fn p14_1_waiting_for_a_connection_is_part_of_the_total_time() {
-    let web = Backend::with(|_| Reply::text("done").after(Duration::from_millis(900)));
+    let (web, gate) = gated();
     let keys = "client: { hostConnectionPool: { maxSize: 1 } }\n  service: { kind: io.l5d.static, \
                 configs: [{ prefix: /svc/hasty, totalTimeoutMs: 150 }] }";
     let config = FS_CONFIG.replace("  dtab: |", &format!("  {keys}\n  dtab: |"));
@@ -125,13 +141,14 @@ fn p14_1_waiting_for_a_connection_is_part_of_the_total_time() {
         Switchyard::start(&config.replace("/svc =>", "/svc => /#/io.l5d.fs ;\n    /svc/hasty => /svc/web ; #"));
     switchyard.disco().set("web", &[web.addr()]);
     let first = in_background(&switchyard, "/");
-    eventually("the connection is in use", Duration::from_secs(5), || (web.count() == 1).then_some(()));
+    eventually("the connection is in use", SOON, || (web.count() == 1).then_some(()));
     let asked = Instant::now();
     let response = get(switchyard.addr(0), "hasty");
     let waited = asked.elapsed();
     assert_eq!(response.status, 503, "{}", response.text());
     assert!(response.text().starts_with("exceeded 150.milliseconds"), "{}", response.text());
-    assert!(waited >= Duration::from_millis(145) && waited < Duration::from_millis(700), "{waited:?}");
+    assert!(waited >= Duration::from_millis(145), "{waited:?}");
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(first.join().expect("no panic").0, 200);
     assert_eq!(metric(&switchyard, "pool_waiters"), 0.0);
     assert_eq!(get(switchyard.addr(0), "web").status, 200, "whoever gave up holds no place");
@@ -139,15 +156,16 @@ fn p14_1_waiting_for_a_connection_is_part_of_the_total_time() {
 
 #[test]
 fn f17_who_hangs_up_leaves_the_line() {
-    let web = Backend::with(|_| Reply::text("done").after(Duration::from_millis(400)));
+    let (web, gate) = gated();
     let switchyard = start("client: { hostConnectionPool: { maxSize: 1 } }", "1", &web);
     let first = in_background(&switchyard, "/");
-    eventually("the connection is in use", Duration::from_secs(5), || (web.count() == 1).then_some(()));
+    eventually("the connection is in use", SOON, || (web.count() == 1).then_some(()));
     let mut impatient = Client::connect(switchyard.addr(0));
     impatient.send_raw(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n");
     switchyard.await_metric(&format!("{CLIENT}/pool_waiters"), 1.0);
     drop(impatient);
     switchyard.await_metric(&format!("{CLIENT}/pool_waiters"), 0.0);
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(first.join().expect("no panic").0, 200);
     assert_eq!(get(switchyard.addr(0), "web").status, 200);
     assert_eq!((web.count(), web.connections()), (2, 1));
@@ -159,18 +177,19 @@ fn f17_connections_in_constant_use_have_their_lifetime() {
     let web = Backend::with(|_| Reply::text("done").after(Duration::from_millis(5)));
     let switchyard =
         start("client: { hostConnectionPool: { maxSize: 1 }, clientSession: { lifeTimeMs: 200 } }", "1", &web);
-    let started = std::time::Instant::now();
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = Client::connect(switchyard.addr(0));
-                while started.elapsed() < Duration::from_millis(1500) {
+                while !stop.load(Ordering::SeqCst) {
                     assert_eq!(client.get("web", "/").status, 200);
                 }
             });
         }
+        eventually("a third connection is made", SOON, || (web.connections() >= 3).then_some(()));
     });
-    assert!(web.connections() >= 3, "{} connections in 1.5 s", web.connections());
 }
 
 #[test]
@@ -193,12 +212,12 @@ fn f17_the_smallest_size_of_a_pool_stays_open() {
 
 #[test]
 fn p11_unused_connections_are_bounded_per_worker() {
-    let (web, most) = slow(Duration::from_millis(200));
+    let (web, most) = slow(Duration::from_secs(1));
     let switchyard = start("maxIdleConnectionsPerWorker: 4", "1", &web);
     let asking: Vec<_> = (0..12).map(|_| in_background(&switchyard, "/")).collect();
     asking.into_iter().for_each(|asked| assert_eq!(asked.join().expect("no panic").0, 200));
     assert!(most.load(Ordering::SeqCst) > 4, "more were open at one time");
-    eventually("the rest is closed", Duration::from_secs(5), || {
+    eventually("the rest is closed", SOON, || {
         (metric(&switchyard, "pool_size") == metric(&switchyard, "pool_cached")).then_some(())
     });
     assert!(metric(&switchyard, "pool_cached") <= 4.0);
@@ -209,7 +228,7 @@ fn p11_unused_connections_are_bounded_per_worker() {
 /// A service that says when it closes an unused connection does not have the last word: the router closes first.
 #[test]
 fn p15_1_a_connection_is_left_before_the_service_closes_it() {
-    let web = Backend::with(|_| Reply::text("hello").header("keep-alive", "timeout=1, max=100"));
+    let web = Backend::with(|_| Reply::text("hello").header("keep-alive", "timeout=4, max=100"));
     let switchyard = start("client: { hostConnectionPool: { minSize: 1 } }", "1", &web);
     let response = get(switchyard.addr(0), "web");
     assert_eq!((response.status, response.header("keep-alive")), (200, None));

@@ -6,6 +6,9 @@
 use e2e::{Backend, Client, FS_CONFIG, Reply, Response, Switchyard, eventually, free_ports, get, holds_for, try_get};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 fn start(server: &str, more: &str) -> Switchyard {
     let config = FS_CONFIG.replace("{ port: @P0@ }", &format!("{{ port: @P0@{server} }}"));
@@ -48,7 +51,7 @@ fn status_of(response: &Response) -> (u16, String, Option<String>) {
 /// The answer for a service that breaks off after its head. When the end comes later than the head, the head is on its
 /// way to the client already: then it is asked again.
 fn incomplete(router: &Switchyard, name: &str) -> Response {
-    let limit = std::time::Duration::from_secs(5);
+    let limit = Duration::from_secs(30);
     eventually("the end comes with the head", limit, || try_get(router.addr(0), name).ok())
 }
 
@@ -81,7 +84,7 @@ fn cases(router: &Switchyard) -> Vec<(Response, u16, &'static str)> {
 }
 
 fn peers(router: &Switchyard) -> Vec<Backend> {
-    let sleeps = Backend::with(|_| Reply::text("late").after(std::time::Duration::from_secs(2)));
+    let sleeps = Backend::with(|_| Reply::text("late").after(Duration::from_secs(30)));
     let peers = [
         ("closes", says("")),
         ("babbles", says("HELLO\r\n\r\n")),
@@ -146,7 +149,12 @@ fn statuses_of_the_next_hop() {
 #[test]
 fn nacks_of_an_overloaded_listener() {
     let router = start(", maxConcurrentRequests: 1", "");
-    let web = Backend::with(|_| Reply::text("done").after(std::time::Duration::from_secs(1)));
+    let gate = Arc::new(AtomicBool::new(false));
+    let open = gate.clone();
+    let web = Backend::with(move |_| {
+        eventually("the gate opens", Duration::from_secs(120), || open.load(Ordering::SeqCst).then_some(()));
+        Reply::text("done")
+    });
     router.disco().set("web", &[web.addr()]);
     let mut first = Client::connect(router.addr(0));
     first.send_raw(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n");
@@ -161,9 +169,9 @@ fn nacks_of_an_overloaded_listener() {
         assert_eq!(response.header("content-length"), Some(text.len().to_string().as_str()));
         assert_eq!(status_of(&response).1, "proxy_internal_response");
     }
+    gate.store(true, Ordering::SeqCst);
     assert_eq!(first.read_response(false).expect("the first is answered").text(), "done");
-    let nacks = router.metric(&format!("rt/http/server/127.0.0.1/{}/nacks", router.port(0)));
-    assert_eq!(nacks, Some(2.0));
+    router.await_metric(&format!("rt/http/server/127.0.0.1/{}/nacks", router.port(0)), 2.0);
 }
 
 fn rejected(router: &Switchyard, reason: &str) -> Option<String> {
@@ -190,7 +198,7 @@ fn p8_3_bodies_have_limits() {
     let response = client.request("POST", "web", "/", &[], &[b'x'; 16 * 1024 + 1]);
     assert_eq!((response.status, response.header("connection")), (413, Some("close")));
     assert!(response.text().contains("maxRequestBodyKB"), "{}", response.text());
-    let shortly = std::time::Duration::from_millis(200);
+    let shortly = Duration::from_millis(200);
     holds_for("nothing is sent on", shortly, || (web.bytes_seen().len(), web.count()) == (seen, 1));
     let chunks = format!("{}0\r\n\r\n", format!("400\r\n{}\r\n", "x".repeat(1024)).repeat(17));
     let chunked = |client: &mut Client| {

@@ -105,7 +105,7 @@ impl Site {
     fn move_to(&self, addr: SocketAddr) {
         self.address.publish(State::Ok(Addr::bound([addr])));
         let client = self.router.clients.get(&evil());
-        eventually("the router knows the address", Duration::from_secs(5), || {
+        eventually("the router knows the address", Duration::from_secs(30), || {
             (client.addresses() == [addr]).then_some(())
         });
     }
@@ -180,9 +180,9 @@ fn the_base_is_waited_for_and_followed() {
     assert_eq!(inside.bytes_seen().len(), 0);
     let leads_there = NameTree::Leaf(BoundName { id: evil(), residual: Path::empty() });
     site.slow.publish(State::Ok(leads_there));
-    eventually("the operator leads there as well", Duration::from_secs(5), || {
+    eventually("the operator leads there as well", Duration::from_secs(30), || {
         (site.ask("slow", &[to_evil]).text() == "inside").then_some(())
     });
     site.slow.publish(State::Ok(NameTree::Neg));
-    eventually("and no longer", Duration::from_secs(5), || (site.ask("slow", &[to_evil]).status == 403).then_some(()));
+    eventually("and no longer", Duration::from_secs(30), || (site.ask("slow", &[to_evil]).status == 403).then_some(()));
 }

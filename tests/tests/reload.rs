@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(8);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 fn with_dtab(dtab: &str) -> String {
     FS_CONFIG.replace("/svc => /#/io.l5d.fs ;", dtab)
@@ -48,7 +49,7 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
             std::thread::spawn(move || {
                 let mut client = Client::connect(addr);
                 let begun = std::time::Instant::now();
-                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(300) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
                         other => {
@@ -67,11 +68,12 @@ fn p9_3_nothing_fails_while_configs_change_under_load() {
         eventually("the next dtab is in force", SOON, || {
             (Client::connect(router.addr(0)).get("web", "/").text() == target).then_some(())
         });
+        let before = served.load(Ordering::SeqCst);
+        eventually("requests are served", SOON, || (served.load(Ordering::SeqCst) > before + 20).then_some(()));
     }
     stop.store(true, Ordering::SeqCst);
     loads.into_iter().for_each(|load| load.join().expect("the load ends"));
     assert_eq!(failed.load(Ordering::SeqCst), 0);
-    assert!(served.load(Ordering::SeqCst) > 100);
 }
 
 #[test]
@@ -85,8 +87,9 @@ fn p9_3_an_invalid_file_leaves_the_old_one_serving_and_says_so() {
     });
     assert_eq!(router.series("config_reloads_total{result=\"invalid\"}"), Some(1.0));
     assert_eq!(Client::connect(router.addr(0)).get("web", "/").text(), "one");
-    let log = router.log();
-    assert!(log.contains("the one in force stays") && log.contains("did you mean `servers`"), "{log}");
+    for part in ["the one in force stays", "did you mean `servers`"] {
+        eventually("the log says why", SOON, || router.log().contains(part).then_some(()));
+    }
     router.set_config(FS_CONFIG);
     eventually("the file is good again", SOON, || {
         (router.series("config_last_reload_successful") == Some(1.0)).then_some(())

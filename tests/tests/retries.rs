@@ -113,17 +113,17 @@ fn the_budget_ends_retries() {
 
 #[test]
 fn the_total_timeout_is_a_wall_over_all_attempts() {
-    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(40)));
-    let switchyard = start(&format!("service: {{ totalTimeoutMs: 200, {RETRY_READS} }}"), &web);
+    let web = Backend::with(|_| Reply::status(503).after(Duration::from_millis(200)));
+    let switchyard = start(&format!("service: {{ totalTimeoutMs: 900, {RETRY_READS} }}"), &web);
     let asked = Instant::now();
     let response = get(switchyard.addr(0), "web");
     let waited = asked.elapsed();
     assert_eq!(response.status, 503);
-    let text = "exceeded 200.milliseconds to unspecified while waiting for a response for the request, including \
+    let text = "exceeded 900.milliseconds to unspecified while waiting for a response for the request, including \
                 retries (if applicable). Remote Info: Not Available";
     assert_eq!(response.text(), text);
-    assert!(response.header("l5d-err").is_some_and(|error| error.starts_with("exceeded+200.milliseconds+to+")));
-    assert!(waited >= Duration::from_millis(190) && waited < Duration::from_secs(1), "{waited:?}");
+    assert!(response.header("l5d-err").is_some_and(|error| error.starts_with("exceeded+900.milliseconds+to+")));
+    assert!(waited >= Duration::from_millis(890) && waited < Duration::from_secs(9), "{waited:?}");
     assert!(web.count() >= 2, "{} attempts", web.count());
     switchyard.await_metric("rt/http/service/svc/web/failures/com.twitter.finagle.GlobalRequestTimeoutException", 1.0);
 }
@@ -139,7 +139,7 @@ fn an_attempt_that_takes_too_long_fails() {
     let text = "exceeded 100.milliseconds to #/io.l5d.fs/web while waiting for a response for an individual request, \
                 excluding retries. Remote Info: ";
     assert!(response.text().starts_with(text), "{}", response.text());
-    assert!(waited >= Duration::from_millis(95) && waited < Duration::from_secs(1), "{waited:?}");
+    assert!(waited >= Duration::from_millis(95) && waited < Duration::from_secs(9), "{waited:?}");
     let class = "failures/com.twitter.finagle.IndividualRequestTimeoutException";
     switchyard.await_metric(&format!("rt/http/service/svc/web/{class}"), 1.0);
     switchyard.await_metric(&format!("rt/http/client/#/io.l5d.fs/web/{class}"), 1.0);
@@ -166,7 +166,7 @@ fn a_slow_attempt_of_a_read_is_tried_again() {
         _ => Reply::text("at last"),
     });
     let switchyard =
-        start(&format!("client: {{ requestAttemptTimeoutMs: 200 }}\n  service: {{ {RETRY_READS} }}"), &web);
+        start(&format!("client: {{ requestAttemptTimeoutMs: 1000 }}\n  service: {{ {RETRY_READS} }}"), &web);
     assert_eq!(get(switchyard.addr(0), "web").text(), "at last");
     assert_eq!((web.count(), retries(&switchyard, "total")), (2, 1.0));
 }
@@ -188,7 +188,7 @@ fn a_name_that_is_not_bound_in_time_is_given_up() {
     });
     assert!(found.is_some(), "all names were bound within a millisecond");
     switchyard.disco().set("web", &[web.addr()]);
-    e2e::eventually("it is bound", Duration::from_secs(2), || {
+    e2e::eventually("it is bound", Duration::from_secs(30), || {
         (get(switchyard.addr(0), "web").status == 200).then_some(())
     });
 }

@@ -12,7 +12,7 @@ const CLIENTS: usize = 8;
 /// Each client asks so often.
 const EVERY: Duration = Duration::from_millis(8);
 /// Load ends at the latest then.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Clients that ask at a constant rate on kept connections until told to stop.
 struct Load<'a> {
@@ -55,7 +55,7 @@ impl<'a> Load<'a> {
     /// Waits until so many more requests were answered.
     fn more(&self, n: usize) {
         let target = self.answered.load(Ordering::Relaxed) + n;
-        eventually("requests are answered", Duration::from_secs(10), || {
+        eventually("requests are answered", Duration::from_secs(60), || {
             (self.answered.load(Ordering::Relaxed) >= target).then_some(())
         });
     }
@@ -105,7 +105,7 @@ fn p15_3_a_rolling_restart_by_discovery() {
         for _ in 0..BACKENDS {
             let old = backends.remove(0);
             switchyard.disco().set("web", &addresses(&backends));
-            eventually("it has left", Duration::from_secs(10), || {
+            eventually("it has left", Duration::from_secs(60), || {
                 knows(&switchyard, &addresses(&backends)).then_some(())
             });
             old.retire();
@@ -113,7 +113,7 @@ fn p15_3_a_rolling_restart_by_discovery() {
             switchyard.disco().set("web", &addresses(&backends));
             load.more(10);
         }
-        eventually("the new ones serve", Duration::from_secs(10), || {
+        eventually("the new ones serve", Duration::from_secs(60), || {
             backends.iter().all(|backend| backend.count() > 0).then_some(())
         });
     });
@@ -134,7 +134,7 @@ fn p15_3_a_rolling_restart_by_graceful_close() {
             load.more(10);
             backends.push(Backend::at(old.addr(), |_| reply()));
         }
-        eventually("the new ones serve", Duration::from_secs(10), || {
+        eventually("the new ones serve", Duration::from_secs(60), || {
             backends.iter().all(|backend| backend.count() > 0).then_some(())
         });
     });
@@ -150,12 +150,14 @@ fn p15_3_a_killed_backend_loses_at_most_what_was_on_its_wire() {
         ("POST", "service: { responseClassifier: { kind: io.l5d.http.retryableAll5XX } }", 0),
     ] {
         let switchyard = Switchyard::start(&FS_CONFIG.replace("  dtab: |", &format!("  {keys}\n  dtab: |")));
-        // Slow enough that each has requests on its wire at any time.
-        let slow = |_: &Received| Reply::text("done").after(Duration::from_millis(40));
+        // Slow enough that a request which has just come is on the wire still.
+        let slow = |_: &Received| Reply::text("done").after(Duration::from_millis(200));
         let backends: Vec<Backend> = (0..3).map(|_| Backend::with(slow)).collect();
         switchyard.disco().set("web", &addresses(&backends));
         let failures = Load::new(&switchyard, method).beside(|load| {
             load.more(50);
+            let before = backends[0].count();
+            eventually("it has a request", Duration::from_secs(60), || (backends[0].count() > before).then_some(()));
             backends[0].kill();
             load.more(100);
         });

@@ -8,13 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Less than the grace period that counts when none is said.
+const BY_DEFAULT: Duration = Duration::from_secs(9);
+/// Longer than a story waits for the end: what ends by itself does not wait for this.
+const GRACE: [&str; 2] = ["--grace", "600s"];
 
 /// A backend that holds all requests until the gate opens.
 fn gated(gate: &Arc<AtomicBool>) -> Backend {
     let gate = gate.clone();
     Backend::with(move |_: &Received| {
-        eventually("the gate opens", SOON, || gate.load(Ordering::SeqCst).then_some(()));
+        eventually("the gate opens", 4 * SOON, || gate.load(Ordering::SeqCst).then_some(()));
         Reply::text("x".repeat(100_000)).chunked()
     })
 }
@@ -27,7 +33,7 @@ fn admin(switchyard: &Switchyard, method: &str, path: &str) -> Option<Response> 
 #[test]
 fn what_is_in_flight_is_answered_and_nothing_else_accepted() {
     const CLIENTS: usize = 8;
-    let switchyard = Switchyard::start(FS_CONFIG);
+    let switchyard = Switchyard::start_with(FS_CONFIG, &GRACE);
     let gate = Arc::new(AtomicBool::new(false));
     let web = gated(&gate);
     switchyard.disco().set("web", &[web.addr()]);
@@ -57,9 +63,7 @@ fn what_is_in_flight_is_answered_and_nothing_else_accepted() {
             assert!(closed);
         }
     });
-    let asked = Instant::now();
-    assert!(switchyard.wait_exit(SOON).success());
-    assert!(asked.elapsed() < SOON, "it does not wait for the whole grace period");
+    assert!(switchyard.wait_exit(SOON).success(), "it does not wait for the whole grace period");
 }
 
 /// Asks on kept connections until one is closed; the number of answers. Errors when an answer breaks off.
@@ -148,7 +152,7 @@ fn a_hung_request_is_cut_at_the_grace_period() {
     assert_eq!((response.status, response.text().as_str()), (200, "quitting\n"));
     assert!(client.read_response(false).is_err(), "cut");
     let waited = asked.elapsed();
-    assert!(waited >= Duration::from_millis(450) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(waited >= Duration::from_millis(450) && waited < BY_DEFAULT, "{waited:?}");
     assert!(switchyard.wait_exit(SOON).success());
 }
 
@@ -168,7 +172,7 @@ fn the_grace_period_comes_from_the_config_or_the_command_line() {
         switchyard.signal_term();
         assert!(switchyard.wait_exit(SOON).success());
         let waited = asked.elapsed();
-        assert!(waited >= Duration::from_millis(250) && waited < Duration::from_secs(3), "{waited:?}");
+        assert!(waited >= Duration::from_millis(250) && waited < BY_DEFAULT, "{waited:?}");
     }
 }
 
@@ -204,7 +208,7 @@ fn a_process_that_has_just_become_ready_ends_as_asked() {
         let listens = |admin| Client::try_connect(admin).is_ok();
         let switchyard = Switchyard::start_when(FS_CONFIG, (&[], &[]), listens);
         switchyard.signal_term();
-        let status = switchyard.wait_exit(Duration::from_secs(5));
+        let status = switchyard.wait_exit(SOON);
         assert!(status.success(), "round {round}: {status:?}");
     }
 }

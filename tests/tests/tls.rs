@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 
 /// The outgoing router: plain text on P0, TLS to what discovery says. `@CLIENT@` is the `client` object.
 const OUT: &str = r"
@@ -280,7 +281,7 @@ fn f22_certificates_rotate_under_load_without_an_error() {
             std::thread::spawn(move || {
                 let mut client = Client::connect(addr);
                 let begun = std::time::Instant::now();
-                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(60) {
+                while !stop.load(Ordering::SeqCst) && begun.elapsed() < Duration::from_secs(300) {
                     match client.try_get("web", "/") {
                         Ok(response) if response.status == 200 => _ = served.fetch_add(1, Ordering::SeqCst),
                         other => {
@@ -301,7 +302,7 @@ fn f22_certificates_rotate_under_load_without_an_error() {
             });
         }
         let target = served.load(Ordering::SeqCst) + 20;
-        eventually("requests are answered", Duration::from_secs(20), || {
+        eventually("requests are answered", Duration::from_secs(60), || {
             (served.load(Ordering::SeqCst) >= target).then_some(())
         });
     }

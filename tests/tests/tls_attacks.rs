@@ -1,12 +1,15 @@
 //! Group T of the attacks, and X2 for the caller's certificate, against the real binary.
 
-use e2e::{Authority, Backend, Client, Https, PairFiles, Switchyard, eventually};
+use e2e::{Authority, Backend, Client, Https, PairFiles, StopOnDrop, Switchyard, eventually};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+const SOON: Duration = Duration::from_secs(30);
 const CONFIG: &str = r"
 admin: { port: @ADMIN@ }
 namers:
@@ -116,15 +119,18 @@ fn t7_half_open_handshakes_leave_plain_traffic_alone() {
         }
         silent.push(socket);
     }
-    let started = Instant::now();
+    let mut times = Vec::new();
     let mut plain = Client::connect(story.router.addr(0));
     for _ in 0..200 {
+        let started = Instant::now();
         assert_eq!(plain.get("web", "/").status, 200);
+        times.push(started.elapsed());
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    times.sort();
+    assert!(times[100] < Duration::from_millis(100), "half took more than {:?}", times[100]);
     assert!(story.https(1, "web.example").get("web", "/").expect("an answer").starts_with("HTTP/1.1 200"));
     for socket in &mut silent {
-        socket.set_read_timeout(Some(Duration::from_secs(15))).expect("set");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
         let mut rest = Vec::new();
         // A reset is an end as well.
         if let Err(error) = socket.read_to_end(&mut rest) {
@@ -134,10 +140,15 @@ fn t7_half_open_handshakes_leave_plain_traffic_alone() {
     let failures = |reason: &str| {
         story.router.series(&format!("tls_handshake_failures_total{{side=\"server\",reason=\"{reason}\"}}"))
     };
-    assert_eq!((failures("timeout"), failures("not-tls")), (Some(200.0), Some(100.0)));
+    let (mut timeouts, mut others) = (None, None);
+    eventually("all are counted", SOON, || {
+        (timeouts, others) = (failures("timeout"), failures("not-tls"));
+        assert!(timeouts <= Some(200.0) && others <= Some(100.0), "{timeouts:?} and {others:?}");
+        (timeouts == Some(200.0) && others == Some(100.0)).then_some(())
+    });
     let failed =
         |port| format!("rt/http/server/127.0.0.1/{}/tls/failed_handshake_latency_ms.count", story.router.port(port));
-    assert_eq!(story.router.metric(&failed(1)), Some(150.0));
+    story.router.await_metric(&failed(1), 150.0);
 }
 
 /// T7: handshakes at full speed get their share of a worker and no more.
@@ -145,28 +156,33 @@ fn t7_half_open_handshakes_leave_plain_traffic_alone() {
 fn t7_a_flood_of_handshakes_leaves_plain_traffic_alone() {
     let story = story("{}");
     let (addr, ca) = (story.router.addr(1), story.ca.clone());
-    let end = Instant::now() + Duration::from_secs(2);
+    let (done, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let floods: Vec<_> = (0..4)
         .map(|_| {
-            let ca = ca.clone();
+            let (ca, done, over) = (ca.clone(), done.clone(), over.clone());
             std::thread::spawn(move || {
-                let mut done = 0;
-                while Instant::now() < end {
-                    done += u32::from(Https::connect(addr, "web.example", &ca, None).is_ok());
+                while !over.load(Ordering::SeqCst) {
+                    let is_done = Https::connect(addr, "web.example", &ca, None).is_ok();
+                    done.fetch_add(usize::from(is_done), Ordering::SeqCst);
                 }
-                done
             })
         })
         .collect();
+    let _over = StopOnDrop(&over);
     let mut plain = Client::connect(story.router.addr(0));
-    let mut slowest = Duration::ZERO;
-    while Instant::now() < end {
+    let (mut times, begun) = (Vec::new(), Instant::now());
+    // On a busy machine handshakes take their time.
+    while begun.elapsed() < Duration::from_secs(2) || done.load(Ordering::SeqCst) <= 50 {
+        assert!(begun.elapsed() < 4 * SOON, "{} handshakes", done.load(Ordering::SeqCst));
         let started = Instant::now();
         assert_eq!(plain.get("web", "/").status, 200);
-        slowest = slowest.max(started.elapsed());
+        times.push(started.elapsed());
     }
-    let done: u32 = floods.into_iter().map(|flood| flood.join().expect("it ends")).sum();
-    assert!(done > 50 && slowest < Duration::from_secs(1), "{done} handshakes, slowest request {slowest:?}");
+    over.store(true, Ordering::SeqCst);
+    floods.into_iter().for_each(|flood| flood.join().expect("it ends"));
+    times.sort();
+    let median = times[times.len() / 2];
+    assert!(median < Duration::from_millis(500), "half of the requests took more than {median:?}");
 }
 
 /// T6: a client that checks nothing is named at start and in a metric.
@@ -179,7 +195,7 @@ fn t6_validation_that_is_off_is_seen() {
     let other = Switchyard::start(&fill(&story.folder, "{}"));
     other.disco().set("web", &[story.backend.addr()]);
     story.router.disco().set("web", &[other.addr(1)]);
-    eventually("the endpoint with TLS is used", Duration::from_secs(5), || {
+    eventually("the endpoint with TLS is used", SOON, || {
         (Client::connect(story.router.addr(0)).get("web", "/").text() == "hello").then_some(())
     });
 }
@@ -197,7 +213,7 @@ fn a_reload_to_tls_ends_plain_connections() {
     assert_eq!(plain.get("web", "/").status, 200);
     story.router.set_config(&text.replace("- port: @P0@", &tls));
     let secure = || Https::connect(story.router.addr(0), "web.example", &story.ca, None);
-    eventually("the listener speaks TLS", Duration::from_secs(8), || secure().ok());
+    eventually("the listener speaks TLS", SOON, || secure().ok());
     let before = story.backend.count();
     assert!(plain.try_get("web", "/").is_err());
     assert_eq!(story.backend.count(), before);
@@ -213,7 +229,7 @@ fn a_half_open_handshake_does_not_hold_the_shutdown() {
     let connections = format!("rt/http/server/127.0.0.1/{}/connections", story.router.port(1));
     story.router.await_metric(&connections, 1.0);
     story.router.signal_term();
-    assert!(story.router.wait_exit(Duration::from_secs(5)).success());
+    assert!(story.router.wait_exit(SOON).success());
 }
 
 /// The admin server speaks TLS, asks for certificates, and takes up new ones, as every listener does.
@@ -238,9 +254,10 @@ fn f20_the_admin_server_speaks_tls() {
     assert!(page(router.admin(), None, "/admin/ping").is_err(), "no certificate, no page");
     assert!(Client::connect(router.admin()).try_get("localhost", "/admin/ping").is_err(), "no plain text");
     let metrics = || page(router.admin(), Some(&caller), "/admin/metrics/prometheus").expect("a page");
-    assert!(metrics().contains("tls_handshake_failures_total{side=\"admin\",reason=\"not-tls\"} 1"));
+    let counted = "tls_handshake_failures_total{side=\"admin\",reason=\"not-tls\"} 1";
+    eventually("plain text is counted", SOON, || metrics().contains(counted).then_some(()));
     authority.issue(&["127.0.0.1"]).write(folder.path(), "admin");
-    eventually("the new certificate is in use", Duration::from_secs(5), || {
+    eventually("the new certificate is in use", SOON, || {
         metrics().contains("tls_reload_total{result=\"ok\"} 1").then_some(())
     });
 }

@@ -121,7 +121,7 @@ fn p8_an_upload_goes_on_after_an_early_response_head() {
     hosts.lead(&[hosts.far.addr(0)], web.addr());
     for _ in 0..2 {
         let mut client = Client::connect(hosts.near.addr(0));
-        client.set_read_timeout(Duration::from_secs(20));
+        client.set_read_timeout(Duration::from_secs(60));
         let mut sending = client.socket().try_clone().expect("a clone");
         let sender = std::thread::spawn(move || {
             sending.write_all(format!("POST / HTTP/1.1\r\nhost: web\r\ncontent-length: {SIZE}\r\n\r\n").as_bytes())?;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const ASK: &[u8] = b"GET /chat HTTP/1.1\r\nHost: web\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo/1\r\n\r\n";
 
 /// Reads up to the end of a head; empty when there is none.
@@ -101,16 +102,20 @@ fn p21_a_tunnel_is_opened_used_and_closed() {
         socket.write_all(text.as_bytes()).expect("it is sent");
         read(&mut socket, text.as_bytes());
     }
-    assert_eq!((server(&router, "upgrades"), server(&router, "tunnels")), (1.0, 1.0));
+    let counter = |metric: &str| format!("rt/http/server/127.0.0.1/{}/{metric}", router.port(0));
+    router.await_metric(&counter("upgrades"), 1.0);
+    router.await_metric(&counter("tunnels"), 1.0);
     let load = "rt/http/client/#/io.l5d.fs/web/loadbalancer/load";
-    assert_eq!(router.metric(load), Some(1.0), "the tunnel is load on its endpoint");
+    // The tunnel is load on its endpoint.
+    router.await_metric(load, 1.0);
     socket.shutdown(Shutdown::Write).expect("it can be half-closed");
     read(&mut socket, b"bye");
     assert_eq!(socket.read(&mut [0]).expect("an end in order"), 0);
     router.await_metric(&format!("rt/http/server/127.0.0.1/{}/tunnels", router.port(0)), 0.0);
     router.await_metric(load, 0.0);
-    assert_eq!(server(&router, "status/101"), 1.0);
-    assert_eq!((server(&router, "requests"), server(&router, "success")), (1.0, 1.0));
+    for metric in ["status/101", "requests", "success"] {
+        router.await_metric(&counter(metric), 1.0);
+    }
 }
 
 /// The service may end its side first; a reset is passed on as one.
@@ -169,7 +174,7 @@ fn tunnels_are_bounded() {
         held.then_some(())
     });
     assert!(written.load(Ordering::SeqCst) < TOTAL / 2, "{} bytes are on their way", written.load(Ordering::SeqCst));
-    assert!(router.rss_kib() < before + 8 * 1024, "{} KiB more", router.rss_kib() - before);
+    assert!(router.rss_kib() < before + 16 * 1024, "{} KiB more", router.rss_kib() - before);
     let mut all = Vec::new();
     socket.read_to_end(&mut all).expect("the rest");
     assert_eq!(all.len(), TOTAL + b"hello".len());

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const FOLDER: &str = "examples/namerd";
 /// The ports of namerd in the examples, in the order of [`e2e::Place`], and what stands for them.
 const PORTS: [(&str, &str); 4] = [("4180", "@HTTP@"), ("4321", "@MESH@"), ("4100", "@THRIFT@"), ("9991", "@ADMIN@")];
