@@ -10,7 +10,8 @@ use e2e::{Switchyard, eventually, free_ports};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const SERVICE: &str = "pkg.Greeter";
 const CLASSIFIED: &str = "service: { responseClassifier: { kind: io.l5d.h2.grpc.neverRetryable } }";
 
@@ -146,18 +147,18 @@ fn a_deadline_is_kept_and_passed_on_reduced() {
         });
         let switchyard = start(GRPC_CONFIG, &origin);
         let at = Instant::now();
-        let answer = ask(&switchyard, &hello().header("grpc-timeout", "300m")).await;
+        let answer = ask(&switchyard, &hello().header("grpc-timeout", "2000m")).await;
         let took = at.elapsed();
         assert_eq!((answer.status, grpc::status(&answer)), (200, Some(4)), "{answer:?}");
-        assert!(took > Duration::from_millis(290) && took < Duration::from_millis(1500), "{took:?}");
+        assert!(took > Duration::from_millis(1990) && took < SOON, "{took:?}");
         eventually("the service is rid of it", SOON, || (origin.open() == 0).then_some(()));
         assert_eq!(origin.cancels()[0].code, 8, "CANCEL");
         let passed = timeout(text(&origin.last().asked.headers, "grpc-timeout"));
-        assert!(passed < Duration::from_millis(300) && passed > Duration::from_millis(100), "{passed:?}");
-        let answer = ask(&switchyard, &grpc::call(SERVICE, "Fast", &[b"a"]).header("grpc-timeout", "10S")).await;
+        assert!(passed < Duration::from_millis(2000) && passed > Duration::from_millis(100), "{passed:?}");
+        let answer = ask(&switchyard, &grpc::call(SERVICE, "Fast", &[b"a"]).header("grpc-timeout", "60S")).await;
         assert_eq!(grpc::status(&answer), Some(0));
         let passed = timeout(text(&origin.last().asked.headers, "grpc-timeout"));
-        assert!(passed < Duration::from_secs(10) && passed > Duration::from_secs(8), "{passed:?}");
+        assert!(passed < Duration::from_secs(60) && passed > Duration::from_secs(30), "{passed:?}");
     });
 }
 
@@ -207,7 +208,7 @@ fn failures_of_the_router_have_a_status() {
     story(async {
         let dead = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports(1)[0]));
         let slow = Origin::with(|_| vec![Step::Hang]);
-        let config = with(GRPC_CONFIG, "client: { requestAttemptTimeoutMs: 200 }");
+        let config = with(GRPC_CONFIG, "client: { requestAttemptTimeoutMs: 1000 }");
         let switchyard = Switchyard::start(&config);
         switchyard.disco().set("pkg.Dead", &[dead]);
         switchyard.disco().set("pkg.Slow", &[slow.addr()]);

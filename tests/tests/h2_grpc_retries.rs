@@ -1,10 +1,11 @@
 //! Retries of gRPC calls: what is tried again is what the classifier says, and only as long as nothing was delivered.
 
 use e2e::Switchyard;
-use e2e::h2::{Answer, Caller, GRPC_CONFIG, Origin, Script, Step, grpc, pattern, story, with, within};
-use std::time::{Duration, Instant};
+use e2e::h2::{Answer, Caller, GRPC_CONFIG, Gate, Origin, Script, Step, grpc, pattern, story, with, within};
+use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const SERVICE: &str = "pkg.Greeter";
 
 /// A router with this section for services.
@@ -63,23 +64,23 @@ fn headers_are_held_back_for_as_long_as_the_config_says() {
     story(async {
         let late = || vec![grpc::head(), Step::Wait(Duration::from_millis(200)), grpc::trailers(14, "away")];
         let origin = first(late);
-        let switchyard = start(&format!("{}, classificationTimeoutMs: 2000", classifier("default")), &origin);
+        let switchyard = start(&format!("{}, classificationTimeoutMs: 30000", classifier("default")), &origin);
         assert_eq!((grpc::status(&ask(&switchyard).await), origin.count()), (Some(0), 2), "held, and tried again");
 
-        let origin = first(late);
-        let switchyard = start(&classifier("default"), &origin);
-        let caller = Caller::connect(switchyard.addr(0)).await;
-        let at = Instant::now();
-        let mut call = caller.open(&grpc::call(SERVICE, "Call", &[]), true).await.expect("a stream");
-        within("a head", SOON, call.head()).await.expect("a head");
-        assert!(at.elapsed() < Duration::from_millis(180), "not held: {:?}", at.elapsed());
-        assert!(within("an end", SOON, call.next()).await.is_none());
-        assert_eq!(e2e::h2::text(&call.trailers().await.expect("trailers"), "grpc-status"), "14");
-        assert_eq!((origin.count(), retries(&switchyard)), (1, 0.0), "the head was delivered");
-
-        let origin = first(late);
-        let switchyard = start(&format!("{}, classificationTimeoutMs: 50", classifier("default")), &origin);
-        assert_eq!((grpc::status(&ask(&switchyard).await), origin.count()), (Some(14), 1), "held too short");
+        for (keys, what) in [("", "not held"), (", classificationTimeoutMs: 50", "held for a moment")] {
+            let gate = Gate::default();
+            let held = gate.clone();
+            let origin = first(move || vec![grpc::head(), Step::Hold(held.clone()), grpc::trailers(14, "away")]);
+            let switchyard = start(&format!("{}{keys}", classifier("default")), &origin);
+            let caller = Caller::connect(switchyard.addr(0)).await;
+            let mut call = caller.open(&grpc::call(SERVICE, "Call", &[]), true).await.expect("a stream");
+            // There are no trailers to wait for until the gate is open.
+            within(what, SOON, call.head()).await.expect("a head");
+            gate.open();
+            assert!(within("an end", SOON, call.next()).await.is_none());
+            assert_eq!(e2e::h2::text(&call.trailers().await.expect("trailers"), "grpc-status"), "14");
+            assert_eq!((origin.count(), retries(&switchyard)), (1, 0.0), "{what}: the head was delivered");
+        }
     });
 }
 
@@ -98,13 +99,21 @@ fn headers_and_trailers_at_once_are_one_answer_or_one_retry() {
 fn nothing_is_tried_again_once_a_message_was_delivered() {
     story(async {
         for hold in ["", ", classificationTimeoutMs: 2000"] {
-            let origin = first(|| {
+            let gate = Gate::default();
+            let held = gate.clone();
+            let origin = first(move || {
                 let message = Step::Data(grpc::framed(b"half"));
-                vec![grpc::head(), message, Step::Wait(Duration::from_millis(50)), grpc::trailers(14, "away")]
+                vec![grpc::head(), message, Step::Hold(held.clone()), grpc::trailers(14, "away")]
             });
             let switchyard = start(&format!("{}{hold}", classifier("alwaysRetryable")), &origin);
-            let answer = ask(&switchyard).await;
-            assert_eq!((grpc::status(&answer), grpc::messages(&answer.body)), (Some(14), vec![b"half".to_vec()]));
+            let caller = Caller::connect(switchyard.addr(0)).await;
+            let mut call = caller.open(&grpc::call(SERVICE, "Call", &[b"a"]), true).await.expect("a stream");
+            within("a head", SOON, call.head()).await.expect("a head");
+            let message = within("a message", SOON, call.next()).await.expect("a message").expect("no reset");
+            assert_eq!(grpc::messages(&message), [b"half".to_vec()]);
+            gate.open();
+            assert!(within("an end", SOON, call.next()).await.is_none());
+            assert_eq!(e2e::h2::text(&call.trailers().await.expect("trailers"), "grpc-status"), "14");
             assert_eq!((origin.count(), retries(&switchyard)), (1, 0.0), "{hold:?}");
         }
     });
@@ -231,13 +240,11 @@ fn the_budget_and_the_attempts_end_retries() {
 #[test]
 fn a_deadline_ends_retries() {
     story(async {
-        let origin = Origin::with(|_| [vec![Step::Wait(Duration::from_millis(80))], grpc::only(14, "away")].concat());
+        let origin = Origin::with(|_| [vec![Step::Wait(Duration::from_millis(800))], grpc::only(14, "away")].concat());
         let switchyard = start(&classifier("default"), &origin);
         let caller = Caller::connect(switchyard.addr(0)).await;
-        let ask = grpc::call(SERVICE, "Call", &[b"a"]).header("grpc-timeout", "250m");
-        let at = Instant::now();
+        let ask = grpc::call(SERVICE, "Call", &[b"a"]).header("grpc-timeout", "2500m");
         let answer = within("an answer", SOON, caller.ask(&ask)).await;
-        assert!(at.elapsed() < Duration::from_secs(1), "{:?}", at.elapsed());
         assert!(matches!(grpc::status(&answer), Some(4 | 14)), "{answer:?}");
         assert!(matches!(origin.count(), 2..=4), "{}", origin.count());
     });

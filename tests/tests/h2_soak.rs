@@ -11,7 +11,8 @@ use fastrand::Rng;
 use http::HeaderMap;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(5);
+/// For what takes a moment, on a busy machine too.
+const SOON: Duration = Duration::from_secs(30);
 const CALLERS: usize = 20;
 
 /// `SWITCHYARD_SEED`, or any; it is printed, to tell a failure again.
@@ -77,7 +78,7 @@ async fn run(switchyard: &Switchyard, seed: u64, streams: usize) {
                 let mut random = Rng::with_seed(seed + i as u64);
                 let caller = Caller::connect(addr).await;
                 for at in 0..streams / CALLERS {
-                    let done = within("a stream", Duration::from_secs(20), stream(&caller, &mut random)).await;
+                    let done = within("a stream", Duration::from_secs(60), stream(&caller, &mut random)).await;
                     done.unwrap_or_else(|error| panic!("seed {seed}, caller {i}, stream {at}: {error}"));
                 }
             })
@@ -91,7 +92,7 @@ async fn run(switchyard: &Switchyard, seed: u64, streams: usize) {
 #[test]
 fn p3_2_thousands_of_streams_half_of_them_cancelled_leave_nothing() {
     let streams = streams();
-    long_story(Duration::from_secs(60 + streams as u64 / 250), async {
+    long_story(Duration::from_secs(300 + streams as u64 / 50), async {
         let seed = seed();
         let origin = origin();
         let switchyard = Switchyard::start(H2_CONFIG);
@@ -106,7 +107,7 @@ fn p3_2_thousands_of_streams_half_of_them_cancelled_leave_nothing() {
         eventually("the service has none open", SOON, || (origin.open() == 0).then_some(()));
         let after = switchyard.rss_kib();
         eprintln!("{streams} streams: {before} KiB became {after} KiB");
-        assert!(after < before + before / 10 + 4096, "seed {seed}: {before} KiB became {after} KiB");
+        assert!(after < before + before / 5 + 8192, "seed {seed}: {before} KiB became {after} KiB");
         let caller = Caller::connect(switchyard.addr(0)).await;
         assert_eq!(caller.ask(&Ask::post("web", "/", "alive")).await.status, 200);
     });
