@@ -7,7 +7,7 @@ use std::process::Output;
 use std::time::Duration;
 use tempfile::TempDir;
 
-const LATER: Duration = Duration::from_secs(10);
+const LATER: Duration = Duration::from_secs(60);
 const ADMIN: &str = "token-of-the-admin";
 const TEAM: &str = "token-of-team-web";
 const EDGE: &str = "token-of-the-edge";

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-const LATER: Duration = Duration::from_secs(10);
+const LATER: Duration = Duration::from_secs(60);
 
 /// What `namerd` with these arguments and this on stdin ends with.
 fn run(args: &[&str], stdin: &str) -> Output {

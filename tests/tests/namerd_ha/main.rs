@@ -21,7 +21,7 @@ mod help {
     use std::time::Duration;
 
     /// How long a server may take to start.
-    pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+    pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
     /// Status and body of an answer.
     pub(crate) fn http(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const DTAB: [(&str, &str); 1] = [("content-type", "application/dtab")];
 /// A write must not wait for ever for a store.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn storage(server: &servers::Server) -> String {
     format!("{{ kind: io.l5d.etcd, host: 127.0.0.1, port: {} }}", server.port)
