@@ -80,12 +80,12 @@ pub(crate) mod test_support {
     use dtab::{Activity, State};
     use std::time::Duration;
 
-    /// Waits until the state satisfies `wanted`; panics with the present state after five seconds.
+    /// Waits until the state satisfies `wanted`; panics with the present state after a minute.
     pub(crate) async fn until<T: Clone + std::fmt::Debug>(
         activity: &mut Activity<T>,
         wanted: impl Fn(&State<T>) -> bool,
     ) -> State<T> {
-        let reached = tokio::time::timeout(Duration::from_secs(5), async {
+        let reached = tokio::time::timeout(Duration::from_secs(60), async {
             loop {
                 let state = activity.get();
                 if wanted(&state) {
@@ -102,7 +102,7 @@ pub(crate) mod test_support {
 
     /// Waits until `condition` holds; for facts that no activity announces.
     pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
-        let reached = tokio::time::timeout(Duration::from_secs(5), async {
+        let reached = tokio::time::timeout(Duration::from_secs(60), async {
             while !condition() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

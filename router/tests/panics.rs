@@ -64,7 +64,7 @@ fn m2_a_panic_ends_only_its_request() {
 
     let connect = || {
         let socket = TcpStream::connect(addr).expect("a connection");
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("an option");
+        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("an option");
         socket
     };
     let (mut good, mut bad) = (connect(), connect());

@@ -272,7 +272,7 @@ struct Demo(std::process::Child, String);
 
 impl Demo {
     fn start() -> Demo {
-        (0..5).find_map(|_| Demo::at_some_offset()).expect("five offsets will not all be taken")
+        (0..20).find_map(|_| Demo::at_some_offset()).expect("twenty offsets will not all be taken")
     }
 
     fn at_some_offset() -> Option<Demo> {
@@ -375,7 +375,7 @@ fn the_limit_of_open_files_is_raised() {
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_switchyard"), &config]).stderr(Stdio::null());
     let mut child = command.spawn().expect("the binary runs");
-    let raised = (0..500).any(|_| {
+    let raised = (0..3000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
         limits(child.id()) == Some(("1000".to_owned(), "1000".to_owned()))
     });

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 /// One dtab, whatever the namespace; nothing can be written.
 struct Told(Publisher<Option<VersionedDtab>>);

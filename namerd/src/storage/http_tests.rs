@@ -136,7 +136,7 @@ async fn a_frozen_server_gives_way_to_the_next() {
     let frozen = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let silent = frozen.local_addr().expect("an address").port();
     let endpoints = |well| vec![Endpoint::plain("127.0.0.1", silent), Endpoint::plain("localhost", well)];
-    let limit = Duration::from_secs(2);
+    let limit = Duration::from_secs(4);
 
     let (well, _) = server(&[&[OK, OK]]).await;
     let client = HttpClient::new(endpoints(well), false);

@@ -248,11 +248,16 @@ async fn fail_fast_does_not_try_again_at_once() {
     let fake = FakeConsul::start().await;
     let gate = Gate::shut_before(fake.port).await;
     let store = open(ConsulParams { fail_fast: true, ..params(gate.port(), "/p") }, &discovery());
+    let begun = tokio::time::Instant::now();
     assert!(store.read("ns").await.is_err());
     gate.open().await;
     let asked = fake.asked().len();
-    assert!(store.read("ns").await.is_err(), "within a second the answer is the same");
-    assert_eq!(fake.asked().len(), asked);
+    let again = store.read("ns").await;
+    // On a busy machine the second may be over.
+    if begun.elapsed() < Duration::from_millis(900) {
+        assert!(again.is_err(), "within a second the answer is the same");
+        assert_eq!(fake.asked().len(), asked);
+    }
     let end = tokio::time::Instant::now() + help::LIMIT;
     while store.read("ns").await.is_err() {
         assert!(tokio::time::Instant::now() < end, "never tried again");

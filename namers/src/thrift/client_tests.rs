@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A call, as the script sees it.
 struct Asked {
@@ -253,31 +253,36 @@ async fn a_failure_is_told_and_mended() {
     assert_eq!(namerd.connections.load(Ordering::SeqCst), 1);
 }
 
-/// What a namerd does to whoever asks, and how often it may be asked within a second.
+/// How often a namerd that does this is asked within a second, which is at least so often within a second or, on a busy
+/// machine, later.
 async fn asked_per_second(
+    least: usize,
     script: impl Fn(Asked) -> Act + Send + Sync + 'static,
-) -> (usize, State<NameTree<BoundName>>) {
+) -> (f64, State<NameTree<BoundName>>) {
     let namerd = Fake::start(script).await;
     let interpreter = interpreter(&[&namerd]);
-    let tree = bind(&interpreter);
-    until("a first call", || namerd.calls.load(Ordering::SeqCst) > 0).await;
     let begun = Instant::now();
-    until("a second", || begun.elapsed() > Duration::from_secs(1)).await;
-    (namerd.calls.load(Ordering::SeqCst), tree.peek())
+    let tree = bind(&interpreter);
+    until("a second, and the least calls", || {
+        begun.elapsed() > Duration::from_secs(1) && namerd.calls.load(Ordering::SeqCst) >= least
+    })
+    .await;
+    let calls = namerd.calls.load(Ordering::SeqCst);
+    (calls as f64 / begun.elapsed().as_secs_f64(), tree.peek())
 }
 
 #[tokio::test]
 async fn no_namerd_is_asked_in_a_hot_loop() {
-    let (calls, state) = asked_per_second(|_| Act::Close).await;
-    assert!((3..30).contains(&calls), "{calls} calls to one that closes");
+    let (calls, state) = asked_per_second(3, |_| Act::Close).await;
+    assert!(calls < 30.0, "{calls} calls a second to one that closes");
     assert!(matches!(state, State::Failed(_)), "{state:?}");
-    let (calls, state) = asked_per_second(|_| Act::Tree(1, leaf("/#/a"))).await;
-    assert!((3..60).contains(&calls), "{calls} calls to one that repeats itself");
+    let (calls, state) = asked_per_second(3, |_| Act::Tree(1, leaf("/#/a"))).await;
+    assert!(calls < 60.0, "{calls} calls a second to one that repeats itself");
     assert_eq!(state, State::Ok(leaf("/#/a")));
     let count = AtomicUsize::new(0);
     let flapping = move |_: Asked| Act::Tree((count.fetch_add(1, Ordering::SeqCst) % 250) as u8 + 1, leaf("/#/a"));
-    let (calls, _) = asked_per_second(flapping).await;
-    assert!((30..160).contains(&calls), "{calls} calls to one that flaps");
+    let (calls, _) = asked_per_second(30, flapping).await;
+    assert!(calls < 160.0, "{calls} calls a second to one that flaps");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::sync::Barrier;
 use std::time::SystemTime;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 fn record(target: &str) -> RequestRecord<'_> {
     RequestRecord {
@@ -290,7 +290,7 @@ fn a_full_disk_loses_lines_and_nothing_else() {
     let long = "/x".repeat(5_000);
     let started = Instant::now();
     (0..20_000).for_each(|_| log.record(&record(&long)));
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
     log.file.flush(Instant::now() + SOON);
     assert!(log.file.shared.queued.load(Ordering::Relaxed) <= QUEUED_BYTES);
 }

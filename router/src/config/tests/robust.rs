@@ -108,7 +108,7 @@ fn hostile_texts_end_soon() {
         let shown: Vec<_> = found.iter().take(3).collect();
         assert!(found.iter().any(|line| line.contains(part)), "wanted {part}, found {shown:?}");
         // Seconds when it is linear, hours when it is not: also on a busy machine.
-        assert!(start.elapsed() < Duration::from_secs(180), "{part} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(900), "{part} took {:?}", start.elapsed());
     }
 }
 
