@@ -152,12 +152,12 @@ def pipeline(lab, name):
     lab.clear(name)
     targets = [f"/slow-p{number}" if number == 0 else f"/p{number}" for number in range(1000)]
     memory = lab.router.rss()
-    with Conn(lab.router.ports["plain"], timeout=20) as conn:
+    with Conn(lab.router.ports["plain"], timeout=60) as conn:
         conn.send(b"".join(f"GET {target} HTTP/1.1\r\nHost: {name}\r\n\r\n".encode() for target in targets))
         found = [conn.response().header("x-seen") for _ in targets]
     demand(found == targets, f"out of order: {[pair for pair in zip(found, targets) if pair[0] != pair[1]][:3]}")
     lab.upstream(name, targets)
-    demand(lab.router.rss() - memory < 8 * 1024, "memory")
+    demand(lab.router.rss() - memory < 16 * 1024, "memory")
 
 
 class Slow:
@@ -166,8 +166,8 @@ class Slow:
     def __init__(self, lab, count=300):
         self.lab, self.started = lab, time.monotonic()
         port = lab.router.ports["plain"]
-        self.heads = [Conn(port, timeout=15) for _ in range(count)]
-        self.bodies = [Conn(port, timeout=15) for _ in range(10)]
+        self.heads = [Conn(port, timeout=60) for _ in range(count)]
+        self.bodies = [Conn(port, timeout=60) for _ in range(10)]
         for conn in self.heads:
             conn.send(b"GET /evil HTTP/1.1\r\nHost: python\r\nX-Slow: ")
         for conn in self.bodies:

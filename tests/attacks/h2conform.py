@@ -193,7 +193,7 @@ def whole(service, extra):
 def preface(site, listener):
     """3.4: what is no preface is answered by HTTP/1 or by an end."""
     for data in [b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + frames.settings(), frames.PREFACE[:-1] + b"x" + frames.settings()]:
-        with Conn(site.router.ports[listener], timeout=3.0) as conn:
+        with Conn(site.router.ports[listener], timeout=20.0) as conn:
             conn.send(data)
             while conn.more():
                 pass
@@ -208,7 +208,7 @@ def no_settings(site, listener):
     """3.4: SETTINGS are the first frame of a client."""
     with site.connect(listener, begin=False) as conn:
         conn.send(frames.PREFACE + frames.ping())
-        conn.pump(lambda: conn.over() or conn.pongs, 3.0)
+        conn.pump(lambda: conn.over() or conn.pongs, 20.0)
         excepted(BEGUN, bool(conn.pongs))
         demand(conn.outcome() in ends(PROTOCOL), f"no SETTINGS first: {conn.outcome()}")
 
@@ -257,7 +257,7 @@ def pings(site, listener):
 
 def http1(site, listener):
     """An h2 listener in plain text that is asked in HTTP/1 says something readable, or closes."""
-    with Conn(site.router.ports[listener], timeout=3.0) as conn:
+    with Conn(site.router.ports[listener], timeout=20.0) as conn:
         conn.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
             demand(conn.response().status >= 400, "it was served")

@@ -284,7 +284,7 @@ class Endless:
         return True
 
 
-def settled(check, within=5.0):
+def settled(check, within=20.0):
     """Whether `check` comes true in time."""
     until = time.monotonic() + within
     while not check():

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class Broken(Exception):

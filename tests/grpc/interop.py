@@ -16,7 +16,7 @@ GO_CASES = ["empty_unary", "large_unary", "client_streaming", "server_streaming"
             "status_code_and_message", "special_status_message", "unimplemented_method", "unimplemented_service",
             "custom_metadata", "rpc_soak", "channel_soak"]
 
-PATIENCE = 40
+PATIENCE = 200
 AT_ONCE = 3
 
 

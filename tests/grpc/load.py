@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-PATIENCE = 60
+PATIENCE = 300
 
 
 class Wrong(Exception):

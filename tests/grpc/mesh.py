@@ -30,7 +30,7 @@ class Server:
         self.port = port or int(self.process.stdout.readline() or 0)
         if not self.port:
             raise RuntimeError(f"{name} does not start; see {folder}/{name}.log")
-        eventually(f"{name} listens", lambda: answers(self.port), 15)
+        eventually(f"{name} listens", lambda: answers(self.port), 60)
 
     def stop(self):
         self.process.kill()

@@ -32,7 +32,7 @@ def stops(site, report, secure):
         mesh, flags = mesh_of(site, f"stops-{way[:3]}", secure)
         site.meshes.pop()
         command = [site.tools.peer, "check", "-target", f"127.0.0.1:{mesh.ways[way]}", *flags]
-        told_client(report, "own", "", way, [*command, "-pid", str(mesh.router.process.pid)], limit=60)
+        told_client(report, "own", "", way, [*command, "-pid", str(mesh.router.process.pid)], limit=300)
         try:
             code, problem = mesh.router.process.wait(ENDING), ""
         except subprocess.TimeoutExpired:
@@ -50,5 +50,5 @@ def run(site, report, quick):
         mesh, flags = mesh_of(site, "own", secure)
         for topology, port in mesh.ways.items():
             command = [site.tools.peer, "check", "-target", f"127.0.0.1:{port}", *flags, *(["-quick"] if quick else [])]
-            told_client(report, "own", "", topology, command, limit=180)
+            told_client(report, "own", "", topology, command, limit=900)
         stops(site, report, secure)

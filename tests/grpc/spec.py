@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mesh import HERE
 
-PATIENCE = 150
+PATIENCE = 600
 
 
 def exceptions():
