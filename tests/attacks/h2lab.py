@@ -53,7 +53,7 @@ class Site:
         # A flood is not to wait for a relay.
         self.router.set(DIRECT, [lab.servers[lab.names()[0]].port])
         for listener in [port for port in ports[1:] if port != "h1h2"]:
-            eventually(f"{listener} serves", lambda listener=listener: self.serves(listener), 10)
+            eventually(f"{listener} serves", lambda listener=listener: self.serves(listener), 60)
 
     def listeners(self, kinds):
         """These, but for those that this machine cannot have."""

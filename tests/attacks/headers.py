@@ -136,7 +136,7 @@ def logs(lab, name):
             data = file.read()
         return data if b"/last-logged" in data else None
 
-    data = eventually("the log is written", written, 10)
+    data = eventually("the log is written", written, 60)
     lines = data.decode("utf-8").splitlines()
     demand(len(lines) == data.count(b"\n"), "a line holds what some programs take for its end")
     for line in lines:

@@ -70,7 +70,7 @@ def scan(lab, ident, what, line, lookups=None):
         before, memory = series(lab), lab.router.rss()
         flood(lab, "small", FLOOD, lambda number: line(number + 1000))
         demand(lab.ask(lab.alias(busy), listener="small").status == 200, "a busy name is still served")
-        eventually("series are gone", lambda: series(lab) < before + 1500, 15)
+        eventually("series are gone", lambda: series(lab) < before + 1500, 60)
         grown = lab.router.rss() - memory
         demand(grown < 48 * 1024, f"memory grew by {grown} KiB")
         if lookups is not None:

@@ -158,7 +158,7 @@ class Fleet:
         with open(path, "w", encoding="utf-8") as file:
             file.write(config)
         process = self.spawn([*command, path], stdout)
-        eventually(f"{name} listens", lambda: answers(port), 10)
+        eventually(f"{name} listens", lambda: answers(port), 60)
         return Server(name, port, log, process, behind)
 
     def nginx(self, name):
@@ -194,7 +194,7 @@ class Fleet:
         command = [program, "-k", "gthread", "--threads", "16", "--keep-alive", "75", "-b", f"127.0.0.1:{port}",
                    "--chdir", HERE, "--log-level", "critical", "app:app"]
         process = self.spawn(command, subprocess.DEVNULL, env={**os.environ, "LOG": log, "PYTHONDONTWRITEBYTECODE": "1"})
-        eventually("gunicorn listens", lambda: answers(port), 10)
+        eventually("gunicorn listens", lambda: answers(port), 60)
         return Server(name, port, log, process)
 
     def haproxy(self, name):

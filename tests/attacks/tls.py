@@ -163,12 +163,12 @@ def mismatch(site):
             found = site.router.counters("tls_reload_total")
             return sum(count for labels, count in found.items() if "failed" in labels) > before
 
-        eventually("the failure is counted", alarmed, 8)
+        eventually("the failure is counted", alarmed, 30)
         demand(site.serial() == old, "the old certificate is gone")
         demand(site.ask("plain").status == 200, "requests")
     with open(os.path.join(site.folder, "web.key"), "wb") as file:
         file.write(good)
-    eventually("the alarm ends", lambda: not any(site.router.counters("tls_reload_failing").values()), 8)
+    eventually("the alarm ends", lambda: not any(site.router.counters("tls_reload_failing").values()), 30)
 
 
 def bundle(site):
@@ -192,7 +192,7 @@ def bundle(site):
     demand(admitted(session), "before, its clients are served")
     refused = {"resumed": session, "new": None}
     shutil.copy(site.other.path("pem"), os.path.join(site.folder, "bundle.pem"))
-    eventually("the old authority is refused", lambda: not admitted(None), 8)
+    eventually("the old authority is refused", lambda: not admitted(None), 30)
     for what, session in refused.items():
         demand(not admitted(session), f"a client of the old authority, {what}")
     new = site.other.issue("caller-2", "DNS:caller.example")
