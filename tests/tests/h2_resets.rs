@@ -38,7 +38,8 @@ fn waiting() -> Origin {
 
 /// Opens a stream and brings it to where it is to be cancelled.
 async fn under_way(caller: &Caller, origin: &Origin, path: &str) -> Call {
-    let open = origin.open();
+    // Not by those that are open: one that was cancelled is open for a moment yet.
+    let asked = origin.count();
     let body = matches!(path, "/read" | "/echo");
     let ask = if body { Ask::post("web", path, "") } else { Ask::get("web", path) };
     let mut call = caller.open(&ask, !body).await.expect("a stream");
@@ -49,7 +50,7 @@ async fn under_way(caller: &Caller, origin: &Origin, path: &str) -> Call {
         within("a head", SOON, call.head()).await.expect("a head");
         call.hold().await.expect("a piece").expect("no reset");
     }
-    eventually("the service is asked", SOON, || (origin.open() == open + 1).then_some(()));
+    eventually("the service is asked", SOON, || (origin.count() > asked).then_some(()));
     call
 }
 
