@@ -3,7 +3,7 @@
 //! Called by the interface. Not for: the evaluation, which is [`crate::names`]'.
 
 use super::answer::{self, Answer, Refusal};
-use super::call::{Call, Params};
+use super::call::{self, Call, Params};
 use super::encoding::{self, JSON};
 use super::feed::Documents;
 use crate::access::Needs;
@@ -140,8 +140,10 @@ impl Call<'_> {
         }
         match self.api.names.explain(namespace.as_deref(), &extra, &path).await {
             Ok(tree) => Ok(answer::whole(Some(JSON), wire::delegation(&tree))),
-            Err(text) if text == TIMED_OUT => Err(Refusal::exactly(StatusCode::SERVICE_UNAVAILABLE, text)),
-            Err(text) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)),
+            Err(text) if text == TIMED_OUT => {
+                Err(Refusal::exactly(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1"))
+            }
+            Err(reason) => Err(call::unknown(&format!("the explanation of {path}"), &reason)),
         }
     }
 

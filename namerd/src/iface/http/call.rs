@@ -51,6 +51,12 @@ impl Params {
     }
 }
 
+/// The refusal of what cannot be known now, as on every route.
+pub(super) fn unknown(what: &str, reason: &str) -> Refusal {
+    let text = format!("{what}: not to be known now: {reason}");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1")
+}
+
 impl Call<'_> {
     /// The parameters of the query.
     pub(super) fn query(&self) -> Params {
@@ -113,7 +119,7 @@ impl Call<'_> {
         let wait = self.api.params.first_answer;
         let text = match timeout(wait, activity.settled()).await {
             Ok(State::Ok(value)) => return Ok(value),
-            Ok(State::Failed(reason)) => format!("{what}: not to be known now: {reason}"),
+            Ok(State::Failed(reason)) => return Err(unknown(what, &reason)),
             Ok(State::Pending) | Err(_) => format!("{what}: not known yet after {wait:?}; try again"),
         };
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1"))
