@@ -7,13 +7,17 @@
 pub mod audit;
 pub mod browser;
 mod changes;
+mod standing;
 
 pub use changes::{Changes, changes};
+pub use standing::{LOOK, Needs, Standing};
 
 use crate::iface::Peer;
 use dtab::{Dtab, Prefix};
 use setup::tokens::TokenFile;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// What a rule lets its callers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub enum Denied {
 pub struct Access {
     /// None: everybody may do everything.
     policy: Option<Arc<AccessParams>>,
+    /// None: tokens are looked at when a request shows one, and not again.
+    look: Option<standing::Look>,
 }
 
 /// A caller, and what it may do.
@@ -125,7 +131,13 @@ pub enum WriteRight {
 impl Access {
     /// Access by this policy; with None everybody may do everything.
     pub fn new(policy: Option<AccessParams>) -> Access {
-        Access { policy: policy.map(Arc::new) }
+        Access { policy: policy.map(Arc::new), look: None }
+    }
+
+    /// The same, looking so often, on `handle`, at the files with tokens for the sake of streams ([`Standing`]).
+    pub fn watching(self, every: Duration, handle: &Handle) -> Access {
+        let look = self.policy.as_ref().and_then(|policy| standing::Look::begin(policy, every, handle));
+        Access { look, ..self }
     }
 
     /// Whether there is a policy, by which callers are told apart.
@@ -145,14 +157,27 @@ impl Access {
     /// Who is calling. `token` is what followed `Bearer` in the request, if it has one. A token that nobody has is an
     /// error, whatever callers without a token may do.
     pub fn caller(&self, peer: &Peer, token: Option<&[u8]>) -> Result<Caller, Denied> {
+        match token {
+            Some(token) => self.caller_by(peer, |_, known| known.file.is(token)),
+            None => Ok(self.connected(peer)),
+        }
+    }
+
+    /// Who is calling, with the token that is the first of which `is_shown`, given its place in the policy, is true.
+    fn caller_by(&self, peer: &Peer, is_shown: impl Fn(usize, &TokenParams) -> bool) -> Result<Caller, Denied> {
         let caller = self.connected(peer);
-        let (Some(policy), Some(token)) = (&self.policy, token) else { return Ok(caller) };
-        let Some(known) = policy.tokens.iter().find(|known| known.file.is(token)) else {
+        let Some(policy) = &self.policy else { return Ok(caller) };
+        let Some((_, known)) = policy.tokens.iter().enumerate().find(|(at, known)| is_shown(*at, known)) else {
             let text = "the bearer token is not one that this namerd knows; check that it is complete and has not been replaced";
             return Err(Denied::Unauthenticated(text.into()));
         };
         let rules = caller.rules.into_iter().flatten().chain(known.rules.iter().cloned()).collect();
         Ok(Caller { name: Some(known.name.clone()), rules: Some(rules) })
+    }
+
+    /// Whether a caller that was let in just now, by this token if it has shown one, keeps what a stream needs.
+    pub fn standing(&self, peer: &Peer, token: Option<&[u8]>, needs: Needs) -> Standing {
+        Standing::new(self, peer, token, needs)
     }
 
     /// Whether the caller may read the dtab of `namespace` and names by it.

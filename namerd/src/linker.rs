@@ -6,7 +6,7 @@
 mod gauges;
 mod stores;
 
-use crate::access::Access;
+use crate::access::{Access, LOOK};
 use crate::config::{Config, InterfaceKind, InterfaceParams};
 use crate::iface::http::{HttpInterface, HttpParams};
 use crate::iface::mesh::MeshInterface;
@@ -92,7 +92,7 @@ pub async fn start(config: Config, shutdown: &Shutdown, handle: &Handle) -> Resu
     gauges::show(&naming, &world.discovery, &metrics.root().scope("namer"));
     let names =
         Names::new(store, naming.namers.clone(), world.system().clone(), &world.discovery).listing(naming.fs.clone());
-    let access = Access::new(config.access.clone());
+    let access = Access::new(config.access.clone()).watching(LOOK, handle);
     let (close, closing) = watch::channel(false);
     let mut linked = Linked { names: &names, access: &access, world: &world, metrics: &metrics, closing, handle };
     let (mut interfaces, mut serving) = (Vec::new(), JoinSet::new());

@@ -7,7 +7,7 @@ mod children;
 
 use dtab::Dtab;
 use namerd::storage::local::LocalStore;
-use namerd::storage::{Note, Retention, Store, Version};
+use namerd::storage::{Note, Retention, Store, Version, VersionedDtab};
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -172,6 +172,85 @@ impl Books {
         }
         expected.len()
     }
+}
+
+/// The part of the child of the test below: opening is what is killed.
+#[test]
+fn open_until_killed() {
+    let Some(folder) = children::folder() else { return };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _store = open(&folder, &runtime);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A store most of whose file is free, as a long history leaves it, and what it knows.
+fn mostly_free(folder: &Path, runtime: &tokio::runtime::Runtime) -> Vec<(String, Option<VersionedDtab>)> {
+    let small = |n: usize| (format!("ns-{n}"), Dtab::parse(&format!("/svc/{n} => /{n}")).expect("a dtab"));
+    let large = |n: usize| Dtab::parse(&format!("/svc => /{n}/{}", "x".repeat(400_000))).expect("a dtab");
+    let put = async |store: &LocalStore, name: &str, dtab| {
+        store.put(name, dtab, Note::default()).await.expect("put");
+    };
+    let store = open(folder, runtime);
+    for n in 0..60 {
+        runtime.block_on(put(&store, "large", large(n)));
+        let (name, dtab) = small(n);
+        runtime.block_on(put(&store, &name, dtab));
+    }
+    drop(store);
+    let few = Retention { entries: 1, ..ALL };
+    let store = LocalStore::open(folder.to_owned(), few, runtime.handle().clone()).expect("the store opens");
+    runtime.block_on(put(&store, "large", large(60)));
+    let names = (0..60).map(|n| small(n).0).chain(["large".to_owned()]);
+    names.map(|name| (name.clone(), runtime.block_on(store.read(&name)).expect("read"))).collect()
+}
+
+/// At the start a file most of which is free is made smaller; whoever is killed meanwhile loses nothing.
+#[test]
+fn a_file_that_is_made_smaller_survives_kills() {
+    if children::folder().is_some() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let before = TempDir::new().expect("a folder");
+    let known = mostly_free(before.path(), &runtime);
+    let size = |folder: &Path| std::fs::metadata(folder.join("dtabs.redb")).expect("the file").len();
+    let full = size(before.path());
+    assert!(full > 20_000_000, "{full}");
+    let copy = || {
+        let folder = TempDir::new().expect("a folder");
+        std::fs::copy(before.path().join("dtabs.redb"), folder.path().join("dtabs.redb")).expect("a copy");
+        folder
+    };
+    let check = |folder: &Path, what: &str| {
+        let store = open(folder, &runtime);
+        for (name, dtab) in &known {
+            assert_eq!(&runtime.block_on(store.read(name)).expect("read"), dtab, "{name} {what}");
+            let newest = runtime.block_on(store.history(name, 1)).expect("history").pop().expect("an entry");
+            assert_eq!(Some(newest.version), dtab.as_ref().map(|dtab| dtab.version.clone()), "{name} {what}");
+        }
+        drop(store);
+        let now = size(folder);
+        assert!(now < full / 4, "{what}: {now} bytes of {full}");
+    };
+    let whole = copy();
+    let begun = Instant::now();
+    check(whole.path(), "at once");
+    let lasts = begun.elapsed();
+    println!("{full} bytes become {}, opened and checked within {lasts:?}", size(whole.path()));
+    let mut partly = 0;
+    for round in 0..20 {
+        let folder = copy();
+        let mut command = children::command("open_until_killed", folder.path(), &[]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a child");
+        // The moments are the test.
+        std::thread::sleep(lasts.mul_f64(f64::from(round) / 20.0));
+        kill(&mut child);
+        partly += usize::from(size(folder.path()) > full / 4);
+        check(folder.path(), &format!("after a kill in round {round}"));
+    }
+    println!("20 kills, {partly} of them before the file was smaller");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! file that is gone, unreadable or no dtab leaves the last good one in force, and says so. Not for: binding.
 
 use crate::folders::FolderEvents;
+use crate::snapshot;
 use crate::watch::{Source, SourceError, WatchOptions, WatchTable, Watched};
 use crate::watches::Discovery;
 use dtab::{Activity, BoxFuture, Dtab, Exact};
@@ -12,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What the table is called in metrics, on pages and on disk; with the place behind it, also there.
+const NAMER: &str = "io.l5d.fs";
+const TABLE: &str = "dtabs";
 /// A larger file is an error.
 const MAX_BYTES: u64 = 5 * 1024 * 1024;
 /// How often the file is looked at without an event.
@@ -45,8 +49,16 @@ impl DtabFile {
         let name = Name(std::path::absolute(path)?);
         let source = Files { events: FolderEvents::new() };
         let options = WatchOptions { silent_after: Duration::ZERO, relist: Duration::ZERO, ..discovery.watch.clone() };
-        let table = WatchTable::within_at(discovery, ("io.l5d.fs", &name.to_string()), "dtabs", source, options);
+        let table = WatchTable::within_at(discovery, (NAMER, &name.to_string()), TABLE, source, options);
         Ok(DtabFile { table, name })
+    }
+
+    /// How long ago the dtab was seen that stands in for the file at `path` while that cannot be used: the one that the
+    /// state folder has of it. None when it has none.
+    pub fn known_in(state_dir: &Path, path: &Path) -> Option<Duration> {
+        let name = std::path::absolute(path).ok()?.display().to_string();
+        let (saved, age) = snapshot::on_disk(state_dir, &format!("{NAMER} {TABLE} {name}"), &name)?;
+        restored(&saved).filter(|dtab| !dtab.is_empty()).map(|_| age)
     }
 
     /// The dtab over time.
@@ -73,8 +85,12 @@ impl Source<Name, Dtab> for Files {
     }
 
     fn restore(&self, saved: &serde_json::Value) -> Option<Dtab> {
-        Dtab::parse(saved.as_str()?).ok()
+        restored(saved)
     }
+}
+
+fn restored(saved: &serde_json::Value) -> Option<Dtab> {
+    Dtab::parse(saved.as_str()?).ok()
 }
 
 async fn follow(events: Arc<FolderEvents>, path: PathBuf, out: Watched<Dtab>) -> Result<(), SourceError> {
@@ -170,6 +186,37 @@ mod tests {
             tokio::time::sleep(SETTLE).await;
         }
         assert_eq!(live.get(), dtab("/svc => /b"));
+    }
+
+    /// What was on disk stands in, of this file alone, and the file counts again once it is a dtab.
+    #[tokio::test]
+    async fn the_last_good_dtab_outlives_the_process() {
+        let (folder, state) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let path = folder.path().join("x.dtab");
+        let discovery = || {
+            let options = snapshot::SnapshotOptions::default();
+            let snapshot = snapshot::Snapshot::open(state.path().to_owned(), options, &Handle::current());
+            Discovery { snapshot: Some(snapshot), ..Discovery::new(Handle::current()) }
+        };
+        std::fs::write(&path, "/svc => /a").expect("written");
+        assert_eq!(DtabFile::known_in(state.path(), &path), None, "nothing was seen yet");
+        let first = discovery();
+        let mut live = DtabFile::new(&path, &first).expect("a path").dtab();
+        until(&mut live, |state| *state == dtab("/svc => /a")).await;
+        first.snapshot.as_ref().expect("a snapshot").flush();
+        drop((first, live));
+        assert!(DtabFile::known_in(state.path(), &path).is_some());
+        assert_eq!(DtabFile::known_in(state.path(), &folder.path().join("y.dtab")), None);
+        assert_eq!(DtabFile::known_in(folder.path(), &path), None);
+        std::fs::write(&path, "/svc => ").expect("written");
+        let file = DtabFile::new(&path, &discovery()).expect("a path");
+        let mut live = file.dtab();
+        until(&mut live, |state| *state == dtab("/svc => /a")).await;
+        let report = file.table.report();
+        assert!(report[0].stale.is_some() && report[0].last_error.is_some(), "{report:?}");
+        std::fs::write(&path, "/svc => /b").expect("written");
+        until(&mut live, |state| *state == dtab("/svc => /b")).await;
+        assert_eq!(file.table.report()[0].stale, None);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@
 //! what those sources publish into answers (evaluate, publish, wait for a change in what was read, repeat).
 
 mod addresses;
+mod backoff;
 mod binder;
 pub mod control;
 mod deny;

@@ -87,6 +87,15 @@ struct Entry {
     readers: usize,
 }
 
+/// What the file of `folder` has of a key, and how long ago that was seen, for whoever has not opened the snapshot. None
+/// also for a file that cannot be used: opening it will say why.
+pub(crate) fn on_disk(folder: &std::path::Path, table: &str, key: &str) -> Option<(Value, Duration)> {
+    let (records, _) = file::read(folder).ok()??;
+    let fresh = |record: &Record| since(record.used) <= SnapshotOptions::default().retention;
+    let found = records.into_iter().find(|record| record.table == table && record.key == key).filter(fresh)?;
+    Some((found.value, since(found.seen)))
+}
+
 /// Now, in milliseconds since the epoch.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

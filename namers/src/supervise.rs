@@ -2,6 +2,7 @@
 //!
 //! Called by the watch table, once per key. Not for: what a report means (see `watched`).
 
+use crate::backoff::Backoff;
 use crate::update::any_of;
 use crate::watch::{Key, Room, Shared, SourceError, Val, WatchOptions, Watched};
 use dtab::BoxFuture;
@@ -83,8 +84,10 @@ async fn wait_for_room<K: Key, V: Val>(
 
 /// Runs the source again and again; never returns.
 async fn drive<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watched<V>) {
+    let mut backoff = Backoff::new(shared.options.min_backoff, shared.options.max_backoff);
     loop {
         watched.begin();
+        let begun = Instant::now();
         let outcome = {
             let run = || shared.source.run(key.clone(), watched.clone());
             tokio::select! {
@@ -92,6 +95,7 @@ async fn drive<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watch
                 reason = oversee(&shared, &key, &watched) => Err(reason),
             }
         };
+        let worked = (watched.failures() == 0).then(|| begun.elapsed());
         match outcome {
             Ok(()) => {
                 watched.end();
@@ -100,8 +104,7 @@ async fn drive<K: Key, V: Val>(shared: Arc<Shared<K, V>>, key: K, watched: Watch
             }
             Err(SourceError(reason)) => watched.failed(&reason),
         }
-        let pause = backoff(&shared.options, watched.failures());
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(backoff.after(worked)).await;
     }
 }
 
@@ -170,10 +173,4 @@ async fn contained<T>(make: impl FnOnce() -> BoxFuture<'static, Result<T, Source
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let said = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
     format!("internal error (panic): {}", said.unwrap_or("no message"))
-}
-
-pub(crate) fn backoff(options: &WatchOptions, failures: u32) -> Duration {
-    let doubled = options.min_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let full = doubled.min(options.max_backoff);
-    full / 2 + full.mul_f64(fastrand::f64() / 2.0)
 }

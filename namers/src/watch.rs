@@ -82,7 +82,7 @@ pub struct WatchOptions {
     /// there is room. Default 100 000.
     pub max_keys: usize,
     /// First back-off after an error; doubles with each error in a row. The wait is drawn evenly from half of the
-    /// back-off to all of it. Default 100 ms. A success resets it.
+    /// back-off to all of it. Default 100 ms. What has worked for longer than the next back-off resets it.
     pub min_backoff: Duration,
     /// Largest back-off. Default 5 s.
     pub max_backoff: Duration,

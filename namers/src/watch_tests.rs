@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::snapshot::{Snapshot, SnapshotOptions};
-use crate::supervise::backoff;
 use crate::update::test_support::{eventually, until};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
@@ -348,12 +347,32 @@ async fn keys_may_be_asked_for_outside_the_runtime() {
     until(&mut activity, |s| *s == State::Ok(1)).await;
 }
 
-#[test]
-fn back_off_doubles_up_to_the_limit() {
-    let options = WatchOptions::default();
-    for (failures, full) in [(0, 100), (1, 100), (2, 200), (6, 3200), (7, 5000), (u32::MAX, 5000)] {
-        let wait = backoff(&options, failures).as_millis() as u64;
-        assert!(wait >= full / 2 && wait <= full, "{failures}: {wait}");
+/// Answers at once, and ends after so many milliseconds.
+struct Brief(u64, Arc<AtomicUsize>);
+
+impl Source<String, u32> for Brief {
+    fn run(&self, _: String, out: Watched<u32>) -> BoxFuture<'static, Result<(), SourceError>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        let lasts = Duration::from_millis(self.0);
+        Box::pin(async move {
+            out.ok(7);
+            tokio::time::sleep(lasts).await;
+            Err(SourceError("it ended".into()))
+        })
+    }
+}
+
+/// A source that answers once and ends is begun again more and more seldom; one that lasts is begun again at once.
+#[tokio::test(start_paused = true)]
+async fn an_answer_alone_does_not_end_the_back_off() {
+    for (lasts, runs) in [(0, 12..=33), (150, 12..=33), (6_000, 9..=11)] {
+        let count = Arc::<AtomicUsize>::default();
+        let table = WatchTable::new(Brief(lasts, count.clone()), WatchOptions::default(), Handle::current());
+        let live = table.get(&"a".to_owned());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let begun = count.load(Ordering::SeqCst);
+        assert!(runs.contains(&begun), "{lasts} ms: {begun} times");
+        assert_eq!(live.peek(), State::Ok(7), "what was known stays");
     }
 }
 

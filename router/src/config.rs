@@ -95,8 +95,8 @@ fn top<'a>(context: &'a Context<'a>, item: Item<'a>, config: &mut Config) {
     let mut claims = clash::Claims::default();
     config.admin = admin::admin(&mut reader, ADMIN_PORT);
     claims.admin(&config.admin);
-    config.routers = router::routers(&mut reader, &mut claims);
     config.discovery = discovery::discovery(&mut reader);
+    config.routers = router::routers(&mut reader, &mut claims, config.discovery.state_dir.as_deref());
     config.namers = namer::namers(&mut reader, config.discovery.state_dir.is_some());
     config.telemetry = telemetry::telemetry(&mut reader);
     telemetry::usage(&mut reader);

@@ -47,6 +47,11 @@ impl TokenFile {
             }
         }
     }
+
+    /// The token in the file at this moment; None when the file cannot be used.
+    pub fn token(&self) -> Option<String> {
+        read(&self.0).ok()
+    }
 }
 
 /// The token in a file, without white space around it. Errors say what is wrong with the file, and show nothing of it.

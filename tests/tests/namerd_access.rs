@@ -406,7 +406,8 @@ fn namerctl_shows_a_certificate() {
     assert!(history.contains("ops.example"), "the certificate is the author: {history}");
 }
 
-/// Tokens over mesh and HTTP; a token that is replaced holds no more, and the new one without a restart of anybody.
+/// Tokens over mesh and HTTP; a token that is replaced holds no more, for streams neither, and the new one without a restart of
+/// anybody. Routers keep what they know meanwhile.
 #[test]
 fn tokens_are_shown_and_replaced() {
     let web = Backend::text("web");
@@ -432,11 +433,24 @@ fn tokens_are_shown_and_replaced() {
         let told = router.page("/admin/watches.json").text();
         assert!(told.contains("not one that this namerd knows"), "{told}");
     }
+    for kind in ["io.l5d.mesh", "io.l5d.httpController"] {
+        let name = format!("interface/{kind}/watches");
+        eventually(&format!("streams by the old token end: {name}"), LATER, || {
+            (namerd.metric(&name) == Some(0.0)).then_some(())
+        });
+    }
+    routers.iter().for_each(|router| assert_eq!(get(router.addr(0), "web").text(), "web", "what is bound stays"));
     let get = |token: &str| namerd.namerctl(&["dtab", "get", "default", "--token", token], "").status.success();
     assert!(!get(EDGE) && get(new));
     std::fs::write(&shown, new).expect("written");
     for router in &routers {
         answers(router, "api", "web");
         answers(router, "late", "web");
+    }
+    for kind in ["io.l5d.mesh", "io.l5d.httpController"] {
+        let name = format!("interface/{kind}/watches");
+        eventually(&format!("they are followed again: {name}"), LATER, || {
+            (namerd.metric(&name) >= Some(2.0)).then_some(())
+        });
     }
 }

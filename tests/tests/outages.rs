@@ -103,6 +103,52 @@ fn saved(outer: &Path, file: &str, wanted: bool) {
     });
 }
 
+/// The file of the interpreter's dtab is broken when the router starts: with what an earlier one saw it serves, and says so.
+#[test]
+fn p2_2_a_dtab_file_that_is_broken_at_the_start_is_stood_in_for() {
+    let (outer, state) = (outer(), TempDir::new().expect("a folder"));
+    let (web, other) = (Backend::text("web"), Backend::text("other"));
+    put(&outer.path().join("disco"), "web", &web);
+    put(&outer.path().join("disco"), "other", &other);
+    let rules = outer.path().join("rules.dtab");
+    let write = |text: &str| std::fs::write(&rules, text).expect("a file");
+    let own = format!("  interpreter: {{ kind: io.l5d.fs, dtabFile: {} }}\n", rules.display());
+    let yaml = config(outer.path(), "").replace("  dtab: /svc => /#/io.l5d.fs\n", &own);
+    write("/svc => /#/io.l5d.fs");
+    let first = Switchyard::start(&yaml);
+    follows(&first, "web", "web", LATER);
+    let on_disk = || {
+        eventually("the dtab is on disk", LATER, || {
+            let text = std::fs::read_to_string(outer.path().join("state/names.jsonl")).ok()?;
+            text.contains("\"/svc=>/#/io.l5d.fs\"").then_some(())
+        });
+    };
+    on_disk();
+    drop(first);
+    for broken in [Some("/svc => "), None] {
+        match broken {
+            Some(text) => write(text),
+            None => std::fs::remove_file(&rules).expect("it is there"),
+        }
+        let started = Switchyard::start(&yaml);
+        assert_eq!(get(started.addr(0), "web").text(), "web", "{broken:?}");
+        assert!(started.log().contains("in `stateDir`, serves until it is one"), "{}", started.log());
+        let stale = || series(&started, "watches_stale{namer=\"io.l5d.fs\"}");
+        eventually("it is counted", LATER, || (stale() == Some(1.0)).then_some(()));
+        write("/svc => /#/io.l5d.fs/other; /svc/web => /#/io.l5d.fs/other");
+        follows(&started, "web", "other", LATER);
+        eventually("it is counted no more", LATER, || (stale() == Some(0.0)).then_some(()));
+        write("/svc => /#/io.l5d.fs");
+        follows(&started, "web", "web", LATER);
+        on_disk();
+    }
+    write("/svc => ");
+    let unknown = yaml.replace(&format!("{}/state", outer.path().display()), &state.path().display().to_string());
+    let refused = std::panic::catch_unwind(|| drop(Switchyard::start(&unknown))).expect_err("it does not start");
+    let text = refused.downcast_ref::<String>().expect("a text");
+    assert!(text.contains("is not a dtab"), "{text}");
+}
+
 #[test]
 fn p1_1_folders_and_links_that_are_swapped_are_followed() {
     let outer = outer();

@@ -4,7 +4,7 @@
 //! queries of bounded length. Called by whoever builds namerd from its config. Not for: HTTP (`super::http`), following
 //! (`super::shared`).
 
-use super::history::{self, Logged, Record};
+use super::history::{self, Gathered, Logged, Record};
 use super::http::{Answer, Ask, Endpoint, HttpClient, Kind, encode, encode_path, show_all};
 use super::shared::{Backend, Expected, Seen, SharedStore, Stored};
 use super::{Store, StoreError, Version};
@@ -424,14 +424,17 @@ impl Backend for Consul {
         Box::pin(async move {
             let mut names = self.log_names(namespace).await?;
             names.sort_unstable_by(|a, b| b.cmp(a));
-            let mut found = Vec::new();
-            for name in names.iter().take(limit.min(history::KEPT)) {
+            let mut gathered = Gathered::new(limit);
+            for name in &names {
+                if gathered.room() == 0 {
+                    break;
+                }
                 let answer = self.get(&self.log_key(namespace, name), &["raw=true"], None).await?;
                 if let (StatusCode::OK, Some(index)) = (answer.status, answer.number(INDEX)) {
-                    found.push(Logged { json: answer.body.to_vec(), revision: version(index) });
+                    gathered.take(Logged { json: answer.body.to_vec(), revision: version(index) });
                 }
             }
-            Ok(found)
+            Ok(gathered.into_found())
         })
     }
 }

@@ -14,6 +14,9 @@ use tokio::time::timeout;
 /// Records kept per namespace.
 pub(crate) const KEPT: usize = 100;
 
+/// A history that is read ends with the record that brings it to so many bytes.
+const READ_BYTES: usize = 32 << 20;
+
 /// Keeping the record of a write may take so long.
 const KEEPING: Duration = Duration::from_secs(2);
 
@@ -80,6 +83,39 @@ pub(crate) fn entry(logged: &Logged) -> Option<Entry> {
     Some(Entry { version, time, note: Note { author: text("author"), reason: text("reason") }, dtab })
 }
 
+/// Records of one answer about a history, as they come, newest first: bounded in number and in bytes, whatever is stored.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    found: Vec<Logged>,
+    most: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// At most `limit` records, and never more than are kept.
+    pub(crate) fn new(limit: usize) -> Gathered {
+        Gathered { found: Vec::new(), most: limit.min(KEPT), bytes: 0 }
+    }
+
+    /// How many more it takes; 0 when it has enough.
+    pub(crate) fn room(&self) -> usize {
+        if self.bytes < READ_BYTES { self.most.saturating_sub(self.found.len()) } else { 0 }
+    }
+
+    /// Takes the next one; drops it when there is no room.
+    pub(crate) fn take(&mut self, logged: Logged) {
+        if self.room() > 0 {
+            self.bytes += logged.json.len();
+            self.found.push(logged);
+        }
+    }
+
+    /// All that were taken.
+    pub(crate) fn into_found(self) -> Vec<Logged> {
+        self.found
+    }
+}
+
 /// The names beyond those that are kept, the oldest of `names`, which sort by age.
 pub(crate) fn surplus(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
@@ -134,6 +170,25 @@ mod tests {
             let logged = Logged { json: json.to_vec(), revision: Version("7".into()) };
             assert_eq!(entry(&logged), None, "{:?}", String::from_utf8_lossy(json));
         }
+    }
+
+    #[test]
+    fn what_is_read_is_bounded_in_number_and_bytes() {
+        let logged = |bytes: usize| Logged { json: vec![b'x'; bytes], revision: Version("7".into()) };
+        let count = |limit: usize, bytes: usize| {
+            let mut gathered = Gathered::new(limit);
+            let mut offered = 0;
+            while gathered.room() > 0 {
+                gathered.take(logged(bytes));
+                offered += 1;
+            }
+            gathered.take(logged(bytes));
+            assert_eq!(gathered.found.len(), offered, "without room nothing is taken");
+            gathered.into_found().len()
+        };
+        assert_eq!((count(3, 10), count(KEPT + 5, 10), count(0, 10)), (3, KEPT, 0));
+        assert_eq!(count(KEPT, 1 << 20), 32);
+        assert_eq!(count(KEPT, READ_BYTES * 2), 1, "one alone is always told");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 //! grow over restarts and deletes. One process has the folder at a time. Not for: several namerds over one store.
 
 mod file;
+mod shrink;
 mod tables;
 
 pub use file::LocalError;
@@ -85,6 +86,11 @@ impl LocalStore {
             file: Mutex::new(File::nowhere()),
         };
         shared.reopen(&mut file)?;
+        if let Err(error) = file.shrink() {
+            tracing::warn!("the file of the dtabs stays as large as it is: {error}");
+            file.close();
+            shared.reopen(&mut file)?;
+        }
         *shared.file.lock() = file;
         Ok(LocalStore { shared: Arc::new(shared), handle })
     }

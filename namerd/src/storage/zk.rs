@@ -6,7 +6,7 @@
 
 mod session;
 
-use super::history::{self, KEPT, Logged, Record};
+use super::history::{self, Gathered, Logged, Record};
 use super::shared::{Backend, Expected, REFRESH, Seen, SharedStore, Stored, plain_name};
 use super::{Store, StoreError, Version};
 use bytes::Bytes;
@@ -418,13 +418,18 @@ impl Backend for Zk {
         Box::pin(async move {
             let mut names = self.log_names(namespace).await?;
             names.sort_unstable_by(|a, b| b.cmp(a));
-            let mut found = Vec::new();
-            for name in names.iter().take(limit.min(KEPT)) {
+            let mut gathered = Gathered::new(limit);
+            for name in &names {
+                if gathered.room() == 0 {
+                    break;
+                }
                 let path = format!("{}/{name}", self.log_folder(namespace));
                 let record = self.session.run(async |zk| absent(zk.get_data(&path).await)).await?;
-                found.extend(record.map(|(json, stat)| Logged { json, revision: version(stat.czxid, stat.version) }));
+                if let Some((json, stat)) = record {
+                    gathered.take(Logged { json, revision: version(stat.czxid, stat.version) });
+                }
             }
-            Ok(found)
+            Ok(gathered.into_found())
         })
     }
 }

@@ -182,6 +182,7 @@ async fn disk_stands_in() {
 async fn the_history_is_bounded() {
     let fake = FakeConsul::start().await;
     help::history_is_bounded(&store(fake.port, "/h"), 0, || fake.keys("h-history/ns/").len()).await;
+    help::a_history_that_is_read_is_bounded_in_bytes(&store(fake.port, "/h")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

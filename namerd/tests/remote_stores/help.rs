@@ -211,3 +211,19 @@ pub(crate) async fn history_is_bounded(store: &Arc<dyn Store>, slack: usize, cou
         store.read("ns").await.expect("read").map(|v| v.version).as_ref()
     );
 }
+
+/// A history is read up to a bound in bytes, whatever is stored: the newest writes of it.
+pub(crate) async fn a_history_that_is_read_is_bounded_in_bytes(store: &Arc<dyn Store>) {
+    let text = |write: usize| format!("/a => /{write}/{}", "x".repeat(450_000));
+    const WRITES: usize = 80;
+    for write in 0..WRITES {
+        store.put("large", dtab(&text(write)), Note::default()).await.expect("put");
+    }
+    let history = store.history("large", 1_000).await.expect("history");
+    let fits = (32 << 20) / 450_000;
+    assert!((fits - 1..=fits + 1).contains(&history.len()), "{} of {WRITES} writes, {fits} fit", history.len());
+    for (age, entry) in history.iter().enumerate() {
+        assert_eq!(entry.dtab.as_ref(), Some(&dtab(&text(WRITES - 1 - age))), "{age} writes ago");
+    }
+    assert_eq!(store.history("large", 13).await.expect("history").len(), 13);
+}

@@ -337,3 +337,50 @@ async fn a_failure_of_addresses_leaves_what_was_known() {
 fn bound(port: u16) -> Addr {
     Addr::bound([SocketAddr::from(([10, 0, 0, 1], port))])
 }
+
+/// Answers the first call of a connection, and closes that soon after.
+async fn closes_after_an_answer(socket: tokio::net::TcpStream) {
+    let Ok(mut connection) = h2::server::Builder::new().handshake(socket).await else { return };
+    let Some(Ok((request, mut respond))) = connection.accept().await else { return };
+    let mut body = request.into_body();
+    let answering = async {
+        let _ = poll_fn(|cx| body.poll_data(cx)).await;
+        let mut stream = respond.send_response(head(200), false).expect("a stream");
+        stream.send_data(calls::write_tree(&leaf("/#/a", "/")), false).expect("room");
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        () = answering => {}
+        _ = connection.accept() => {}
+        () = tokio::time::sleep(Duration::from_millis(20)) => {}
+    }
+    // What is written is sent.
+    let _ = tokio::time::timeout(Duration::from_millis(20), poll_fn(|cx| connection.poll_closed(cx))).await;
+}
+
+/// However many names a router follows, a namerd that answers and closes is connected to now and then.
+#[tokio::test]
+async fn a_namerd_that_answers_once_and_closes_is_not_hammered() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let accepted = Arc::<AtomicUsize>::default();
+    let count = accepted.clone();
+    let serving = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(closes_after_an_answer(socket));
+        }
+    });
+    let asking = interpreter(&[address]);
+    let names: Vec<_> = (0..50).map(|name| asking.bind(&DtabStack::new([]), &path(&format!("/svc/{name}")))).collect();
+    within("an answer", async {
+        while !names.iter().any(|tree| matches!(tree.peek(), State::Ok(_))) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let connections = accepted.load(Ordering::Relaxed);
+    assert!(connections <= 8, "{connections} connections in about three seconds");
+    serving.abort();
+}

@@ -188,6 +188,7 @@ async fn begin(
     let (ended, options) = (over.clone(), options.clone());
     let (proved, proof) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
+        let begun = Instant::now();
         let watch = async {
             if pings.ping(Ping::opaque()).await.is_ok() && proved.send(()).is_ok() {
                 return silent(&mut pings, &options).await;
@@ -199,7 +200,7 @@ async fn begin(
             reason = watch => reason,
         };
         tracing::debug!(%address, "the connection to namerd is over: {reason}");
-        peers.avoid(address);
+        peers.ended(address, begun.elapsed());
         // Before the streams hear of it, so that they find the reason and do not come back here.
         *ended.lock() = Some(reason);
         drop(connection);

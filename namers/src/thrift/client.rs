@@ -155,7 +155,7 @@ impl Shared {
                     let driver = self.handle.spawn(async move {
                         let reason = driving.drive(driven).await;
                         tracing::warn!(namerd = %dst, %address, "{reason}");
-                        peers.avoid(address);
+                        peers.ended(address, driving.age());
                     });
                     return Ok((link, driver.abort_handle()));
                 }

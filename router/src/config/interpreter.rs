@@ -6,11 +6,12 @@ use super::admin::token_file;
 use super::kinds::{Found, INTERPRETERS};
 use super::moved::Place;
 use super::problem::quote;
-use super::reader::{Bad, Item, Reader};
+use super::reader::{Bad, Context, Item, Reader};
 use super::scalar::{count, path, size, string};
 use super::tls::{PeerTls, client_tls, namerd_tls};
 use super::transformer::{TransformerKind, TransformerParams, transformers};
 use dtab::{Dtab, Path};
+use namers::DtabFile;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,13 +109,17 @@ impl NamerdProtocol {
     }
 }
 
-/// The interpreter; the default one when the key is absent.
-pub(super) fn interpreter(router: &mut Reader<'_>) -> InterpreterParams {
+/// The interpreter; the default one when the key is absent. What is in `state_dir` may stand in for a broken file.
+pub(super) fn interpreter(router: &mut Reader<'_>, state_dir: Option<&std::path::Path>) -> InterpreterParams {
     let Some(mut reader) = router.sub("interpreter", Place::Other) else { return InterpreterParams::default() };
     let Found::Built(kind) = INTERPRETERS.of(&mut reader) else { return InterpreterParams::default() };
     reader.get("experimental", string);
     let kind = match kind {
-        "io.l5d.fs" => reader.need("dtabFile", file).map(InterpreterKind::File),
+        "io.l5d.fs" => {
+            let context = reader.context;
+            let read = |item: &Item<'_>| file(item).or_else(|bad| broken(context, item, bad, state_dir));
+            reader.need("dtabFile", read).map(InterpreterKind::File)
+        }
         "io.l5d.namerd" => thrift(&mut reader),
         "io.l5d.namerd.http" => http(&mut reader),
         "io.l5d.mesh" => mesh(&mut reader),
@@ -218,6 +223,25 @@ fn file(item: &Item<'_>) -> Result<PathBuf, Bad> {
     let dtab = dtab.map_err(|error| bad(&format!("cannot be read: {error}")))?;
     Dtab::parse(&dtab).map_err(|error| bad(&format!("is not a dtab: {error}")))?;
     Ok(PathBuf::from(&text))
+}
+
+/// A file that is no dtab now, and was one before: the last good one serves meanwhile.
+fn broken(
+    context: &Context<'_>,
+    item: &Item<'_>,
+    bad: Bad,
+    state_dir: Option<&std::path::Path>,
+) -> Result<PathBuf, Bad> {
+    let path = PathBuf::from(string(item)?);
+    match state_dir.and_then(|folder| DtabFile::known_in(folder, &path)) {
+        None => Err(bad),
+        Some(age) => {
+            let seconds = age.as_secs();
+            let meanwhile = format!("the dtab of {seconds} s ago, in `stateDir`, serves until it is one");
+            context.warn(item, format!("{}; {meanwhile}", bad.message));
+            Ok(path)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,11 @@ const DEFAULT_ERR_KB: usize = 5120;
 const DEFAULT_MAX_IDLE: usize = 2048;
 
 /// The routers in file order.
-pub(super) fn routers(top: &mut Reader<'_>, claims: &mut Claims) -> Vec<RouterParams> {
+pub(super) fn routers(
+    top: &mut Reader<'_>,
+    claims: &mut Claims,
+    state_dir: Option<&std::path::Path>,
+) -> Vec<RouterParams> {
     let Some(list) = top.take("routers") else {
         top.missing("routers");
         return Vec::new();
@@ -39,10 +43,15 @@ pub(super) fn routers(top: &mut Reader<'_>, claims: &mut Claims) -> Vec<RouterPa
     if items.is_empty() && list.shape() == "a list" {
         top.context.bad(list.pos, &list.path, Bad::new("no routers").expected("at least one router"));
     }
-    items.into_iter().filter_map(|item| router(top, item, claims)).collect()
+    items.into_iter().filter_map(|item| router(top, item, claims, state_dir)).collect()
 }
 
-fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<RouterParams> {
+fn router<'a>(
+    top: &Reader<'a>,
+    item: Item<'a>,
+    claims: &mut Claims,
+    state_dir: Option<&std::path::Path>,
+) -> Option<RouterParams> {
     let mut reader = Reader::open(top.context, item, Place::Router)?;
     // Without a known protocol the rest is checked as for http, so that its problems are not hidden.
     let protocol = match PROTOCOLS.of(&mut reader) {
@@ -53,7 +62,7 @@ fn router<'a>(top: &Reader<'a>, item: Item<'a>, claims: &mut Claims) -> Option<R
     reader.get("experimental", string);
     let source = reader.context.source;
     let label = label(&mut reader, claims, protocol);
-    let interpreter = interpreter(&mut reader);
+    let interpreter = interpreter(&mut reader, state_dir);
     plug_ins(&mut reader);
     let max_headers_bytes = kilobytes(&mut reader, "maxHeadersKB", DEFAULT_HEADERS_KB);
     let max_line_bytes = kilobytes(&mut reader, "maxInitialLineKB", DEFAULT_LINE_KB);

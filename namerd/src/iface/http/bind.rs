@@ -3,9 +3,10 @@
 //! Called by the interface. Not for: the evaluation, which is [`crate::names`]'.
 
 use super::answer::{self, Answer, Refusal};
-use super::call::{Call, Params};
+use super::call::{self, Call, Params};
 use super::encoding::{self, JSON};
 use super::feed::Documents;
+use crate::access::Needs;
 use crate::names::Names;
 use dtab::{Activity, Addr, BoundName, BoxFuture, Dtab, NameTree, Path, State};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -30,6 +31,13 @@ struct Question {
     path: Path,
     extra: Dtab,
     watch: bool,
+}
+
+impl Question {
+    /// What a stream of answers needs.
+    fn needs(&self) -> Needs {
+        Needs::Namespace(self.namespace.clone())
+    }
 }
 
 fn bad(text: impl Into<String>) -> Refusal {
@@ -71,7 +79,7 @@ impl Call<'_> {
         let asked = self.question(namespace, body).await?;
         let mut tree = self.api.names.bind(&asked.namespace, &asked.extra, &asked.path);
         if asked.watch {
-            return self.stream(None, Trees { names: self.api.names.clone(), tree, last: None });
+            return self.stream(None, asked.needs(), Trees { names: self.api.names.clone(), tree, last: None });
         }
         let known = self.first(&mut tree, &format!("the tree of {}", asked.path)).await?;
         let document = shown_tree(&self.api.names, &known, Instant::now() + ADDRESSES_TIMEOUT).await;
@@ -83,7 +91,7 @@ impl Call<'_> {
         let asked = self.question(namespace, body).await?;
         let mut addr = self.api.names.resolve(&asked.path);
         if asked.watch {
-            return self.stream(None, Addrs { addr, last: None });
+            return self.stream(None, asked.needs(), Addrs { addr, last: None });
         }
         let known = self.first(&mut addr, &format!("the addresses of {}", asked.path)).await?;
         Ok(answer::whole(None, wire::addr(&known) + "\n"))
@@ -95,7 +103,7 @@ impl Call<'_> {
         let tree = self.api.names.bind(&asked.namespace, &asked.extra, &asked.path);
         let mut resolved = Resolved { names: self.api.names.clone(), tree, chosen: None, last: None };
         if asked.watch {
-            return self.stream(Some(JSON), resolved);
+            return self.stream(Some(JSON), asked.needs(), resolved);
         }
         let wait = self.api.params.first_answer;
         match timeout_at(Instant::now() + wait, resolved.next()).await {
@@ -132,8 +140,10 @@ impl Call<'_> {
         }
         match self.api.names.explain(namespace.as_deref(), &extra, &path).await {
             Ok(tree) => Ok(answer::whole(Some(JSON), wire::delegation(&tree))),
-            Err(text) if text == TIMED_OUT => Err(Refusal::exactly(StatusCode::SERVICE_UNAVAILABLE, text)),
-            Err(text) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, text)),
+            Err(text) if text == TIMED_OUT => {
+                Err(Refusal::exactly(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1"))
+            }
+            Err(reason) => Err(call::unknown(&format!("the explanation of {path}"), &reason)),
         }
     }
 
@@ -165,7 +175,7 @@ impl Call<'_> {
         self.caller()?.may_read_something()?;
         let mut names = self.api.names.bound();
         if self.query().is_true("watch") {
-            return self.stream(Some(JSON), Bound { names, last: None });
+            return self.stream(Some(JSON), Needs::Something, Bound { names, last: None });
         }
         let known = self.first(&mut names, "the names that namers can enumerate").await?;
         Ok(answer::whole(Some(JSON), shown(&known) + "\n"))

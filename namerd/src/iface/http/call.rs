@@ -3,10 +3,10 @@
 //! Called by the routes. Not for: reading bodies of dtabs.
 
 use super::answer::{self, Answer, Refusal};
-use super::feed::{Documents, Feed};
+use super::feed::{Documents, Ends, Feed};
 use super::lenient::AtStart;
 use super::{HttpInterface, body};
-use crate::access::{Caller, Denied};
+use crate::access::{Caller, Denied, Needs};
 use crate::iface::{Closing, Peer};
 use bytes::Bytes;
 use dtab::{Activity, State};
@@ -51,6 +51,12 @@ impl Params {
     }
 }
 
+/// The refusal of what cannot be known now, as on every route.
+pub(super) fn unknown(what: &str, reason: &str) -> Refusal {
+    let text = format!("{what}: not to be known now: {reason}");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1")
+}
+
 impl Call<'_> {
     /// The parameters of the query.
     pub(super) fn query(&self) -> Params {
@@ -90,8 +96,12 @@ impl Call<'_> {
 
     /// Who is calling.
     pub(super) fn caller(&self) -> Result<Caller, Denied> {
-        let token = self.head.headers.get(AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()));
-        self.api.access.caller(&self.from.peer, token)
+        self.api.access.caller(&self.from.peer, self.token())
+    }
+
+    /// The token that the request shows.
+    fn token(&self) -> Option<&[u8]> {
+        self.head.headers.get(AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()))
     }
 
     /// Whether the caller may read `namespace`.
@@ -109,16 +119,17 @@ impl Call<'_> {
         let wait = self.api.params.first_answer;
         let text = match timeout(wait, activity.settled()).await {
             Ok(State::Ok(value)) => return Ok(value),
-            Ok(State::Failed(reason)) => format!("{what}: not to be known now: {reason}"),
+            Ok(State::Failed(reason)) => return Err(unknown(what, &reason)),
             Ok(State::Pending) | Err(_) => format!("{what}: not known yet after {wait:?}; try again"),
         };
         Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).with(RETRY_AFTER, "1"))
     }
 
-    /// A stream of documents, if this client may have one more.
+    /// A stream of documents for a caller that may read what it `needs`, if this client may have one more.
     pub(super) fn stream(
         &self,
         content_type: Option<&'static str>,
+        needs: Needs,
         documents: impl Documents,
     ) -> Result<Answer, Refusal> {
         let watches = &self.api.watches;
@@ -127,6 +138,8 @@ impl Call<'_> {
                 format!("this client address has {} streams open already, and may have no more", watches.limit());
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, text).with(RETRY_AFTER, "5"));
         };
-        Ok(answer::stream(content_type, Feed::new(documents, self.from.closing.clone(), permit)))
+        let standing = self.api.access.standing(&self.from.peer, self.token(), needs);
+        let ends = Ends { closing: self.from.closing.clone(), standing };
+        Ok(answer::stream(content_type, Feed::new(documents, ends, permit)))
     }
 }

@@ -6,7 +6,7 @@ use super::answer::{self, Answer, Refusal};
 use super::call::Call;
 use super::encoding::{self, Format, JSON};
 use super::feed::Documents;
-use crate::access::Caller;
+use crate::access::{Caller, Needs};
 use crate::storage::{Entry, StoreError, VersionedDtab};
 use dtab::{Activity, BoxFuture, State};
 use http::header::{ETAG, WARNING};
@@ -34,7 +34,8 @@ impl Call<'_> {
         caller.may_read_something()?;
         let mut namespaces = self.api.names.store().list();
         if self.query().is_true("watch") {
-            return self.stream(Some(JSON), List { namespaces, caller, last: None });
+            let needs = Needs::RulesOf(caller.clone());
+            return self.stream(Some(JSON), needs, List { namespaces, caller, last: None });
         }
         let known = self.first(&mut namespaces, "the list of namespaces").await?;
         Ok(answer::whole(Some(JSON), shown_list(&known, &caller) + "\n"))
@@ -57,7 +58,8 @@ impl Call<'_> {
         let format = Format::accepted(&self.head.headers);
         if self.head.method == Method::GET && self.query().is_true("watch") {
             let stored = self.api.names.store().observe(namespace);
-            return self.stream(Some(format.media_type()), Dtabs { stored, format, last: None });
+            let needs = Needs::Namespace(namespace.to_owned());
+            return self.stream(Some(format.media_type()), needs, Dtabs { stored, format, last: None });
         }
         let (stored, problem) = self.now_or_last(namespace).await?;
         let stored = stored.ok_or(StoreError::NotFound)?;

@@ -4,7 +4,7 @@
 
 use super::MeshInterface;
 use super::reply::{Gone, MAX_UNDER_WAY, Reply};
-use crate::access::{Access, Caller, Denied};
+use crate::access::{Access, Caller, Denied, Needs, Standing};
 use crate::iface::stats::{InterfaceStats, Outcome};
 use crate::iface::{Closing, Peer};
 use crate::names::{self, MAX_EXTRA, Names};
@@ -163,9 +163,25 @@ fn outcome(status: &Status) -> Outcome {
 /// What a client asks for: an answer, or something to follow.
 enum Asked {
     Once(Answer),
-    Trees(Activity<NameTree<BoundName>>),
-    Addrs(Activity<Addr>),
-    Dtabs(Activity<Option<VersionedDtab>>),
+    Trees(Activity<NameTree<BoundName>>, Needs),
+    Addrs(Activity<Addr>, Needs),
+    Dtabs(Activity<Option<VersionedDtab>>, Needs),
+}
+
+/// What ends a stream, beside its client and what it tells.
+struct Ends {
+    closing: Closing,
+    standing: Standing,
+}
+
+impl Ends {
+    /// Waits until there is a reason to end.
+    async fn come(&mut self) -> Status {
+        tokio::select! {
+            _ = self.closing.wait_for(|closing| *closing) => Status::new(code::UNAVAILABLE, "namerd is closing"),
+            denied = self.standing.lost() => denied.into(),
+        }
+    }
 }
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
@@ -205,6 +221,7 @@ impl Calls {
             }
         };
         let plain = reads_all(request.headers());
+        let token = shown(request.headers()).map(<[u8]>::to_vec);
         let message = self.read(request.into_body()).await?;
         let asked = message.and_then(|message| self.ask(&caller, &path, message, plain));
         let mut reply = Reply::begin(respond, StatusCode::OK, self.replies.clone())?;
@@ -213,7 +230,7 @@ impl Calls {
             Ok(Asked::Once(answer)) => reply.unless_gone(answer).await?,
             Ok(followed) => {
                 counted.end(Outcome::Success);
-                return self.stream(reply, followed).await;
+                return self.stream(reply, followed, token.as_deref()).await;
             }
         };
         counted.end(answer.as_ref().map_or_else(outcome, |_| Outcome::Success));
@@ -227,20 +244,21 @@ impl Calls {
     }
 
     /// Answers with what is followed, until that ends.
-    async fn stream(self, reply: Reply, followed: Asked) -> Result<(), Gone> {
+    async fn stream(self, reply: Reply, followed: Asked, token: Option<&[u8]>) -> Result<(), Gone> {
         let _counted = self.stats.watch();
+        let ends =
+            |needs| Ends { closing: self.closing.clone(), standing: self.access.standing(&self.peer, token, needs) };
         match followed {
-            Asked::Trees(live) => follow(reply, live, TREES, self.closing, &self.stats).await,
-            Asked::Addrs(live) => follow(reply, live, ADDRS, self.closing, &self.stats).await,
-            Asked::Dtabs(live) => follow(reply, live, DTABS, self.closing, &self.stats).await,
+            Asked::Trees(live, needs) => follow(reply, live, TREES, ends(needs), &self.stats).await,
+            Asked::Addrs(live, needs) => follow(reply, live, ADDRS, ends(needs), &self.stats).await,
+            Asked::Dtabs(live, needs) => follow(reply, live, DTABS, ends(needs), &self.stats).await,
             Asked::Once(_) => Ok(()),
         }
     }
 
     /// Who is calling, if it may read anything at all. By that it may ask for ids, and for conversions.
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, Denied> {
-        let token = headers.get(header::AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()));
-        let caller = self.access.caller(&self.peer, token)?;
+        let caller = self.access.caller(&self.peer, shown(headers))?;
         caller.may_read_something()?;
         Ok(caller)
     }
@@ -268,17 +286,20 @@ impl Calls {
 
     fn ask(&self, caller: &Caller, path: &str, message: Bytes, transformations: bool) -> Result<Asked, Status> {
         Ok(match path {
-            paths::GET_BOUND_TREE => once(tree(self.bind(caller, message)?)),
-            paths::STREAM_BOUND_TREE => Asked::Trees(self.bind(caller, message)?),
+            paths::GET_BOUND_TREE => once(tree(self.bind(caller, message)?.0)),
+            paths::STREAM_BOUND_TREE => {
+                let (live, needs) = self.bind(caller, message)?;
+                Asked::Trees(live, needs)
+            }
             paths::GET_REPLICAS => once(replicas(self.resolve(message)?)),
-            paths::STREAM_REPLICAS => Asked::Addrs(self.resolve(message)?),
+            paths::STREAM_REPLICAS => Asked::Addrs(self.resolve(message)?, Needs::Something),
             paths::GET_DTAB => {
                 let namespace = readable(caller, calls::read_root(message).map_err(invalid)?)?;
                 once(stored(self.names.clone(), namespace))
             }
             paths::STREAM_DTAB => {
                 let namespace = readable(caller, calls::read_root(message).map_err(invalid)?)?;
-                Asked::Dtabs(self.names.store().observe(&namespace))
+                Asked::Dtabs(self.names.store().observe(&namespace), Needs::Namespace(namespace))
             }
             paths::GET_DELEGATE_TREE | paths::STREAM_DELEGATE_TREE => {
                 let Delegate { root, tree, dtab } = Delegate::read(message).map_err(invalid)?;
@@ -292,12 +313,12 @@ impl Calls {
         })
     }
 
-    fn bind(&self, caller: &Caller, message: Bytes) -> Result<Activity<NameTree<BoundName>>, Status> {
+    fn bind(&self, caller: &Caller, message: Bytes) -> Result<(Activity<NameTree<BoundName>>, Needs), Status> {
         let Bind { root, name, dtab } = Bind::read(message).map_err(invalid)?;
         let namespace = readable(caller, root)?;
         let dtab = kept(dtab)?;
         let name = name.filter(|name| !name.is_empty()).ok_or_else(no_name)?;
-        Ok(self.names.bind(&namespace, &dtab, &name))
+        Ok((self.names.bind(&namespace, &dtab, &name), Needs::Namespace(namespace)))
     }
 
     fn resolve(&self, message: Bytes) -> Result<Activity<Addr>, Status> {
@@ -306,6 +327,11 @@ impl Calls {
             None => Activity::constant(State::Ok(Addr::failed("No ID provided"))),
         })
     }
+}
+
+/// The token that a request shows.
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(header::AUTHORIZATION).and_then(|shown| bearer(shown.as_bytes()))
 }
 
 fn take(frames: &mut Frames, data: &[u8], message: &mut Option<Bytes>) -> Result<(), Status> {
@@ -398,16 +424,15 @@ fn convert(path: &str, message: Bytes) -> Result<Bytes, WireError> {
     })
 }
 
-/// Tells `live` until the client leaves, the value fails, or the process closes. The newest state counts: what came while
+/// Tells `live` until the client leaves, the value fails, or there is a reason to end. The newest state counts: what came while
 /// the client was slow is not told.
 async fn follow<T: Clone>(
     mut reply: Reply,
     mut live: Activity<T>,
     telling: Telling<T>,
-    mut closing: Closing,
+    mut ends: Ends,
     stats: &InterfaceStats,
 ) -> Result<(), Gone> {
-    let closed = || Status::new(code::UNAVAILABLE, "namerd is closing");
     loop {
         match (telling.turn)(&live.get()) {
             Turn::End(status) => {
@@ -419,8 +444,9 @@ async fn follow<T: Clone>(
             Turn::Wait => {}
             Turn::Send => {
                 let room = tokio::select! {
+                    biased;
+                    status = ends.come() => return reply.end(&status),
                     room = reply.room() => room,
-                    _ = closing.wait_for(|closing| *closing) => return reply.end(&closed()),
                 };
                 room?;
                 let mut told = true;
@@ -437,12 +463,12 @@ async fn follow<T: Clone>(
         }
         let changed = async {
             tokio::select! {
-                () = live.changed() => true,
-                _ = closing.wait_for(|closing| *closing) => false,
+                () = live.changed() => None,
+                status = ends.come() => Some(status),
             }
         };
-        if !reply.unless_gone(changed).await? {
-            return reply.end(&closed());
+        if let Some(status) = reply.unless_gone(changed).await? {
+            return reply.end(&status);
         }
     }
 }

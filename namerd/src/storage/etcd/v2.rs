@@ -2,7 +2,7 @@
 //!
 //! A wait says that something has changed; the value is then read, with a quorum. Called by [`super`].
 
-use super::super::history::{self, KEPT, Logged, Record};
+use super::super::history::{self, Gathered, Logged, Record};
 use super::super::http::{Answer, encode, encode_path};
 use super::super::shared::{Backend, Expected, REFRESH, Seen, Stored, plain_name};
 use super::super::{StoreError, Version};
@@ -302,12 +302,12 @@ impl Backend for V2 {
 
     fn history<'a>(&'a self, namespace: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Logged>, StoreError>> {
         Box::pin(async move {
-            let records = self.records(namespace).await?.into_iter().rev().take(limit.min(KEPT));
-            let logged = |node: Node| Logged {
-                json: node.value.unwrap_or_default().into_bytes(),
-                revision: version(node.modified_index),
-            };
-            Ok(records.map(logged).collect())
+            let mut gathered = Gathered::new(limit);
+            for node in self.records(namespace).await?.into_iter().rev() {
+                let json = node.value.unwrap_or_default().into_bytes();
+                gathered.take(Logged { json, revision: version(node.modified_index) });
+            }
+            Ok(gathered.into_found())
         })
     }
 }

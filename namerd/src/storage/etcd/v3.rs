@@ -3,7 +3,7 @@
 //! A write and its record are one transaction. An event of a watch says that something has changed; the value is then read,
 //! linearizably. Called by [`super`]. Not for: etcd's users and roles.
 
-use super::super::history::{self, KEPT, Logged, Record};
+use super::super::history::{self, Gathered, Logged, Record};
 use super::super::http::{Ask, Kind, Stream};
 use super::super::shared::{Backend, Expected, REFRESH, Seen, Stored};
 use super::super::{StoreError, Version};
@@ -23,6 +23,8 @@ use tokio::time::{Instant, timeout_at};
 const JSON: &str = "application/json";
 /// Records deleted by one transaction; etcd takes 128.
 const PRUNE_AT_ONCE: usize = 100;
+/// Records of one answer: etcd takes values of 1.5 MiB, and an answer with so many of them is one that is still read.
+const PAGE: usize = 10;
 
 pub(super) struct V3 {
     server: Arc<Server>,
@@ -55,6 +57,8 @@ struct KeyValue {
     key: String,
     #[serde(default)]
     value: String,
+    #[serde(default, deserialize_with = "numeric")]
+    create_revision: u64,
     #[serde(default, deserialize_with = "numeric")]
     mod_revision: u64,
 }
@@ -383,16 +387,25 @@ impl Backend for V3 {
     fn history<'a>(&'a self, namespace: &'a str, limit: usize) -> BoxFuture<'a, Result<Vec<Logged>, StoreError>> {
         Box::pin(async move {
             let folder = format!("{}/", self.server.log_folder(namespace));
-            let newest = json!({
-                "sort_order": "DESCEND",
-                "sort_target": "CREATE",
-                "limit": limit.min(KEPT).to_string(),
-            });
-            let range = self.range(&Span::below(&folder), newest).await?;
-            let logged = |found: &KeyValue| {
-                Ok(Logged { json: self.bytes(&found.value)?, revision: version(found.mod_revision) })
-            };
-            range.kvs.iter().map(logged).collect()
+            let (mut gathered, mut before) = (Gathered::new(limit), None);
+            while gathered.room() > 0 {
+                let page = gathered.room().min(PAGE);
+                let mut newest = json!({"sort_order": "DESCEND", "sort_target": "CREATE", "limit": page.to_string()});
+                if let Some(before) = before {
+                    newest["max_create_revision"] = Value::from(u64::to_string(&before));
+                }
+                let range = self.range(&Span::below(&folder), newest).await?;
+                for found in &range.kvs {
+                    gathered.take(Logged { json: self.bytes(&found.value)?, revision: version(found.mod_revision) });
+                }
+                // No two records are of one revision; zero would be no limit.
+                let oldest = range.kvs.iter().map(|found| found.create_revision).min().unwrap_or(0);
+                before = oldest.checked_sub(1).filter(|before| *before > 0 && range.kvs.len() == page);
+                if before.is_none() {
+                    break;
+                }
+            }
+            Ok(gathered.into_found())
         })
     }
 }

@@ -5,7 +5,7 @@
 //! store. Called by `local`. Not for: what is in the file, which `tables` knows.
 
 use crate::storage::VersionedDtab;
-use crate::storage::local::tables;
+use crate::storage::local::{shrink, tables};
 use redb::backends::FileBackend;
 use redb::{Builder, Database};
 use std::collections::BTreeMap;
@@ -146,6 +146,22 @@ impl File {
         }
         self.database = Some(database);
         Ok(dtabs)
+    }
+
+    /// Makes the open file smaller, when most of it is free. It stays open, unless that fails.
+    pub(super) fn shrink(&mut self) -> Result<(), LocalError> {
+        let path = self.path();
+        let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        let (before, begun) = (length(&path), std::time::Instant::now());
+        let mut database = self.database.take().ok_or(LocalError::Closed)?;
+        let (shrunk, database) = contained(|| Ok((shrink::shrink(&mut database, before)?, database)))
+            .map_err(|error| error.at("make smaller", &path))?;
+        self.database = Some(database);
+        if shrunk {
+            let (after, took) = (length(&path), begun.elapsed());
+            tracing::info!(before, after, ?took, "the file of the dtabs was made smaller");
+        }
+        Ok(())
     }
 
     /// Makes an empty store beside the place where it is to be, and moves it there when it is complete and on disk.

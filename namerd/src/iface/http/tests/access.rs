@@ -46,20 +46,84 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// A token that is replaced while namerd runs begins nothing new; what it has begun goes on.
+/// A token that is replaced while namerd runs begins nothing new, and what it has begun ends soon; who keeps its rights, or
+/// shows no token, notices nothing.
 #[tokio::test]
-async fn rights_are_judged_when_a_stream_begins() {
-    let (dir, server) = guarded().await;
-    let (old, new) = (bearer(OPS), bearer("another-ops-token-0123456789"));
-    let target = "/api/1/dtabs/secret?watch=1";
-    let mut begun = Stream::open(server.address, target, &[("authorization", &old), ("accept", "text/plain")]).await;
-    assert_eq!(begun.next().await.as_deref(), Some("/x=>/y\n"));
-    std::fs::write(dir.path().join("ops"), new.trim_start_matches("Bearer ")).expect("it is written");
-    let refused = client::ask(server.address, "GET", target, &[("authorization", &old)], None).await;
+async fn streams_end_with_the_right_to_them() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let access = policy(dir.path()).watching(Duration::from_millis(20), &Handle::current());
+    let store = memory(&[("prod", "/svc => /a"), ("secret", "/x => /y")]);
+    let server = Server::with(store, access, HttpParams::default(), "127.0.0.1:0").await;
+    let (old, new, ci) = (bearer(OPS), bearer("another-ops-token-0123456789"), bearer(CI));
+    let open = async |target: &str, token: &str| {
+        let headers = [("authorization", token), ("accept", "text/plain")];
+        Stream::open(server.address, target, &headers[usize::from(token.is_empty())..]).await
+    };
+    let (secret, prod) = ("/api/1/dtabs/secret?watch=1", "/api/1/dtabs/prod?watch=1");
+    let (mut kept, mut open_to_all) = (open(prod, &ci).await, open(prod, "").await);
+    for stream in [&mut kept, &mut open_to_all] {
+        assert_eq!(stream.next().await.as_deref(), Some("/svc=>/a\n"));
+    }
+    let mut ending = Vec::new();
+    for target in [
+        secret,
+        "/api/1/dtabs?watch=1",
+        "/api/1/bind/secret?path=/x&watch=1",
+        "/api/1/addr/secret?path=/$/inet/127.0.0.1/1&watch=1",
+        "/api/1/resolve/secret?path=/x&watch=1",
+        "/api/1/bound-names?watch=1",
+    ] {
+        let mut stream = open(target, &old).await;
+        assert!(stream.next().await.is_some(), "{target}");
+        ending.push((target, stream));
+    }
+    // Whoever replaces a file by writing into it may be met in the middle.
+    let file = dir.path().join("ops");
+    std::fs::write(&file, "").expect("it is written");
+    std::fs::write(&file, new.trim_start_matches("Bearer ")).expect("it is written");
+    let refused = client::ask(server.address, "GET", secret, &[("authorization", &old)], None).await;
     assert_eq!(refused.status, 401, "{refused:?}");
-    let written = server.send("PUT", "/api/1/dtabs/secret", &[DTAB, ("authorization", &new)], "/x => /z").await;
+    for (target, stream) in &mut ending {
+        assert_eq!(stream.next().await, None, "{target} ends");
+    }
+    server.has_watches(2).await;
+    let mut begun = open(secret, &new).await;
+    assert_eq!(begun.next().await.as_deref(), Some("/x=>/y\n"), "the new token begins");
+    for (name, stream) in [("secret", vec![&mut begun]), ("prod", vec![&mut kept, &mut open_to_all])] {
+        let target = format!("/api/1/dtabs/{name}");
+        let written = server.send("PUT", &target, &[DTAB, ("authorization", &new)], "/x => /z").await;
+        assert_eq!(written.status, 204, "{written:?}");
+        for stream in stream {
+            assert_eq!(stream.next().await.as_deref(), Some("/x=>/z\n"), "{name} is still followed");
+        }
+    }
+}
+
+/// The same token with other rules: a stream that these let go on does, and one that shows what has changed is begun anew.
+#[tokio::test]
+async fn a_token_with_fewer_rights_keeps_the_streams_that_these_allow() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let access = policy(dir.path()).watching(Duration::from_millis(20), &Handle::current());
+    let server =
+        Server::with(memory(&[("prod", ""), ("secret", "")]), access, HttpParams::default(), "127.0.0.1:0").await;
+    let ops = bearer(OPS);
+    let headers = [("authorization", ops.as_str())];
+    let mut streams = Vec::new();
+    for target in ["/api/1/dtabs/prod?watch=1", "/api/1/dtabs/secret?watch=1", "/api/1/dtabs?watch=1"] {
+        let mut stream = Stream::open(server.address, target, &headers).await;
+        assert!(stream.next().await.is_some(), "{target}");
+        streams.push(stream);
+    }
+    let [mut prod, mut secret, mut list] = <[Stream; 3]>::try_from(streams).unwrap_or_else(|_| panic!("three"));
+    std::fs::write(dir.path().join("ci"), OPS).expect("it is written");
+    std::fs::write(dir.path().join("ops"), "another-ops-token-0123456789").expect("it is written");
+    assert_eq!((secret.next().await, list.next().await), (None, None));
+    assert_eq!(client::ask(server.address, "GET", "/api/1/dtabs/secret", &headers, None).await.status, 403);
+    assert_eq!(client::ask(server.address, "GET", "/api/1/dtabs", &headers, None).await.body, "[\"prod\"]\n");
+    let body = "/svc/web => /a";
+    let written = server.send("PUT", "/api/1/dtabs/prod", &[DTAB, headers[0]], body).await;
     assert_eq!(written.status, 204, "{written:?}");
-    assert_eq!(begun.next().await.as_deref(), Some("/x=>/z\n"), "it is still followed");
+    assert_eq!(prod.next().await.as_deref(), Some("[{\"prefix\":\"/svc/web\",\"dst\":\"/a\"}]\n"));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ async fn over(store: Away) -> Server {
     Server::with(Arc::new(store), Access::default(), HttpParams::default(), "127.0.0.1:0").await
 }
 
-/// A defect in a write, and a value that failed while a name is explained.
+/// A defect in a write.
 #[tokio::test]
 async fn an_error_inside_a_handler_is_500_and_others_are_served() {
     let server = over(Away(Activity::constant(State::Failed("it rains".into())), Fault::Panic)).await;
@@ -22,9 +22,30 @@ async fn an_error_inside_a_handler_is_500_and_others_are_served() {
         let reply = server.send(method, "/api/1/dtabs/a", &[DTAB], "/a => /b").await;
         assert_eq!((reply.status, reply.body.as_str()), (500, "the write failed; the log says more\n"), "{method}");
     }
-    let reply = server.get("/api/1/delegate/a?path=/svc/x").await;
-    assert!(reply.status == 500 && reply.body.contains("it rains"), "{reply:?}");
     assert_eq!(server.get("/api/1/bound-names").await.status, 200);
+}
+
+/// A store that has failed says so in the same way on every route, whoever asks by what method.
+#[tokio::test]
+async fn what_cannot_be_known_is_503_with_the_reason_on_every_route() {
+    let away = || Fault::Error(StoreError::Unavailable("it rains".into()));
+    let server = over(Away(Activity::constant(State::Failed("it rains".into())), away())).await;
+    let json = [("content-type", "application/json")];
+    let question = "{\"namespace\":\"a\",\"dtab\":\"\",\"path\":\"/svc/x\"}";
+    for (method, target, body) in [
+        ("GET", "bind/a?path=/svc/x", ""),
+        ("GET", "resolve/a?path=/svc/x", ""),
+        ("GET", "delegate/a?path=/svc/x", ""),
+        ("GET", "delegate?path=/svc/x&namespace=a", ""),
+        ("POST", "delegate", question),
+        ("GET", "dtabs/a", ""),
+        ("GET", "history/a", ""),
+    ] {
+        let reply = server.send(method, &format!("/api/1/{target}"), &json, body).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{method} {target}: {reply:?}");
+        assert!(reply.body.contains("it rains"), "{method} {target}: {reply:?}");
+    }
+    assert_eq!(server.get("/api/1/delegate?path=/svc/x").await.status, 200, "without a namespace");
 }
 
 /// A defect in a read has no answer: the connection ends, and that one alone.

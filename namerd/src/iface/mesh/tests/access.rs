@@ -106,3 +106,48 @@ async fn a_client_shows_the_token_of_its_file() {
     })
     .await;
 }
+
+/// A token that is replaced while streams last: they end with the status that a new call has, and those of a caller who is
+/// known by its certificate as well as of one who shows the new token go on.
+#[tokio::test]
+async fn streams_end_with_the_right_to_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    let access = policy(&file).watching(Duration::from_millis(20), &tokio::runtime::Handle::current());
+    let world = World::with(access, Some("router.example")).await;
+    world.store.says(Some("/svc => /#/t"));
+    world.namer.says("web", Addr::Neg);
+    let _told = world.told("web", &Addr::Neg).await;
+    let requests = client(&world, &Builder::new()).await;
+    let open = async |token: Option<&str>, path: &str, body: Bytes| {
+        let shown = token.map_or_else(HeaderMap::new, |token| {
+            HeaderMap::from_iter([(http::header::AUTHORIZATION, format!("Bearer {token}").parse().expect("a value"))])
+        });
+        let mut request = Request::post(format!("http://namerd{path}")).body(()).expect("a request");
+        *request.headers_mut() = shown;
+        let (response, mut stream) =
+            requests.clone().ready().await.expect("room").send_request(request, false).expect("a stream");
+        stream.send_data(body, true).expect("room");
+        let mut body = within("a response", response).await.expect("a response").into_body();
+        next(&mut body).await.map(|_| body)
+    };
+    let asked = [
+        (paths::STREAM_BOUND_TREE, bind("/default", "/svc/web")),
+        (paths::STREAM_DTAB, root("/default")),
+        (paths::STREAM_REPLICAS, calls::write_id(&path("/#/t/web"))),
+    ];
+    let mut begun = Vec::new();
+    for (path, body) in &asked {
+        begun.push((path, open(Some(TOKEN), path, body.clone()).await.expect("a stream")));
+    }
+    let mut by_certificate = open(None, asked[2].0, asked[2].1.clone()).await.expect("a stream");
+    std::fs::write(&file, "another-token-of-length").expect("it is written");
+    for (path, body) in &mut begun {
+        let ended = next(body).await.expect_err("an end");
+        assert!(ended.code == 16 && ended.message.contains("not one that this namerd knows"), "{path}: {ended:?}");
+    }
+    let mut anew = open(Some("another-token-of-length"), asked[1].0, asked[1].1.clone()).await.expect("a stream");
+    world.namer.says("web", Addr::bound([([127, 0, 0, 1], 7).into()]));
+    world.store.says(Some("/svc => /#/t/other"));
+    assert!(next(&mut by_certificate).await.is_ok() && next(&mut anew).await.is_ok(), "they go on");
+}
