@@ -2,9 +2,10 @@
 //! needs are closed, and those that are dead are found out.
 
 use e2e::h2::{
-    Ask, Caller, Frame, Gate, H2_CONFIG, Knobs, Origin, RawOrigin, Relay, Step, Wire, flag, kind, story, with, within,
+    Ask, Caller, Frame, Gate, H2_CONFIG, Knobs, Origin, RawOrigin, Relay, Step, Wire, flag, kind, mute, story, with,
+    within,
 };
-use e2e::{Switchyard, eventually, holds_for};
+use e2e::{Authority, Switchyard, eventually, holds_for};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -215,6 +216,47 @@ fn connections_to_an_endpoint_that_is_gone_are_closed_after_their_streams() {
         gate.open();
         assert_eq!(within("the old call", SOON, asked).await.expect("no panic").expect("an answer").text(), "old");
         eventually("the old connection is closed", SOON, || (old.live() == 0).then_some(()));
+    });
+}
+
+/// One limit is for all of a connection; the error says what was still missing when it was over.
+#[test]
+fn a_connection_that_is_not_ready_in_time_says_what_was_missing() {
+    story(async {
+        let (authority, folder) = (Authority::new("ca"), tempfile::tempdir().expect("a folder"));
+        let ca = authority.write(folder.path(), "ca");
+        let files = authority.issue(&["web.example"]).write(folder.path(), "web");
+        let tls = format!("tls: {{ commonName: web.example, trustCerts: [{}] }}", ca.display());
+        let sections = ["plain", "shaken", "deaf"].map(|name| {
+            let tls = if name == "plain" { "connectTimeoutMs: 3000" } else { &tls };
+            format!("{{ prefix: '/#/io.l5d.fs/{name}', {tls} }}")
+        });
+        let client = format!(
+            "client: {{ kind: io.l5d.static, configs: [{{ prefix: /, connectTimeoutMs: 3000 }}, {}] }}",
+            sections.join(", ")
+        );
+        let switchyard = Switchyard::start(&with(H2_CONFIG, &client));
+        let cases = [
+            ("plain", mute(None), "connected, but HTTP/2 was not begun: no SETTINGS within 3.seconds"),
+            (
+                "shaken",
+                mute(Some(&files)),
+                "connected, and the TLS handshake was done, but HTTP/2 was not begun: no SETTINGS within 3.seconds",
+            ),
+            ("deaf", mute(None), "TLS: the handshake was not done within 3.seconds"),
+        ];
+        let caller = Caller::connect(switchyard.addr(0)).await;
+        let asking = cases.map(|(name, addr, wanted)| {
+            switchyard.disco().set(name, &[addr]);
+            (caller.ask_later(&Ask::get(name, "/")), wanted)
+        });
+        for (asked, wanted) in asking {
+            let answer = within("an answer", 3 * SOON, asked).await.expect("no panic").expect("no reset");
+            assert_eq!(answer.status, 502);
+            assert!(answer.text().contains(wanted), "{}", answer.text());
+            let status = answer.headers.get("proxy-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            assert!(status.contains("error=connection_timeout"), "{status}");
+        }
     });
 }
 
