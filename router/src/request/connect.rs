@@ -51,6 +51,7 @@ pub(crate) async fn link(
     service: &PathService,
     client: &Client,
     lease: &mut Lease,
+    place: Place,
 ) -> Result<Rc<Link>, Failure> {
     let params = &client.params;
     let begin = async |reached: &Reached| {
@@ -70,7 +71,7 @@ pub(crate) async fn link(
         life: nanos(params.session_life),
     };
     let keep_alive = (KeepAlive::new(&params.h2), client.stats.clone());
-    Ok(opening.serve(lease.endpoint().clone(), client.hosts.unlimited(), limits, keep_alive))
+    Ok(opening.serve(lease.endpoint().clone(), (place, session.cx.pool.links()), limits, keep_alive))
 }
 
 /// Where a connection is made to, and how far that is.
