@@ -25,8 +25,8 @@ fn metric(switchyard: &Switchyard, name: &str) -> f64 {
 fn gated(streams: u32, gates: &[Gate]) -> Origin {
     let gates = gates.to_vec();
     Origin::tuned(Knobs { streams: Some(streams), ..Knobs::default() }, move |asked| {
-        let gate = asked.uri.path()[1..].parse::<usize>().ok().map(|number| Step::Hold(gates[number].clone()));
-        [gate.into_iter().collect(), Step::text("done")].concat()
+        let gate = asked.uri.path()[1..].parse::<usize>().ok();
+        gate.map_or_else(|| Step::text("done"), |number| Step::held(&gates[number], "done"))
     })
 }
 
@@ -163,7 +163,7 @@ fn each_worker_has_a_connection_whatever_the_size() {
         let gate = Gate::default();
         let held = gate.clone();
         let origin = Origin::with(move |asked| match asked.uri.path() {
-            "/long" => [vec![Step::Hold(held.clone())], Step::text("done")].concat(),
+            "/long" => Step::held(&held, "done"),
             _ => Step::text("done"),
         });
         let switchyard = start("{ maxSize: 1 }", "2", &origin);
@@ -187,7 +187,7 @@ fn a_connection_that_retires_leaves_its_place() {
         let gate = Gate::default();
         let held = gate.clone();
         let origin = Origin::with(move |asked| match asked.uri.path() {
-            "/long" => [vec![Step::Hold(held.clone())], Step::text("done")].concat(),
+            "/long" => Step::held(&held, "done"),
             "/retire" => [vec![Step::Retire], Step::text("done")].concat(),
             _ => Step::text("done"),
         });

@@ -1,6 +1,6 @@
 //! A server that answers by script and counts what happens to it.
 
-use super::script::{Asked, End, Performance, Script};
+use super::script::{Asked, End, Gate, Performance, Script};
 use super::{Io, Knobs, Step, Sum};
 use crate::PairFiles;
 use bytes::Bytes;
@@ -83,6 +83,12 @@ impl Origin {
     /// As [`Origin::with`], with settings.
     pub fn tuned(knobs: Knobs, handler: impl Fn(&Asked) -> Script + Send + Sync + 'static) -> Origin {
         Origin::start(knobs, None, handler)
+    }
+
+    /// Answers everything with this text, once the gate is open.
+    pub fn held(gate: &Gate, body: &str) -> Origin {
+        let (gate, body) = (gate.clone(), body.to_owned());
+        Origin::with(move |_| Step::held(&gate, &body))
     }
 
     /// With TLS; ALPN offers `h2` alone.
