@@ -23,7 +23,7 @@ pub(crate) use heads::Carried;
 pub(crate) use inbound::Inbound;
 pub(crate) use keep_alive::KeepAlive;
 pub(crate) use link::{Limits, Link, Opening};
-pub(crate) use links::{Dial, Links, Took};
+pub(crate) use links::{Dial, InLine, Links, Took, Turn};
 pub(crate) use outbound::Outbound;
 pub(crate) use serve::serve;
 pub(crate) use transport::Transport;

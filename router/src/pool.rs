@@ -6,6 +6,7 @@
 mod host;
 mod stats;
 
+pub(crate) use host::Release;
 pub use host::{Claims, Entry, Granted, Host, Hosts, Place, Ticket};
 pub use stats::PoolStats;
 
@@ -13,7 +14,6 @@ use crate::clock;
 use crate::h2::Links;
 use crate::request::Up;
 use balance::Endpoint;
-use host::Release;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ pub struct Upstream {
     pub created: u64,
     /// True when it has served a request before.
     pub reused: bool,
-    /// The right to it; None for a place on a connection that many requests share.
+    /// The right to it; None for a request's place on a connection that many share.
     pub place: Option<Place>,
 }
 
@@ -105,7 +105,7 @@ impl Pool {
             count: Cell::new(0),
             limit: Cell::new(limit),
             turn: Cell::new(0),
-            links: Rc::default(),
+            links: Links::new(),
         }
     }
 
@@ -213,6 +213,10 @@ impl Pool {
 
     /// Closes unused connections that other workers wait for the place of; runs for ever.
     pub async fn answer_claims(&self) {
+        tokio::join!(self.answer_own_claims(), self.links.answer_claims());
+    }
+
+    async fn answer_own_claims(&self) {
         loop {
             for (uid, host) in self.claims.next().await {
                 let wanted = host.upgrade().is_some_and(|host| host.still_wanted(&self.claims));

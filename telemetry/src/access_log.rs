@@ -6,8 +6,9 @@
 //! Called by: the linker ([`AccessLog::open`]), the data path (`record`), signals ([`reopen_all`]), the end of the process
 //! ([`flush_all`]).
 //!
-//! Counters, with the label `file`: `access_log_dropped_total`, lines that were not written; `access_log_errors_total`,
-//! failures to write, rename or open.
+//! Metrics, with the label `file`: `access_log_dropped_total`, lines that were not written; `access_log_errors_total`,
+//! failures to write, rename or open; `access_log_queued_bytes`, memory of the lines that wait to be written, and
+//! `access_log_queued_bytes_limit`, the most that it may be.
 
 mod file;
 mod line;
@@ -23,15 +24,13 @@ use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use writer::{Message, Shared, Writer};
 
-/// Lines that may wait to be written.
-const QUEUED_LINES: usize = 16 * 1024;
-/// Their bytes, at most.
-const QUEUED_BYTES: usize = 8 * 1024 * 1024;
+/// What a line takes beside its bytes: its place in the queue, and what the allocator adds.
+const LINE_BYTES: usize = 64;
 /// Opening a file takes no longer, unless it is a pipe that nobody reads.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -44,20 +43,36 @@ pub struct AccessLogOptions {
     pub append: bool,
     /// Old files that are kept; none keeps all.
     pub rotate_count: Option<usize>,
+    /// Memory of the lines that wait to be written, at most, in bytes; a line that would take more is dropped.
+    pub queue_bytes: usize,
 }
 
 impl Default for AccessLogOptions {
-    /// One file, for ever.
+    /// One file, for ever, and 8 MiB for what waits.
     fn default() -> AccessLogOptions {
-        AccessLogOptions { policy: RollPolicy::Never, append: true, rotate_count: None }
+        AccessLogOptions { policy: RollPolicy::Never, append: true, rotate_count: None, queue_bytes: 8 << 20 }
     }
 }
 
-/// The counters of a file.
+/// What is counted of a file.
 #[derive(Clone)]
 struct Counters {
     dropped: metrics::Counter,
     errors: metrics::Counter,
+    queued: metrics::Gauge,
+    limit: metrics::Gauge,
+}
+
+impl Counters {
+    fn of(path: &Path) -> Counters {
+        let name = path.display().to_string();
+        Counters {
+            dropped: metrics::counter!("access_log_dropped_total", "file" => name.clone()),
+            errors: metrics::counter!("access_log_errors_total", "file" => name.clone()),
+            queued: metrics::gauge!("access_log_queued_bytes", "file" => name.clone()),
+            limit: metrics::gauge!("access_log_queued_bytes_limit", "file" => name),
+        }
+    }
 }
 
 /// A handle on the writer of one file, and the form of the lines it is given. A clone leads to the same file; the writer
@@ -73,9 +88,9 @@ pub struct AccessLog {
 struct Handle {
     /// As it was first named.
     path: PathBuf,
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
     shared: Arc<Shared>,
-    dropped: metrics::Counter,
+    counters: Counters,
 }
 
 /// The writers of the process.
@@ -103,6 +118,7 @@ impl AccessLog {
     /// Puts its options in force in a writer that was there before.
     pub fn enforce(&self) {
         if let Some(options) = self.options {
+            self.file.limit(options.queue_bytes);
             *self.file.shared.options.lock() = Some(options);
             self.file.wake();
         }
@@ -119,17 +135,14 @@ impl AccessLog {
 impl Handle {
     /// Starts the writer and waits until the file is open.
     fn start(path: &Path, options: AccessLogOptions) -> io::Result<Handle> {
-        let name = path.display().to_string();
-        let counters = Counters {
-            dropped: metrics::counter!("access_log_dropped_total", "file" => name.clone()),
-            errors: metrics::counter!("access_log_errors_total", "file" => name),
-        };
-        let (queue, messages) = mpsc::sync_channel(QUEUED_LINES);
+        let counters = Counters::of(path);
+        // What is in it is bounded by `push`.
+        let (queue, messages) = mpsc::channel();
         let (opened, opening) = mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let (theirs, dropped, at) = (shared.clone(), counters.dropped.clone(), path.to_owned());
+        let (theirs, counted, at) = (shared.clone(), counters.clone(), path.to_owned());
         // Opening may block for ever, as for a pipe that nobody reads: it is done where that hurts nobody.
-        let run = move || match Writer::open(&at, options, theirs, counters, Timestamp::now) {
+        let run = move || match Writer::open(&at, options, theirs, counted, Timestamp::now) {
             Ok(writer) => {
                 // When nobody waits any more, the queue is closed as well.
                 let _ = opened.send(Ok(()));
@@ -145,37 +158,51 @@ impl Handle {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
         }
-        Ok(Handle { path: path.to_owned(), queue, shared, dropped })
+        let handle = Handle { path: path.to_owned(), queue, shared, counters };
+        handle.limit(options.queue_bytes);
+        Ok(handle)
+    }
+
+    /// Lets so many bytes wait from now on.
+    fn limit(&self, bytes: usize) {
+        self.shared.limit.store(bytes, Ordering::Relaxed);
+        self.counters.limit.set(bytes as f64);
     }
 
     fn push(&self, line: Vec<u8>) {
-        let bytes = line.len();
+        let bytes = taken_by(&line);
         let before = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > QUEUED_BYTES || self.queue.try_send(Message::Line(line)).is_err() {
+        if before + bytes > self.shared.limit.load(Ordering::Relaxed) {
             self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
-            self.dropped.increment(1);
+            return self.counters.dropped.increment(1);
+        }
+        self.counters.queued.increment(bytes as f64);
+        if self.queue.send(Message::Line(line)).is_err() {
+            // The writer is gone, with all that waited for it.
+            self.counters.dropped.increment(1);
         }
     }
 
-    /// Makes the writer look at what it shares. A full queue needs no waking.
+    /// Makes the writer look at what it shares, unless it is about to.
     fn wake(&self) {
-        let _ = self.queue.try_send(Message::Wake);
+        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+            // Without a writer there is nobody to wake.
+            let _ = self.queue.send(Message::Wake);
+        }
     }
 
     /// Waits until what was recorded before is written or cannot be, at most until `until`.
     fn flush(&self, until: Instant) {
         let (answer, answered) = mpsc::channel();
-        let mut message = Message::Flush(answer);
-        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
-            if Instant::now() >= until {
-                return;
-            }
-            message = back;
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // Either it is done or the time is over.
+        // Either it is done, or there is no writer, or the time is over.
+        let _ = self.queue.send(Message::Flush(answer));
         let _ = answered.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
+}
+
+/// The memory that a line takes in the queue.
+fn taken_by(line: &Vec<u8>) -> usize {
+    line.capacity() + LINE_BYTES
 }
 
 /// Whether two paths lead to one file, or will.

@@ -109,6 +109,25 @@ impl Pair {
     }
 }
 
+/// The files of an authority, and of what it has issued to one name; gone with this.
+pub struct Issued {
+    /// The certificate of the authority.
+    pub ca: PathBuf,
+    /// What it has issued.
+    pub files: PairFiles,
+    _folder: tempfile::TempDir,
+}
+
+impl Issued {
+    /// By a new authority.
+    pub fn to(name: &str) -> Issued {
+        let (authority, folder) = (Authority::new("ca"), tempfile::tempdir().expect("a folder"));
+        let ca = authority.write(folder.path(), "ca");
+        let files = authority.issue(&[name]).write(folder.path(), "web");
+        Issued { ca, files, _folder: folder }
+    }
+}
+
 fn put(path: &Path, text: &str) {
     let beside = path.with_extension("new");
     std::fs::write(&beside, text).expect("a file can be written");

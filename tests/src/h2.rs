@@ -17,7 +17,7 @@ mod script;
 mod wire;
 
 pub use caller::{Answer, Ask, Call, Caller};
-pub use origin::{Cancel, Origin, Seen};
+pub use origin::{Cancel, Origin, Seen, mute};
 pub use relay::Relay;
 pub use script::{Asked, Gate, Script, Step};
 pub use wire::{Frame, RawOrigin, Wire, flag, kind, literals};

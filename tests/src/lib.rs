@@ -34,7 +34,7 @@ mod process;
 mod wait;
 
 pub use backend::{Backend, Received, Reply};
-pub use certs::{Authority, Pair, PairFiles};
+pub use certs::{Authority, Issued, Pair, PairFiles};
 pub use client::{Client, Response, get, try_get};
 pub use disco::Disco;
 pub use dns::NameServer;

@@ -358,6 +358,34 @@ fn a_disk_without_room_costs_lines_only() {
     assert!(switchyard.wait_exit(SOON).success());
 }
 
+/// The same with a reader that stands still: what waits is bounded, and is written when it goes on.
+#[test]
+fn what_waits_to_be_written_stays_at_its_bound() {
+    let (web, folder) = (Backend::text("hello"), tempfile::tempdir().expect("a folder"));
+    let pipe = folder.path().join("access.pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let opening = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::File::open(pipe).expect("the pipe opens")
+    });
+    let switchyard = start(&[&format!("httpAccessLog: {}", pipe.display()), "httpAccessLogQueueKB: 20"], &web);
+    let mut reader = opening.join().expect("no panic");
+    let mut client = Client::connect(switchyard.addr(0));
+    let long = format!("/{}", "x".repeat(3000));
+    eventually("lines are dropped", 2 * SOON, || {
+        (0..50).for_each(|_| assert_eq!(client.get("web", &long).status, 200));
+        (counted(&switchyard, "access_log_dropped_total") > 0.0).then_some(())
+    });
+    let queued = || counted(&switchyard, "access_log_queued_bytes{");
+    assert_eq!(counted(&switchyard, "access_log_queued_bytes_limit{"), 20_480.0);
+    assert!((3000.0..=20_480.0).contains(&queued()), "{}", queued());
+    std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    eventually("all is written", SOON, || (queued() == 0.0).then_some(()));
+    let dropped = counted(&switchyard, "access_log_dropped_total");
+    assert_eq!(client.get("web", &long).status, 200);
+    assert_eq!(counted(&switchyard, "access_log_dropped_total"), dropped, "there is room again");
+}
+
 /// A small file system in memory, where the system lets us have one; gone with this.
 struct Tiny(tempfile::TempDir);
 

@@ -2,9 +2,10 @@
 //! needs are closed, and those that are dead are found out.
 
 use e2e::h2::{
-    Ask, Caller, Frame, Gate, H2_CONFIG, Knobs, Origin, RawOrigin, Relay, Step, Wire, flag, kind, story, with, within,
+    Ask, Caller, Frame, Gate, H2_CONFIG, Knobs, Origin, RawOrigin, Relay, Step, Wire, flag, kind, mute, story, with,
+    within,
 };
-use e2e::{Switchyard, eventually, holds_for};
+use e2e::{Issued, Switchyard, eventually, holds_for};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,11 +53,7 @@ fn the_calls_of_one_connection_are_balanced() {
 fn calls_go_where_fewer_are_open() {
     story(async {
         let gate = Gate::default();
-        let origin = |gate: &Gate| {
-            let held = gate.clone();
-            Origin::with(move |_| [vec![Step::Hold(held.clone())], Step::text("done")].concat())
-        };
-        let origins = [origin(&gate), origin(&gate)];
+        let origins = [Origin::held(&gate, "done"), Origin::held(&gate, "done")];
         let switchyard = Switchyard::start_with(H2_CONFIG, &["--workers", "1"]);
         switchyard.disco().set("web", &[origins[0].addr(), origins[1].addr()]);
         let caller = Caller::connect(switchyard.addr(0)).await;
@@ -138,8 +135,7 @@ fn a_service_that_takes_one_stream_is_obeyed() {
 fn a_client_has_as_many_streams_as_the_listener_says() {
     story(async {
         let gate = Gate::default();
-        let held = gate.clone();
-        let origin = Origin::with(move |_| [vec![Step::Hold(held.clone())], Step::text("done")].concat());
+        let origin = Origin::held(&gate, "done");
         let switchyard = start(&serving("maxConcurrentStreamsPerConnection: 3"), &[origin.addr()]);
         let mut wire = Wire::client(switchyard.addr(0), &[]).await;
         let settings = wire.until(SOON, |frame| frame.kind == kind::SETTINGS && !frame.has(flag::ACK)).await;
@@ -194,8 +190,7 @@ fn a_connection_with_a_stream_is_not_idle() {
 fn connections_to_an_endpoint_that_is_gone_are_closed_after_their_streams() {
     story(async {
         let gate = Gate::default();
-        let held = gate.clone();
-        let old = Origin::with(move |_| [vec![Step::Hold(held.clone())], Step::text("old")].concat());
+        let old = Origin::held(&gate, "old");
         let new = Origin::text("new");
         let switchyard = start(H2_CONFIG, &[old.addr()]);
         let caller = Caller::connect(switchyard.addr(0)).await;
@@ -215,6 +210,45 @@ fn connections_to_an_endpoint_that_is_gone_are_closed_after_their_streams() {
         gate.open();
         assert_eq!(within("the old call", SOON, asked).await.expect("no panic").expect("an answer").text(), "old");
         eventually("the old connection is closed", SOON, || (old.live() == 0).then_some(()));
+    });
+}
+
+/// One limit is for all of a connection; the error says what was still missing when it was over.
+#[test]
+fn a_connection_that_is_not_ready_in_time_says_what_was_missing() {
+    story(async {
+        let Issued { ca, files, .. } = &Issued::to("web.example");
+        let tls = format!("tls: {{ commonName: web.example, trustCerts: [{}] }}", ca.display());
+        let sections = ["plain", "shaken", "deaf"].map(|name| {
+            let tls = if name == "plain" { "connectTimeoutMs: 3000" } else { &tls };
+            format!("{{ prefix: '/#/io.l5d.fs/{name}', {tls} }}")
+        });
+        let client = format!(
+            "client: {{ kind: io.l5d.static, configs: [{{ prefix: /, connectTimeoutMs: 3000 }}, {}] }}",
+            sections.join(", ")
+        );
+        let switchyard = Switchyard::start(&with(H2_CONFIG, &client));
+        let cases = [
+            ("plain", mute(None), "connected, but HTTP/2 was not begun: no SETTINGS within 3.seconds"),
+            (
+                "shaken",
+                mute(Some(files)),
+                "connected, and the TLS handshake was done, but HTTP/2 was not begun: no SETTINGS within 3.seconds",
+            ),
+            ("deaf", mute(None), "TLS: the handshake was not done within 3.seconds"),
+        ];
+        let caller = Caller::connect(switchyard.addr(0)).await;
+        let asking = cases.map(|(name, addr, wanted)| {
+            switchyard.disco().set(name, &[addr]);
+            (caller.ask_later(&Ask::get(name, "/")), wanted)
+        });
+        for (asked, wanted) in asking {
+            let answer = within("an answer", 3 * SOON, asked).await.expect("no panic").expect("no reset");
+            assert_eq!(answer.status, 502);
+            assert!(answer.text().contains(wanted), "{}", answer.text());
+            let status = answer.headers.get("proxy-status").and_then(|value| value.to_str().ok()).unwrap_or_default();
+            assert!(status.contains("error=connection_timeout"), "{status}");
+        }
     });
 }
 
@@ -289,8 +323,7 @@ fn a_client_that_fell_silent_is_closed_and_one_that_only_waits_is_not() {
 fn streams_are_counted_while_they_are_open() {
     story(async {
         let gate = Gate::default();
-        let held = gate.clone();
-        let origin = Origin::with(move |_| [vec![Step::Hold(held.clone())], Step::text("done")].concat());
+        let origin = Origin::held(&gate, "done");
         let switchyard = start(H2_CONFIG, &[origin.addr()]);
         let caller = Caller::connect(switchyard.addr(0)).await;
         let asking: Vec<_> = (0..7).map(|_| caller.ask_later(&Ask::get("web", "/"))).collect();

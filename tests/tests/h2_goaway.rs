@@ -3,21 +3,24 @@
 
 #![allow(clippy::panic, reason = "a story that cannot go on has failed")]
 
-use e2e::h2::{Ask, Caller, Frame, Gate, H2_CONFIG, Origin, RawOrigin, Step, Wire, kind, pattern, story, within};
+use e2e::h2::{
+    Answer, Ask, Caller, Frame, Gate, H2_CONFIG, Origin, RawOrigin, Step, Wire, kind, pattern, story, within,
+};
 use e2e::{Switchyard, eventually};
 use http::HeaderMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 
 /// For what takes a moment, on a busy machine too.
 const SOON: Duration = Duration::from_secs(30);
 const GET: &[(&str, &str)] = &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
 
-/// One worker, so that all streams share a connection.
+/// One worker, so that all streams share a connection, and more time to drain than a story waits for the end.
 fn start(addrs: &[SocketAddr]) -> Switchyard {
-    let switchyard = Switchyard::start_with(H2_CONFIG, &["--workers", "1"]);
+    let switchyard = Switchyard::start_with(H2_CONFIG, &["--workers", "1", "--grace", "600s"]);
     switchyard.disco().set("web", addrs);
     switchyard
 }
@@ -37,26 +40,48 @@ fn holding(gate: &Gate) -> Origin {
     })
 }
 
-#[test]
-fn a_received_goaway_loses_no_stream() {
-    story(async {
+/// A router with five calls of one client that are held.
+struct Held {
+    gate: Gate,
+    origin: Origin,
+    switchyard: Switchyard,
+    caller: Caller,
+    calls: Vec<JoinHandle<Result<Answer, h2::Error>>>,
+}
+
+impl Held {
+    async fn begin() -> Held {
         let gate = Gate::default();
         let origin = holding(&gate);
         let switchyard = start(&[origin.addr()]);
         let caller = Caller::connect(switchyard.addr(0)).await;
-        let held: Vec<_> = (0..5).map(|_| caller.ask_later(&Ask::get("web", "/held"))).collect();
+        let calls = (0..5).map(|_| caller.ask_later(&Ask::get("web", "/held"))).collect();
         eventually("all are open", SOON, || (origin.open() == 5).then_some(()));
+        Held { gate, origin, switchyard, caller, calls }
+    }
+
+    /// Lets them go on; all come to a good end.
+    async fn end(&mut self) {
+        self.gate.open();
+        for asked in self.calls.drain(..) {
+            let answer = within("a held call", SOON, asked).await.expect("no panic").expect("no reset");
+            assert!(answer.body == pattern(0, 100_000));
+        }
+    }
+}
+
+#[test]
+fn a_received_goaway_loses_no_stream() {
+    story(async {
+        let mut held = Held::begin().await;
+        let (caller, origin) = (&held.caller, &held.origin);
         assert_eq!(caller.ask(&Ask::get("web", "/retire")).await.text(), "bye");
         for _ in 0..20 {
             assert_eq!(caller.ask(&Ask::get("web", "/")).await.text(), "hello");
         }
         assert!(origin.connections() >= 2, "new streams have a new connection");
-        gate.open();
-        for asked in held {
-            let answer = within("a held call", SOON, asked).await.expect("no panic").expect("no reset");
-            assert!(answer.body == pattern(0, 100_000));
-        }
-        assert!(!caller.is_closed(), "the client has nothing to do with it");
+        held.end().await;
+        assert!(!held.caller.is_closed(), "the client has nothing to do with it");
     });
 }
 
@@ -169,30 +194,21 @@ fn a_cut_connection_repeats_nothing_that_may_have_happened() {
 #[test]
 fn a_router_that_drains_sends_goaway_and_finishes_open_streams() {
     story(async {
-        let gate = Gate::default();
-        let origin = holding(&gate);
-        // Longer than the story waits for the end.
-        let switchyard = Switchyard::start_with(H2_CONFIG, &["--workers", "1", "--grace", "600s"]);
-        switchyard.disco().set("web", &[origin.addr()]);
-        let caller = Caller::connect(switchyard.addr(0)).await;
-        let held: Vec<_> = (0..5).map(|_| caller.ask_later(&Ask::get("web", "/held"))).collect();
-        let mut wire = Wire::client(switchyard.addr(0), &[]).await;
+        let mut held = Held::begin().await;
+        let router = held.switchyard.addr(0);
+        let mut wire = Wire::client(router, &[]).await;
         wire.send(&Frame::headers(1, GET, true)).await.expect("sent");
         wire.until(SOON, |frame| frame.kind == kind::DATA).await.expect("an answer");
-        let mut idle = Wire::client(switchyard.addr(0), &[]).await;
+        let mut idle = Wire::client(router, &[]).await;
         idle.until(SOON, |frame| frame.kind == kind::SETTINGS).await.expect("settings");
-        eventually("all are open", SOON, || (origin.open() == 5).then_some(()));
-        switchyard.signal_term();
+        held.switchyard.signal_term();
         for wire in [&mut wire, &mut idle] {
             let goaway = wire.until(SOON, |frame| frame.kind == kind::GOAWAY).await.expect("a goodbye");
             assert_eq!(goaway.number(4), Some(0), "NO_ERROR");
             assert!(wire.until(SOON, |_| false).await.is_none(), "a connection without a stream ends");
         }
-        gate.open();
-        for asked in held {
-            let answer = within("a held call", SOON, asked).await.expect("no panic").expect("no reset");
-            assert!(answer.body == pattern(0, 100_000));
-        }
+        held.end().await;
+        let Held { caller, switchyard, .. } = held;
         assert!(within("the end of the connection", SOON, caller.closed()).await.is_ok(), "a good end");
         assert!(switchyard.wait_exit(SOON).success(), "it does not wait for the whole grace period");
     });

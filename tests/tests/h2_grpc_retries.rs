@@ -1,7 +1,7 @@
 //! Retries of gRPC calls: what is tried again is what the classifier says, and only as long as nothing was delivered.
 
 use e2e::Switchyard;
-use e2e::h2::{Answer, Caller, GRPC_CONFIG, Gate, Origin, Script, Step, grpc, pattern, story, with, within};
+use e2e::h2::{Answer, Caller, GRPC_CONFIG, Gate, Origin, Script, Step, fields, grpc, pattern, story, with, within};
 use std::time::Duration;
 
 /// For what takes a moment, on a busy machine too.
@@ -34,6 +34,20 @@ async fn ask(switchyard: &Switchyard) -> Answer {
 
 fn retries(switchyard: &Switchyard) -> f64 {
     switchyard.metric(&format!("rt/h2/service/svc/{SERVICE}/retries/total")).unwrap_or(0.0)
+}
+
+/// What a router further in says of a call that reached nobody, whatever the classifier says; as over HTTP/1.
+#[test]
+fn a_call_that_reached_nobody_is_tried_again() {
+    story(async {
+        for (said, tries) in [("true", 2), ("false", 1)] {
+            let refused = fields(&[("grpc-status", "14"), ("l5d-retryable", said)]);
+            let origin = first(move || vec![Step::Only(200, refused.clone())]);
+            let switchyard = start(&classifier("neverRetryable"), &origin);
+            let wanted = if tries == 2 { 0 } else { 14 };
+            assert_eq!((grpc::status(&ask(&switchyard).await), origin.count()), (Some(wanted), tries), "{said}");
+        }
+    });
 }
 
 /// The request is sent again whole.

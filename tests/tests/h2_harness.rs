@@ -5,7 +5,7 @@ use e2e::h2::{
     Ask, Caller, Frame, Gate, Knobs, Origin, RawOrigin, Relay, Step, Sum, Wire, fields, grpc, kind, pattern, story,
     text, within,
 };
-use e2e::{Authority, eventually};
+use e2e::{Issued, eventually};
 use http::HeaderMap;
 use std::time::Duration;
 
@@ -151,13 +151,11 @@ fn interims_come_before_the_answer() {
 #[test]
 fn tls_agrees_on_h2() {
     story(async {
-        let (authority, folder) = (Authority::new("ca"), tempfile::tempdir().expect("a folder"));
-        let ca = authority.write(folder.path(), "ca");
-        let files = authority.issue(&["web.example"]).write(folder.path(), "web");
-        let origin = Origin::tls(&files, |_| Step::text("secret"));
-        let caller = Caller::tls(origin.addr(), "web.example", &ca, &["h2"]).await.expect("a connection");
+        let Issued { ca, files, .. } = &Issued::to("web.example");
+        let origin = Origin::tls(files, |_| Step::text("secret"));
+        let caller = Caller::tls(origin.addr(), "web.example", ca, &["h2"]).await.expect("a connection");
         assert_eq!(caller.ask(&Ask::get("web", "/")).await.text(), "secret");
-        let refused = Caller::tls(origin.addr(), "web.example", &ca, &["http/1.1"]).await;
+        let refused = Caller::tls(origin.addr(), "web.example", ca, &["http/1.1"]).await;
         assert!(refused.is_err(), "the origin speaks h2 alone");
     });
 }

@@ -6,7 +6,7 @@
 use e2e::h2::{
     Ask, Caller, Frame, H2_CONFIG, Origin, Step, Sum, Wire, fields, kind, pattern, story, text, with, within,
 };
-use e2e::{Authority, Backend, Client, FS_CONFIG, Https, Offer, Received, Reply, Switchyard};
+use e2e::{Backend, Client, FS_CONFIG, Https, Issued, Offer, Received, Reply, Switchyard};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -47,22 +47,20 @@ fn h2c_by_prior_knowledge_is_passed_on_whole() {
 #[test]
 fn tls_on_both_sides_agrees_on_h2_by_alpn() {
     story(async {
-        let (authority, folder) = (Authority::new("ca"), tempfile::tempdir().expect("a folder"));
-        let ca = authority.write(folder.path(), "ca");
-        let files = authority.issue(&["web.example"]).write(folder.path(), "web");
-        let origin = Origin::tls(&files, |_| Step::echo());
+        let Issued { ca, files, .. } = &Issued::to("web.example");
+        let origin = Origin::tls(files, |_| Step::echo());
         let (cert, key) = (files.cert.display(), files.key.display());
         let config =
             H2_CONFIG.replace("port: @P0@", &format!("port: @P0@, tls: {{ certPath: {cert}, keyPath: {key} }}"));
         let tls = format!("client: {{ tls: {{ commonName: web.example, trustCerts: [{}] }} }}", ca.display());
         let switchyard = start(&with(&config, &tls), origin.addr());
         for alpn in [&["h2"][..], &["h2", "http/1.1"], &["http/1.1", "h2"]] {
-            let caller = Caller::tls(switchyard.addr(0), "web.example", &ca, alpn).await.expect("h2");
+            let caller = Caller::tls(switchyard.addr(0), "web.example", ca, alpn).await.expect("h2");
             let answer = caller.ask(&Ask::post("web", "/", "secret").trailer("x-after", "yes")).await;
             assert_eq!((answer.text().as_str(), text(&answer.trailers, "x-after")), ("secret", "yes"));
         }
         let only = Offer { alpn: &["http/1.1"], ..Offer::default() };
-        let refused = Https::offering(switchyard.addr(0), "web.example", &ca, None, only);
+        let refused = Https::offering(switchyard.addr(0), "web.example", ca, None, only);
         assert!(refused.is_err(), "a client that speaks HTTP/1 alone learns it in the handshake");
     });
 }
@@ -70,18 +68,16 @@ fn tls_on_both_sides_agrees_on_h2_by_alpn() {
 #[test]
 fn f36_alpn_chooses_on_a_listener_that_detects() {
     story(async {
-        let (authority, folder) = (Authority::new("ca"), tempfile::tempdir().expect("a folder"));
-        let ca = authority.write(folder.path(), "ca");
-        let files = authority.issue(&["web.example"]).write(folder.path(), "web");
+        let Issued { ca, files, .. } = &Issued::to("web.example");
         let origin = Origin::text("hello");
         let (cert, key) = (files.cert.display(), files.key.display());
         let tls = format!("port: @P0@, protocol: detect, tls: {{ certPath: {cert}, keyPath: {key} }}");
         let switchyard = start(&H2_CONFIG.replace("port: @P0@", &tls), origin.addr());
-        let caller = Caller::tls(switchyard.addr(0), "web.example", &ca, &["h2", "http/1.1"]).await.expect("h2");
+        let caller = Caller::tls(switchyard.addr(0), "web.example", ca, &["h2", "http/1.1"]).await.expect("h2");
         assert_eq!(caller.ask(&Ask::get("web", "/")).await.text(), "hello");
         for (alpn, agreed) in [(&["http/1.1"][..], Some("http/1.1")), (&[], None)] {
             let offer = Offer { alpn, ..Offer::default() };
-            let https = Https::offering(switchyard.addr(0), "web.example", &ca, None, offer).expect("a handshake");
+            let https = Https::offering(switchyard.addr(0), "web.example", ca, None, offer).expect("a handshake");
             assert_eq!(https.alpn().as_deref(), agreed);
             assert!(https.get("web", "/").expect("an answer").contains("\r\nhello\r\n"), "in a chunk");
         }

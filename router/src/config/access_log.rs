@@ -21,6 +21,7 @@ struct Keys {
     append: &'static str,
     rotate_count: &'static str,
     format: &'static str,
+    queue: &'static str,
 }
 
 const HTTP: Keys = Keys {
@@ -29,6 +30,7 @@ const HTTP: Keys = Keys {
     append: "httpAccessLogAppend",
     rotate_count: "httpAccessLogRotateCount",
     format: "httpAccessLogFormat",
+    queue: "httpAccessLogQueueKB",
 };
 const H2: Keys = Keys {
     file: "h2AccessLog",
@@ -36,6 +38,7 @@ const H2: Keys = Keys {
     append: "h2AccessLogAppend",
     rotate_count: "h2AccessLogRotateCount",
     format: "h2AccessLogFormat",
+    queue: "h2AccessLogQueueKB",
 };
 
 /// The access log of a router with this protocol, if it wants one.
@@ -51,13 +54,14 @@ pub(super) fn access_log(router: &mut Reader<'_>, claims: &mut Claims, protocol:
         policy: router.get(keys.policy, policy).unwrap_or(default.policy),
         append: router.get(keys.append, boolean).unwrap_or(default.append),
         rotate_count: router.get(keys.rotate_count, rotate_count).unwrap_or(default.rotate_count),
+        queue_bytes: router.get(keys.queue, queue).unwrap_or(default.queue_bytes),
     };
     let format = match (router.get(keys.format, format).unwrap_or_default(), protocol) {
         (LogFormat::Linkerd, Protocol::H2) => LogFormat::LinkerdH2,
         (format, _) => format,
     };
     let Some(at) = at else {
-        for key in [keys.policy, keys.append, keys.rotate_count, keys.format] {
+        for key in [keys.policy, keys.append, keys.rotate_count, keys.format, keys.queue] {
             if let Some(at) = router.take(key) {
                 router.context.warn(&at, format!("no effect without `{}`", keys.file));
             }
@@ -89,6 +93,11 @@ fn policy(item: &Item<'_>) -> Result<RollPolicy, Bad> {
 /// -1 keeps all.
 fn rotate_count(item: &Item<'_>) -> Result<Option<usize>, Bad> {
     int(-1, i64::from(i32::MAX))(item).map(|count| usize::try_from(count).ok())
+}
+
+/// Up to a GiB.
+fn queue(item: &Item<'_>) -> Result<usize, Bad> {
+    int(1, 1 << 20)(item).map(|kb| usize::try_from(kb).unwrap_or_default() << 10)
 }
 
 fn format(item: &Item<'_>) -> Result<LogFormat, Bad> {

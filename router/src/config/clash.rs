@@ -42,7 +42,7 @@ impl Claims {
             Some((_, known)) if (known.format, known.options) == (log.format, log.options) => {}
             Some((first, _)) => {
                 let message = format!("the same file as {first}, with other settings");
-                let expected = "the same format, roll policy, append and rotate count, or another file";
+                let expected = "the same format, roll policy, append, rotate count and queue, or another file";
                 context.bad(at.pos, &at.path, Bad::new(message).expected(expected));
             }
         }

@@ -2,22 +2,23 @@
 //!
 //! Made by `request::connect`, kept by `links`. A task of its own moves its frames, and asks the endpoint now and then whether
 //! it is still there. It ends when nobody holds the link and its last request is over, when the endpoint goes away, or
-//! when an answer to a PING does not come. Not for: which endpoint, or which of its connections (`links`).
+//! when an answer to a PING does not come. What room it has goes to the requests of its worker that wait in line, if its
+//! number is limited (`pool::Place`). Not for: which endpoint, or which of its connections (`links`).
 
 use super::keep_alive::{Event, KeepAlive};
 use super::watch::{Side, WatchHandle, WatchLimits, Watched};
-use super::{Outbound, Transport};
+use super::{Links, Outbound, Transport};
 use crate::client::ClientStats;
 use crate::clock;
 use crate::config::H2Params;
-use crate::pool::Place;
+use crate::pool::{Place, Release};
 use balance::Endpoint;
 use bytes::Bytes;
 use h2::client::{self, Connection, SendRequest};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -49,7 +50,11 @@ pub(crate) struct Link {
     created: u64,
     limits: Limits,
     stats: Arc<ClientStats>,
-    _place: Place,
+    /// The right to it, until it takes no more requests: one that only ends what it serves counts no longer.
+    place: RefCell<Option<Place>>,
+    /// It is counted as unused.
+    unused: Cell<bool>,
+    links: Weak<Links>,
 }
 
 /// How long a link is kept, in nanoseconds.
@@ -64,6 +69,7 @@ pub(crate) struct Limits {
 /// One request's share of a link.
 pub(super) struct Share {
     state: Rc<State>,
+    link: Weak<Link>,
     reused: bool,
 }
 
@@ -78,6 +84,9 @@ impl Drop for Share {
     fn drop(&mut self) {
         self.state.open.set(self.state.open.get() - 1);
         self.state.last_used.set(clock::now());
+        if let Some(link) = self.link.upgrade() {
+            link.attend();
+        }
     }
 }
 
@@ -133,23 +142,27 @@ impl Opening {
     pub(crate) fn serve(
         self,
         endpoint: Arc<Endpoint>,
-        place: Place,
+        (place, links): (Place, &Rc<Links>),
         limits: Limits,
         (keep_alive, stats): (KeepAlive, Arc<ClientStats>),
     ) -> Rc<Link> {
         let now = clock::now();
         let state = Rc::new(State { last_used: Cell::new(now), ..State::default() });
-        let driven = state.clone();
         let pings = stats.clone();
         let addr = endpoint.addr();
         let Opening { sender, mut connection, watch } = self;
+        let (place, unused, links) = (RefCell::new(Some(place)), Cell::new(false), Rc::downgrade(links));
+        let link = Rc::new(Link { sender, state, endpoint, created: now, limits, stats, place, unused, links });
+        let driven = Rc::downgrade(&link);
         tokio::task::spawn_local(async move {
             if let Err(error) = drive(&mut connection, &watch, keep_alive, &pings).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
-            driven.over.set(true);
+            if let Some(link) = driven.upgrade() {
+                link.retire();
+            }
         });
-        Rc::new(Link { sender, state, endpoint, created: now, limits, stats, _place: place })
+        link
     }
 }
 
@@ -179,23 +192,90 @@ async fn drive(
 }
 
 impl Link {
-    /// A request on this link, if it takes one more.
-    pub(super) fn take(&self) -> Option<Outbound> {
+    /// What sends one more request, if it takes one.
+    fn ready(&self) -> Option<SendRequest<Bytes>> {
         if self.state.over.get() {
             return None;
         }
         let mut sender = self.sender.clone();
         // Ready at once, unless the endpoint goes away or is gone.
         if let Poll::Ready(Err(_)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            self.state.over.set(true);
+            self.retire();
             return None;
         }
-        if self.state.open.get() >= sender.current_max_send_streams() {
-            return None;
-        }
+        (self.state.open.get() < sender.current_max_send_streams()).then_some(sender)
+    }
+
+    /// A request on this link, if it takes one more.
+    pub(super) fn take(self: &Rc<Link>) -> Option<Outbound> {
+        let sender = self.ready()?;
+        self.begin_use();
         self.state.open.set(self.state.open.get() + 1);
         let reused = self.state.used.replace(true);
-        Some(Outbound::new(sender, self.stats.h2.get().open(), Share { state: self.state.clone(), reused }))
+        let share = Share { state: self.state.clone(), link: Rc::downgrade(self), reused };
+        Some(Outbound::new(sender, self.stats.h2.get().open(), share))
+    }
+
+    /// It is unused no longer, if it was.
+    fn begin_use(&self) {
+        if self.unused.replace(false)
+            && let Some(place) = &*self.place.borrow()
+        {
+            place.used();
+        }
+    }
+
+    /// It takes no more requests, and its place is free. Those that are on it go on.
+    fn retire(&self) {
+        self.state.over.set(true);
+        self.begin_use();
+        self.place.take();
+    }
+
+    /// Looks what becomes of the room on it: requests in line get it, one that serves nobody is unused, or it makes way.
+    pub(super) fn attend(self: &Rc<Link>) {
+        while let Some(release) = self.release() {
+            match release {
+                Release::Hand(waiter) => {
+                    if let (Some(links), Some(request)) = (self.links.upgrade(), self.take()) {
+                        links.hand(waiter, request);
+                    }
+                }
+                Release::Unused => return self.unused.set(true),
+                Release::Close => {
+                    self.retire();
+                    if let Some(links) = self.links.upgrade() {
+                        links.remove(self);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is to be done with the room on it; None when there is none, or nothing to be done.
+    fn release(&self) -> Option<Release> {
+        if self.is_limited() && self.ready().is_none() {
+            return None;
+        }
+        let place = self.place.borrow();
+        let place = place.as_ref()?;
+        match self.state.open.get() {
+            _ if place.is_excess() => Some(Release::Close),
+            0 if self.unused.get() => None,
+            0 => Some(place.release()),
+            _ => place.hand().map(Release::Hand),
+        }
+    }
+
+    /// True when requests may wait for room on it.
+    pub(super) fn is_limited(&self) -> bool {
+        self.place.borrow().as_ref().is_some_and(Place::is_limited)
+    }
+
+    /// True when it serves no request.
+    pub(super) fn is_unused(&self) -> bool {
+        self.unused.get()
     }
 
     /// Counts that it was found over when a request wanted it.
@@ -212,6 +292,12 @@ impl Link {
     pub(super) fn is_spent(&self, now: u64) -> bool {
         let aged = now.saturating_sub(self.created) >= self.limits.life;
         let unused = self.state.open.get() == 0 && now.saturating_sub(self.state.last_used.get()) >= self.limits.idle;
-        aged || unused
+        aged || (unused && !self.place.borrow().as_ref().is_some_and(Place::may_stay))
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.retire();
     }
 }

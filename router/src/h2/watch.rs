@@ -292,11 +292,6 @@ impl FrameWatch {
         self.flood.as_ref()
     }
 
-    /// What the peer sent.
-    pub fn received_totals(&self) -> Totals {
-        self.received
-    }
-
     /// What we sent.
     pub fn sent_totals(&self) -> Totals {
         self.sent

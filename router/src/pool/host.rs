@@ -6,6 +6,10 @@
 //! released one stays with its worker as long as that has waiters and no other worker is short of places, and an unused
 //! one is asked back from the worker that keeps it. Within a worker the line is first come, first served.
 //!
+//! Of connections that many requests share (`h2::Links`) a worker may always have one, whatever `maxSize` says: its
+//! requests cannot go to another worker, and might wait for a stream of hours there. Who has more than one then gives one
+//! up. So there are at most as many as `maxSize` or as there are workers, whichever is more.
+//!
 //! Without `minSize` and `maxSize` there is no [`Host`], and nothing here takes a lock. Called by `pool` and
 //! `request::acquire`.
 
@@ -22,11 +26,18 @@ use tokio::sync::{Notify, oneshot};
 pub struct Claims {
     wanted: Mutex<Vec<(u64, Weak<Host>)>>,
     asked: Notify,
+    /// One connection to each endpoint is never refused.
+    always_one: bool,
 }
 
 impl Claims {
+    /// Those of a worker's connections that many requests share.
+    pub(crate) fn of_shared() -> Claims {
+        Claims { always_one: true, ..Claims::default() }
+    }
+
     /// Waits until somebody asks; the endpoints whose unused connections are wanted, one entry per connection.
-    pub(super) async fn next(&self) -> Vec<(u64, Weak<Host>)> {
+    pub(crate) async fn next(&self) -> Vec<(u64, Weak<Host>)> {
         loop {
             let wanted = std::mem::take(&mut *self.wanted.lock());
             if !wanted.is_empty() {
@@ -116,7 +127,7 @@ pub enum Entry {
 
 /// What becomes of a connection that is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Release {
+pub(crate) enum Release {
     /// Keep it.
     Unused,
     /// It is for this waiter of the same worker.
@@ -152,11 +163,6 @@ impl Hosts {
         entry
     }
 
-    /// A place for a connection that is not limited: one that many requests share.
-    pub fn unlimited(&self) -> Place {
-        Place::new(self.stats.clone(), None)
-    }
-
     fn host(&self, uid: u64, limits: Limits) -> Arc<Host> {
         let mut hosts = self.hosts.lock();
         if let Some(host) = hosts.get(&uid).and_then(Weak::upgrade) {
@@ -183,9 +189,10 @@ impl State {
         self.seats.iter().map(|seat| seat.open).sum()
     }
 
-    /// Gives a free place to the first who still waits.
-    fn grant(&mut self) {
-        while let Some(waiter) = self.line.pop_front() {
+    /// Gives a free place to the first who still waits; of those of `only`, if that is given.
+    fn grant(&mut self, only: Option<&Arc<Claims>>) {
+        let is_meant = |waiter: &Waiter| only.is_none_or(|claims| Arc::ptr_eq(&waiter.claims, claims));
+        while let Some(waiter) = self.line.iter().position(is_meant).and_then(|at| self.line.remove(at)) {
             self.seat(&waiter.claims).open += 1;
             if waiter.grant.send(Granted::Place).is_ok() {
                 return;
@@ -209,7 +216,8 @@ impl State {
 impl Host {
     fn enter(self: Arc<Host>, claims: &Arc<Claims>, stats: &Arc<PoolStats>) -> Entry {
         let mut state = self.state.lock();
-        if state.line.is_empty() && state.open() < self.limits.max {
+        let is_due = claims.always_one && state.seat(claims).open == 0;
+        if is_due || (state.line.is_empty() && state.open() < self.limits.max) {
             state.seat(claims).open += 1;
             drop(state);
             return Entry::Place(Place::new(stats.clone(), Some((self, claims.clone()))));
@@ -266,7 +274,7 @@ impl Host {
     }
 
     /// Answers a claim: true when an unused connection of this worker is still wanted.
-    pub(super) fn still_wanted(&self, claims: &Arc<Claims>) -> bool {
+    pub(crate) fn still_wanted(&self, claims: &Arc<Claims>) -> bool {
         let mut state = self.state.lock();
         let seat = state.seat(claims);
         seat.asked = seat.asked.saturating_sub(1);
@@ -278,8 +286,17 @@ impl Host {
         let seat = state.seat(claims);
         seat.open = seat.open.saturating_sub(1);
         if state.open() < self.limits.max {
-            state.grant();
+            state.grant(None);
         }
+        if claims.always_one && state.seat(claims).open == 0 {
+            state.grant(Some(claims));
+        }
+    }
+
+    /// True when there are more than `maxSize` and this worker has several.
+    fn is_excess(&self, claims: &Arc<Claims>) -> bool {
+        let mut state = self.state.lock();
+        state.open() > self.limits.max && state.seat(claims).open > 1
     }
 }
 
@@ -290,7 +307,7 @@ impl Place {
     }
 
     /// Its connection is released: what becomes of it. Counts it as unused if it is kept.
-    pub(super) fn release(&self) -> Release {
+    pub(crate) fn release(&self) -> Release {
         let release = self.held.as_ref().map_or(Release::Unused, |(host, claims)| host.release(claims));
         if release == Release::Unused {
             self.stats.cached.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +316,7 @@ impl Place {
     }
 
     /// Its connection is unused no longer: taken, or about to be closed.
-    pub(super) fn used(&self) {
+    pub(crate) fn used(&self) {
         self.stats.cached.fetch_sub(1, Ordering::Relaxed);
         if let Some((host, claims)) = &self.held {
             host.used(claims);
@@ -307,8 +324,23 @@ impl Place {
     }
 
     /// True when its connection may stay however long it is unused (`minSize`).
-    pub(super) fn may_stay(&self) -> bool {
+    pub(crate) fn may_stay(&self) -> bool {
         self.held.as_ref().is_some_and(|(host, _)| host.limits.min > 0 && host.state.lock().open() <= host.limits.min)
+    }
+
+    /// True when it is one of a number that is limited.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Its connection, which stays in use, has room for one more request: the first of its worker's own that still waits.
+    pub(crate) fn hand(&self) -> Option<u64> {
+        self.held.as_ref().and_then(|(host, claims)| host.state.lock().hand(claims))
+    }
+
+    /// True when there are more than `maxSize`, because each worker may have one, and its own has others.
+    pub(crate) fn is_excess(&self) -> bool {
+        self.held.as_ref().is_some_and(|(host, claims)| host.is_excess(claims))
     }
 }
 
@@ -324,7 +356,7 @@ impl Drop for Place {
 impl Ticket {
     /// Waits for the grant. With [`Granted::Place`] call [`Ticket::place`] next, with [`Granted::Handed`]
     /// [`Ticket::take`].
-    pub(super) async fn granted(&mut self) -> Granted {
+    pub(crate) async fn granted(&mut self) -> Granted {
         match (&mut self.granted).await {
             Ok(granted) => granted,
             // The line never drops a waiter unanswered while a ticket holds its host.
@@ -333,19 +365,19 @@ impl Ticket {
     }
 
     /// The id under which the pool keeps the connection that was handed.
-    pub(super) fn take(&mut self) -> u64 {
+    pub(crate) fn take(&mut self) -> u64 {
         self.taken = true;
         self.id
     }
 
     /// The place that was granted.
-    pub(super) fn place(&mut self) -> Place {
+    pub(crate) fn place(&mut self) -> Place {
         self.taken = true;
         Place::new(self.stats.clone(), Some((self.host.clone(), self.claims.clone())))
     }
 
     /// What was granted and not taken, if anything; nothing is granted from now on.
-    pub(super) fn refuse(&mut self) -> Option<Granted> {
+    pub(crate) fn refuse(&mut self) -> Option<Granted> {
         if self.taken {
             return None;
         }

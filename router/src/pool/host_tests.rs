@@ -60,12 +60,21 @@ struct Traffic {
 
 impl Traffic {
     fn new(max: usize) -> Traffic {
+        Traffic::of(max, Default::default())
+    }
+
+    /// Of connections that many requests share.
+    fn shared(max: usize) -> Traffic {
+        Traffic::of(max, std::array::from_fn(|_| Arc::new(Claims::of_shared())))
+    }
+
+    fn of(max: usize, claims: [Arc<Claims>; 3]) -> Traffic {
         let stats = PoolStats::new(&Metrics::new().root());
         let params = ClientParams { pool_max: Some(max), ..ClientParams::default() };
         Traffic {
             hosts: Hosts::new(&params, stats.clone()),
             stats,
-            claims: Default::default(),
+            claims,
             used: Vec::new(),
             unused: Vec::new(),
             handed: HashMap::new(),
@@ -87,6 +96,9 @@ impl Traffic {
     }
 
     fn release(&mut self, worker: usize, place: Place) {
+        if place.is_excess() {
+            return;
+        }
         match place.release() {
             Release::Unused => self.unused.push((worker, place)),
             Release::Hand(id) => _ = self.handed.insert(id, place),
@@ -164,6 +176,18 @@ impl Traffic {
     fn places(&self) -> usize {
         self.used.len() + self.unused.len() + self.handed.len()
     }
+
+    /// Each worker looks at its unused connections.
+    fn sweep(&mut self) {
+        let excess = |(_, place): &mut (usize, Place)| place.is_excess();
+        while let Some(at) = self.unused.iter_mut().position(excess) {
+            self.unused.remove(at).1.used();
+        }
+    }
+
+    fn has_one(&self, worker: usize) -> bool {
+        self.used.iter().chain(&self.unused).any(|(whose, _)| *whose == worker)
+    }
 }
 
 proptest! {
@@ -200,6 +224,31 @@ proptest! {
         (0..traffic.unused.len()).for_each(|_| traffic.step(Step::Rot(0)));
         prop_assert_eq!(traffic.stats.size.load(Ordering::Relaxed), 0);
         prop_assert_eq!(traffic.stats.cached.load(Ordering::Relaxed), 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whose requests share connections always gets one; beyond that the limit holds, once who has several let go of one.
+    #[test]
+    fn no_worker_waits_for_its_first_shared_connection(max in 1..5_usize, steps in prop::collection::vec(step(), 1..120)) {
+        let mut traffic = Traffic::shared(max);
+        for step in steps {
+            traffic.step(step);
+            traffic.look();
+            prop_assert!(traffic.places() <= max + 2, "{} places of {max}", traffic.places());
+            let idle = traffic.waiting.iter().find(|(worker, _)| !traffic.has_one(*worker));
+            prop_assert!(idle.is_none(), "{:?} waits and has none", idle.map(|(worker, _)| worker));
+        }
+        while !traffic.used.is_empty() {
+            traffic.step(Step::Done(0));
+            (0..3).for_each(|worker| traffic.answer(worker));
+            traffic.look();
+        }
+        prop_assert!(traffic.waiting.is_empty(), "{} wait for ever", traffic.waiting.len());
+        traffic.sweep();
+        prop_assert!(traffic.places() <= max.max(3), "{} places of {max}", traffic.places());
     }
 }
 

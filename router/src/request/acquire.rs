@@ -11,8 +11,8 @@ use super::{Session, Up};
 use crate::client::Client;
 use crate::clock;
 use crate::error::{Kind, RouteError};
-use crate::h2::{Dial, Took};
-use crate::pool::{Entry, Got, Ticket, Upstream, Waiting};
+use crate::h2::{Dial, InLine, Outbound, Took, Turn};
+use crate::pool::{Entry, Got, Place, Ticket, Upstream, Waiting};
 use crate::route::PathService;
 
 /// A connection to the endpoint of `lease`, waited for at most as long as the binding timeout and the request allow; and when
@@ -53,28 +53,52 @@ async fn shared(
     client: &Client,
     lease: &mut Lease,
 ) -> Result<(Upstream, u64), Failure> {
-    loop {
-        let place = match session.cx.pool.links().take(lease.endpoint()) {
-            Took::Request(sent) => {
-                let (endpoint, reused) = (lease.endpoint().clone(), sent.is_reused());
-                let (conn, created) = (Up::H2(sent), clock::now());
-                return Ok((Upstream { conn, endpoint, created, reused, place: None }, created));
-            }
+    let sent = loop {
+        match session.cx.pool.links().take(lease.endpoint()) {
+            Took::Request(sent) => break sent,
             Took::Wait(dial) => {
                 let waiting = Box::pin(dialled(session, request, service, client, &dial));
                 if let Some(error) = waiting.await.map_err(Failure::fatal)? {
                     return Err(Failure { error, retryable: true, requeue: Requeue::Connect });
                 }
-                continue;
             }
-            Took::Dial(place) => place,
-        };
-        match Box::pin(link(session, request, service, client, lease)).await {
-            Ok(link) => place.made(link),
-            Err(failure) => {
-                place.failed(&failure.error);
-                return Err(failure);
+            Took::Full => {
+                let place = match client.hosts.enter(lease.endpoint().uid(), session.cx.pool.links().claims()) {
+                    Entry::Place(place) => place,
+                    Entry::Full => return Err(Failure::fatal(too_many_waiters(client, lease))),
+                    Entry::Wait(ticket) => {
+                        let waiting = Box::pin(wait_for_room(session, request, service, client, ticket));
+                        match waiting.await.map_err(Failure::fatal)? {
+                            Turn::Request(sent) => break sent,
+                            Turn::Place(place) => place,
+                        }
+                    }
+                };
+                if let Some(sent) = Box::pin(dialling(session, request, service, client, (lease, place))).await? {
+                    break Box::new(sent);
+                }
             }
+        }
+    };
+    let (endpoint, reused) = (lease.endpoint().clone(), sent.is_reused());
+    let (conn, created) = (Up::H2(sent), clock::now());
+    Ok((Upstream { conn, endpoint, created, reused, place: None }, created))
+}
+
+/// Makes a connection that many requests share, for all that need one now, and puts this one on it.
+async fn dialling(
+    session: &mut Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    (lease, place): (&mut Lease, Place),
+) -> Result<Option<Outbound>, Failure> {
+    let dialing = session.cx.pool.links().dial(lease.endpoint());
+    match link(session, request, service, client, lease, place).await {
+        Ok(link) => Ok(dialing.made(&link)),
+        Err(failure) => {
+            dialing.failed(&failure.error);
+            Err(failure)
         }
     }
 }
@@ -130,6 +154,21 @@ async fn wait(
     ticket: Ticket,
 ) -> Result<Got, RouteError> {
     let mut waiting = Waiting::new(session.cx.pool.clone(), ticket);
-    let what = format!("waiting for a connection to {} (hostConnectionPool.maxSize)", client.id);
-    within_binding_timeout(session, request, service, &what, waiting.turn()).await
+    within_binding_timeout(session, request, service, &in_line(client), waiting.turn()).await
+}
+
+/// Waits in line for room on a connection that many requests share, or for the right to make another one.
+async fn wait_for_room(
+    session: &mut Session,
+    request: &Request,
+    service: &PathService,
+    client: &Client,
+    ticket: Ticket,
+) -> Result<Turn, RouteError> {
+    let mut waiting = InLine::new(session.cx.pool.links().clone(), ticket);
+    within_binding_timeout(session, request, service, &in_line(client), waiting.turn()).await
+}
+
+fn in_line(client: &Client) -> String {
+    format!("waiting for a connection to {} (hostConnectionPool.maxSize)", client.id)
 }

@@ -51,10 +51,12 @@ pub(crate) async fn link(
     service: &PathService,
     client: &Client,
     lease: &mut Lease,
+    place: Place,
 ) -> Result<Rc<Link>, Failure> {
     let params = &client.params;
     let begin = async |reached: &Reached| {
         let stream = open(client, reached, true).await?;
+        reached.stage.set(Stage::Http2);
         let meter = Metered(client.stats.transport.connection());
         let opening = Opening::begin(Transport::new(stream, Bytes::new(), meter), &params.h2).await;
         let mut opening = opening.map_err(OpenError::Http)?;
@@ -69,13 +71,24 @@ pub(crate) async fn link(
         life: nanos(params.session_life),
     };
     let keep_alive = (KeepAlive::new(&params.h2), client.stats.clone());
-    Ok(opening.serve(lease.endpoint().clone(), client.hosts.unlimited(), limits, keep_alive))
+    Ok(opening.serve(lease.endpoint().clone(), (place, session.cx.pool.links()), limits, keep_alive))
 }
 
-/// Where a connection is made to, and whether there was an answer at all.
+/// Where a connection is made to, and how far that is.
 struct Reached {
     addr: SocketAddr,
-    yes: Cell<bool>,
+    stage: Cell<Stage>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// That the endpoint answers at all.
+    Tcp,
+    /// The end of the TLS handshake.
+    Tls,
+    /// Its first SETTINGS.
+    Http2,
 }
 
 /// Makes a connection by `begin` within its time, and counts it; and when it was begun.
@@ -90,7 +103,7 @@ async fn made<T>(
     let started = clock::now();
     let limit = client.params.connect_timeout;
     session.slot.set(started.saturating_add(clock::nanos(limit)).min(request.due));
-    let reached = Reached { addr, yes: Cell::new(false) };
+    let reached = Reached { addr, stage: Cell::new(Stage::Tcp) };
     let error = match session.slot.run(begin(&reached)).await {
         Ok(Ok(made)) => {
             lease.endpoint().connected();
@@ -117,18 +130,31 @@ async fn made<T>(
             client.stats.cancelled_connects.incr();
             return Err(Failure::fatal(request.timed_out()));
         }
-        Err(_) if reached.yes.get() => {
-            let text = format!("the handshake was not done within {}", show_duration(limit));
-            tls_failed(addr, service, client, &HandshakeError { reason: "timeout", text })
-        }
-        Err(_) => {
-            let text = format!("no answer within {}", show_duration(limit));
-            not_connected(addr, service, client, (Kind::ConnectTimeout, &text))
-        }
+        Err(_) => late(&reached, service, client),
     };
     client.stats.failed_connect_latency_ms.add(clock::now().saturating_sub(started) / 1_000_000);
     lease.connect_failed();
     Err(Failure { error, retryable: true, requeue: Requeue::Connect })
+}
+
+/// The error when `connectTimeoutMs` is over, by what was waited for.
+fn late(reached: &Reached, service: &PathService, client: &Client) -> RouteError {
+    let (addr, limit) = (reached.addr, show_duration(client.params.connect_timeout));
+    let text = match reached.stage.get() {
+        Stage::Tls => {
+            let text = format!("the handshake was not done within {limit}");
+            return tls_failed(addr, service, client, &HandshakeError { reason: "timeout", text });
+        }
+        Stage::Tcp => format!("no answer within {limit}"),
+        Stage::Http2 => {
+            let done = if client.tls.is_some() { "connected, and the TLS handshake was done" } else { "connected" };
+            format!(
+                "{done}, but HTTP/2 was not begun: no SETTINGS within {limit}; check that the service speaks HTTP/2 \
+                 (client.protocol), and client.connectTimeoutMs"
+            )
+        }
+    };
+    not_connected(addr, service, client, (Kind::ConnectTimeout, &text))
 }
 
 /// Why there is no connection.
@@ -138,7 +164,7 @@ enum OpenError {
     Http(h2::Error),
 }
 
-/// A connection with the options and the TLS of the client. `reached` notes once the endpoint has answered at all.
+/// A connection with the options and the TLS of the client. `reached` notes how far it is.
 async fn open(client: &Client, reached: &Reached, h2: bool) -> Result<Stream, OpenError> {
     let addr = reached.addr;
     let socket = TcpStream::connect(addr).await.map_err(OpenError::Tcp)?;
@@ -152,7 +178,7 @@ async fn open(client: &Client, reached: &Reached, h2: bool) -> Result<Stream, Op
             return Err(OpenError::Tls(HandshakeError { reason: "not-loaded", text }));
         }
     };
-    reached.yes.set(true);
+    reached.stage.set(Stage::Tls);
     // A handshake needs much room, and few connections are being made at one time.
     let stream = match h2 {
         true => Box::pin(tls.connect_h2(socket, addr.ip())).await,

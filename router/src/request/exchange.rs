@@ -223,9 +223,7 @@ fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Box<
     let class = service.params.classifier;
     match outcome {
         Ok((answer, _)) => match answer.verdict.known() {
-            Some(Verdict::Failure { retryable }) => {
-                retryable || (answer.head.status.is_server_error() && says_retryable(&answer.head))
-            }
+            Some(Verdict::Failure { retryable }) => retryable || says_retryable(&answer.head),
             Some(Verdict::Success) | None => false,
         },
         Err(failure) => {
@@ -235,6 +233,9 @@ fn is_retryable(request: &Request, service: &PathService, outcome: &Result<(Box<
     }
 }
 
+/// True for a failure of which the head says that nothing acted on the request: a status of the server's, or a response of
+/// gRPC that is all trailers.
 fn says_retryable(head: &ResponseHead) -> bool {
-    head.headers.get("l5d-retryable").is_some_and(|value| value.as_bytes() == b"true")
+    let fails = head.status.is_server_error() || head.headers.contains_key(&grpc::STATUS);
+    fails && head.headers.get("l5d-retryable").is_some_and(|value| value.as_bytes() == b"true")
 }

@@ -101,7 +101,8 @@ fn a_size_begins_new_files_and_the_count_removes_old_ones() {
     let folder = folder();
     let path = folder.path().join("a.log");
     std::fs::write(folder.path().join("a-other.log"), "not ours").expect("a file");
-    let options = AccessLogOptions { policy: RollPolicy::Size(200), append: true, rotate_count: Some(2) };
+    let options =
+        AccessLogOptions { policy: RollPolicy::Size(200), rotate_count: Some(2), ..AccessLogOptions::default() };
     let log = open(&path, options);
     for _ in 0..40 {
         log.record(&record("/x"));
@@ -120,10 +121,14 @@ thread_local! {
     static NOW: Cell<Timestamp> = const { Cell::new(Timestamp::UNIX_EPOCH) };
 }
 
+fn uncounted() -> Counters {
+    let (none, gauge) = (metrics::Counter::noop, metrics::Gauge::noop);
+    Counters { dropped: none(), errors: none(), queued: gauge(), limit: gauge() }
+}
+
 /// A writer whose clock is [`NOW`], to be driven without its thread.
 fn writer(path: &Path, options: AccessLogOptions) -> Writer {
-    let counters = Counters { dropped: metrics::Counter::noop(), errors: metrics::Counter::noop() };
-    Writer::open(path, options, Arc::default(), counters, || NOW.get()).expect("the log opens")
+    Writer::open(path, options, Arc::default(), uncounted(), || NOW.get()).expect("the log opens")
 }
 
 /// Sets the clock to a local time.
@@ -195,7 +200,7 @@ fn an_hour_a_day_or_a_week_begins_a_new_file() {
 #[test]
 fn of_the_files_of_past_days_as_many_stay_as_the_count_says() {
     let days: Vec<DateTime> = (1..=9).map(|day| date(2026, 3, day).at(12, 0, 0, 0)).collect();
-    let options = AccessLogOptions { policy: RollPolicy::Daily, append: true, rotate_count: Some(2) };
+    let options = AccessLogOptions { policy: RollPolicy::Daily, rotate_count: Some(2), ..AccessLogOptions::default() };
     let found = logged(options, &days);
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a-20260307.log", "a-20260308.log", "a.log"]);
@@ -292,17 +297,31 @@ fn a_full_disk_loses_lines_and_nothing_else() {
     (0..20_000).for_each(|_| log.record(&record(&long)));
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
     log.file.flush(Instant::now() + SOON);
-    assert!(log.file.shared.queued.load(Ordering::Relaxed) <= QUEUED_BYTES);
+    assert!(log.file.shared.queued.load(Ordering::Relaxed) <= AccessLogOptions::default().queue_bytes);
 }
 
 #[test]
 fn lines_beyond_the_queue_are_dropped() {
-    let (queue, messages) = mpsc::sync_channel(2);
+    let (queue, messages) = mpsc::channel();
     let (shared, path) = (Arc::new(Shared::default()), PathBuf::from("none"));
-    let handle = Handle { path, queue, shared: shared.clone(), dropped: metrics::Counter::noop() };
-    handle.push(vec![0; QUEUED_BYTES + 1]);
-    assert_eq!((shared.queued.load(Ordering::Relaxed), messages.try_recv().is_err()), (0, true), "too many bytes");
-    (0..5).for_each(|_| handle.push(vec![0; 10]));
-    assert_eq!(shared.queued.load(Ordering::Relaxed), 20, "too many lines");
-    assert_eq!(messages.try_iter().count(), 2);
+    let handle = Handle { path, queue, shared: shared.clone(), counters: uncounted() };
+    let queued = || shared.queued.load(Ordering::Relaxed);
+    handle.limit(1000);
+    handle.push(vec![0; 1000]);
+    assert_eq!((queued(), messages.try_recv().is_err()), (0, true), "too many bytes");
+    (0..50).for_each(|_| handle.push(vec![0; 10]));
+    assert_eq!((queued(), messages.try_iter().count()), (13 * 74, 13), "many small lines take memory too");
+    handle.limit(13 * 74 + 100);
+    (0..50).for_each(|_| handle.push(vec![0; 10]));
+    assert_eq!(messages.try_iter().count(), 1, "another limit holds from then on");
+}
+
+/// A writer that stands still is not sent more and more of the same.
+#[test]
+fn a_writer_is_woken_once() {
+    let (queue, messages) = mpsc::channel();
+    let handle =
+        Handle { path: PathBuf::from("none"), queue, shared: Arc::new(Shared::default()), counters: uncounted() };
+    (0..5).for_each(|_| handle.wake());
+    assert_eq!(messages.try_iter().count(), 1);
 }

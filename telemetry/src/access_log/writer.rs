@@ -5,7 +5,7 @@
 //! any other thread. Called by: `AccessLog::open`, which starts it; it ends with the last handle.
 
 use super::file::LogFile;
-use super::{AccessLogOptions, Counters};
+use super::{AccessLogOptions, Counters, taken_by};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,8 +35,12 @@ pub(super) enum Message {
 /// What handles and the thread share beside the queue.
 #[derive(Default)]
 pub(super) struct Shared {
-    /// Bytes of the lines in the queue.
+    /// Memory of the lines in the queue.
     pub(super) queued: AtomicUsize,
+    /// The most that it may be.
+    pub(super) limit: AtomicUsize,
+    /// A [`Message::Wake`] is in the queue.
+    pub(super) woken: AtomicBool,
     /// The file is to be opened anew.
     pub(super) reopen: AtomicBool,
     /// Options that are to be in force from now on.
@@ -89,7 +93,10 @@ impl Writer {
                     self.take_all(message, queue);
                 }
                 Err(RecvTimeoutError::Timeout) => self.write(),
-                Err(RecvTimeoutError::Disconnected) => return self.write(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.counters.limit.set(0.0);
+                    return self.write();
+                }
             }
         }
     }
@@ -100,8 +107,17 @@ impl Writer {
         while let Some(message) = next {
             self.follow_orders();
             match message {
-                Message::Line(line) => self.take(&line),
-                Message::Wake => {}
+                Message::Line(line) => {
+                    let bytes = taken_by(&line);
+                    self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+                    self.counters.queued.decrement(bytes as f64);
+                    self.take(&line);
+                }
+                // What was asked for since is looked at below, or has a message of its own.
+                Message::Wake => {
+                    self.shared.woken.store(false, Ordering::Release);
+                    self.follow_orders();
+                }
                 Message::Flush(answer) => {
                     self.write();
                     // Whoever asked may have given up.
@@ -131,7 +147,6 @@ impl Writer {
     }
 
     fn take(&mut self, line: &[u8]) {
-        self.shared.queued.fetch_sub(line.len(), Ordering::Relaxed);
         if self.failing.is_some_and(|at| at <= Instant::now()) {
             self.write();
         }

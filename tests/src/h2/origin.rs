@@ -1,6 +1,6 @@
 //! A server that answers by script and counts what happens to it.
 
-use super::script::{Asked, End, Performance, Script};
+use super::script::{Asked, End, Gate, Performance, Script};
 use super::{Io, Knobs, Step, Sum};
 use crate::PairFiles;
 use bytes::Bytes;
@@ -85,16 +85,15 @@ impl Origin {
         Origin::start(knobs, None, handler)
     }
 
+    /// Answers everything with this text, once the gate is open.
+    pub fn held(gate: &Gate, body: &str) -> Origin {
+        let (gate, body) = (gate.clone(), body.to_owned());
+        Origin::with(move |_| Step::held(&gate, &body))
+    }
+
     /// With TLS; ALPN offers `h2` alone.
     pub fn tls(files: &PairFiles, handler: impl Fn(&Asked) -> Script + Send + Sync + 'static) -> Origin {
-        let cert = CertificateDer::from_pem_file(&files.cert).expect("a certificate");
-        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.expect("versions").with_no_client_auth().with_single_cert(vec![cert], key);
-        let mut config = config.expect("they belong together");
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Origin::start(Knobs::default(), Some(TlsAcceptor::from(Arc::new(config))), handler)
+        Origin::start(Knobs::default(), Some(acceptor(files)), handler)
     }
 
     fn start(
@@ -186,6 +185,34 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The server's side of TLS with this certificate; ALPN offers `h2` alone.
+fn acceptor(files: &PairFiles) -> TlsAcceptor {
+    let cert = CertificateDer::from_pem_file(&files.cert).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_no_client_auth().with_single_cert(vec![cert], key);
+    let mut config = config.expect("they belong together");
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// A server that shakes hands where `files` are given, and then says nothing. It lives as long as the story.
+pub fn mute(files: Option<&PairFiles>) -> SocketAddr {
+    let (listener, addr) = listen();
+    let acceptor = files.map(acceptor);
+    tokio::spawn(async move {
+        let (mut shaken, mut plain) = (Vec::new(), Vec::new());
+        while let Ok((socket, _)) = listener.accept().await {
+            match &acceptor {
+                None => plain.push(socket),
+                Some(tls) => shaken.extend(tls.accept(socket).await),
+            }
+        }
+    });
+    addr
 }
 
 /// A listener on a port of loopback that nobody had before.

@@ -103,6 +103,11 @@ impl Step {
         vec![Step::Head(200, HeaderMap::new()), Step::Data(Bytes::copy_from_slice(body.as_bytes())), Step::End]
     }
 
+    /// The same, once the gate is open.
+    pub fn held(gate: &Gate, body: &str) -> Script {
+        [vec![Step::Hold(gate.clone())], Step::text(body)].concat()
+    }
+
     /// This status, without a body.
     pub fn status(status: u16) -> Script {
         vec![Step::Only(status, HeaderMap::new())]

@@ -10,14 +10,22 @@ fn access_logs() {
     assert_eq!(good_router("").access_log, None);
     let plain = good_router("httpAccessLog: logs/access.log").access_log.expect("a log");
     assert_eq!((plain.path.as_path(), plain.format), (Path::new("logs/access.log"), LogFormat::Linkerd));
-    assert_eq!(plain.options, AccessLogOptions { policy: RollPolicy::Never, append: true, rotate_count: None });
+    assert_eq!(
+        plain.options,
+        AccessLogOptions { policy: RollPolicy::Never, append: true, rotate_count: None, queue_bytes: 8 << 20 }
+    );
     let full = good_router(
         "httpAccessLog: /dev/stdout\nhttpAccessLogRollPolicy: 20.Megabytes\nhttpAccessLogAppend: false\n\
-         httpAccessLogRotateCount: 3\nhttpAccessLogFormat: json",
+         httpAccessLogRotateCount: 3\nhttpAccessLogFormat: json\nhttpAccessLogQueueKB: 20",
     );
     let full = full.access_log.expect("a log");
     assert_eq!(full.format, LogFormat::Json);
-    let wanted = AccessLogOptions { policy: RollPolicy::Size(20 << 20), append: false, rotate_count: Some(3) };
+    let wanted = AccessLogOptions {
+        policy: RollPolicy::Size(20 << 20),
+        append: false,
+        rotate_count: Some(3),
+        queue_bytes: 20 << 10,
+    };
     assert_eq!(full.options, wanted);
     for (lines, part) in [
         ("httpAccessLog: ''", "routers[0].httpAccessLog: `` is not the name of a file"),
@@ -28,6 +36,7 @@ fn access_logs() {
         ),
         ("httpAccessLog: a\nhttpAccessLogRollPolicy: 5", "is not a roll policy"),
         ("httpAccessLog: a\nhttpAccessLogRotateCount: -2", "-2 is out of range"),
+        ("httpAccessLog: a\nhttpAccessLogQueueKB: 0", "0 is out of range; expected a whole number from 1 to 1048576"),
         ("httpAccessLog: a\nhttpAccessLogAppend: maybe", "`maybe` is not a boolean"),
         ("httpAccessLogFormat: xml", "`xml` is not a format of access logs; expected one of: linkerd, json"),
         ("accessLog: a", "did you mean `httpAccessLog`?"),

@@ -351,13 +351,13 @@ fn keys_of_services() {
 #[test]
 fn access_logs() {
     let log = good_h2(
-        "h2AccessLog: a.log\nh2AccessLogRollPolicy: daily\nh2AccessLogAppend: false\nh2AccessLogRotateCount: 3\nh2AccessLogFormat: json",
+        "h2AccessLog: a.log\nh2AccessLogRollPolicy: daily\nh2AccessLogAppend: false\nh2AccessLogRotateCount: 3\nh2AccessLogFormat: json\nh2AccessLogQueueKB: 9",
     )
     .access_log
     .unwrap();
     assert_eq!((log.path.to_str(), log.format), (Some("a.log"), ::telemetry::LogFormat::Json));
-    assert_eq!((log.options.append, log.options.rotate_count), (false, Some(3)));
-    for rest in ["", "RollPolicy", "Append", "RotateCount", "Format"] {
+    assert_eq!((log.options.append, log.options.rotate_count, log.options.queue_bytes), (false, Some(3), 9 << 10));
+    for rest in ["", "RollPolicy", "Append", "RotateCount", "Format", "QueueKB"] {
         let to_h2 = "it belongs to h2 routers; http routers have the same as `httpAccessLog...`";
         one(&router(&format!("h2AccessLog{rest}: x")), &format!("unknown key `h2AccessLog{rest}`: {to_h2}"));
         let to_http = "it belongs to http routers; h2 routers have the same as `h2AccessLog...`";

@@ -24,7 +24,6 @@ pub struct WatchHandle(Rc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     flood: OnceCell<Flood>,
-    received: Cell<Totals>,
     sent: Cell<Totals>,
     /// When our side was shut, in nanoseconds of the process clock; 0 before.
     shut: Cell<u64>,
@@ -37,12 +36,7 @@ impl WatchHandle {
         self.0.flood.get()
     }
 
-    /// What the peer sent (`stream/remote/…`, telemetry reference §5).
-    pub fn received(&self) -> Totals {
-        self.0.received.get()
-    }
-
-    /// What we sent (`stream/local/…`).
+    /// What we sent: by it the driver knows what the codec did on its own.
     pub fn sent(&self) -> Totals {
         self.0.sent.get()
     }
@@ -78,14 +72,13 @@ impl<S> Watched<S> {
         Watched { io, watch, handle: WatchHandle::default(), lingers, drained: 0 }
     }
 
-    /// Where the verdict and the totals can be read.
+    /// Where the verdict and what we sent can be read.
     pub fn handle(&self) -> WatchHandle {
         self.handle.clone()
     }
 
     /// Makes known what was counted. On a verdict the driver is woken, in case it has looked already.
     fn publish(&self, cx: &Context<'_>) {
-        self.handle.0.received.set(self.watch.received_totals());
         self.handle.0.sent.set(self.watch.sent_totals());
         if let Some(flood) = self.watch.verdict()
             && self.handle.0.flood.set(flood.clone()).is_ok()

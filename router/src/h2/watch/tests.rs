@@ -79,9 +79,9 @@ fn rates_hold_at_the_limit_and_not_beyond() {
         let text = &burst.verdict().expect("a flood").text;
         assert!(text.starts_with(&format!("more than {limit} ")), "{text}");
         // It is final, and nothing counts any more.
-        let totals = burst.received_totals();
+        let totals = burst.received;
         repeat(&mut burst, &bytes, 10, 100 * SECOND);
-        assert_eq!((what(&burst), burst.received_totals()), (Some(label), totals));
+        assert_eq!((what(&burst), burst.received), (Some(label), totals));
     }
 }
 
@@ -110,7 +110,7 @@ fn a_rapid_reset_ends_within_the_limit() {
         watch.received(&pair, u64::from(n) * 15_000);
     }
     assert_eq!(what(&watch), Some("h2-rapid-reset"));
-    assert!(watch.received_totals().resets < 4300, "{:?}", watch.received_totals());
+    assert!(watch.received.resets < 4300, "{:?}", watch.received);
 }
 
 /// A codec that forgets streams it has reset answers every late frame of ours by another reset, as the client of tonic
@@ -168,7 +168,7 @@ fn a_busy_client_that_cancels_passes() {
             }
         }
         assert_eq!(watch.verdict(), None);
-        assert_eq!(watch.received_totals().resets, 120_000);
+        assert_eq!(watch.received.resets, 120_000);
     }
     let mut answered = watch(WatchLimits::downstream());
     let answer = frame(HEADERS, END_HEADERS | END_STREAM, 30);
@@ -280,11 +280,11 @@ fn totals_count_both_directions_since_they_were_read() {
     watch.sent(PREFACE, 0);
     watch.sent(&[frame(SETTINGS, 0, 6), frame(HEADERS, 4, 9), frame(DATA, 0, 70), frame(DATA, 1, 7)].concat(), 0);
     watch.received(&[frame(SETTINGS, 0, 0), frame(DATA, 1, 5)].concat(), 0);
-    let before = watch.received_totals();
+    let before = watch.received;
     watch.received(&[frame(RST_STREAM, 0, 4), frame(GOAWAY, 0, 8)].concat(), 0);
     assert_eq!(watch.sent_totals(), Totals { frames: 4, data_frames: 2, data_bytes: 77, ..Totals::default() });
     let after = Totals { frames: before.frames + 2, resets: before.resets + 1, goaways: before.goaways + 1, ..before };
-    assert_eq!(watch.received_totals(), after);
+    assert_eq!(watch.received, after);
 }
 
 /// Frames of all types, short and long, and what is no frame at all.
@@ -332,7 +332,7 @@ proptest! {
             cut.sent(&bytes[place[0]..place[1]], 9);
         }
         prop_assert_eq!(whole.verdict(), cut.verdict());
-        prop_assert_eq!(whole.received_totals(), cut.received_totals());
+        prop_assert_eq!(whole.received, cut.received);
         prop_assert_eq!(whole.sent_totals(), cut.sent_totals());
     }
 }
@@ -355,7 +355,7 @@ fn the_cost_of_a_frame() {
         }
         let took = start.elapsed();
         assert_eq!(watch.verdict(), None);
-        let frames = u128::from(watch.received_totals().frames);
+        let frames = u128::from(watch.received.frames);
         println!("{name}: {} ps per frame, {frames} frames", took.as_nanos() * 1000 / frames);
     }
 }
