@@ -9,7 +9,7 @@ use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
-use crate::request::{Connection, Down, Session, run_request};
+use crate::request::{Connection, Down, Session, first_word, run_request};
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use bytes::Bytes;
@@ -52,7 +52,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let watch = watched.handle();
     slot.set(clock::now().saturating_add(clock::nanos(params.header_timeout)));
     let shaking = builder(&cx).handshake(watched);
-    let mut codec = match slot.run(shaking).await {
+    let mut codec = match first_word(&slot, shaking).await {
         Ok(Ok(codec)) => codec,
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
