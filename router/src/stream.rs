@@ -54,6 +54,11 @@ impl Stream {
         let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO));
     }
 
+    /// Takes [`Stream::abort_on_close`] back: the peer has all there is.
+    pub fn close_in_order(&self) {
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(None);
+    }
+
     /// True when the peer has neither sent anything nor closed, as far as the runtime knows; costs no system call then.
     /// What TLS itself sends in between, such as session tickets, is taken in and does not count.
     pub fn is_quiet(&mut self) -> bool {

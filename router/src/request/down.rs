@@ -165,6 +165,16 @@ impl Down {
         }
     }
 
+    /// Of a response whose end only the close of the connection tells (`until_close`), says whether it is whole: until it is,
+    /// a close is a reset, whatever leads to it.
+    pub(crate) fn ends_with_close(&self, until_close: bool, whole: bool) {
+        match self {
+            Down::H1(conn) if until_close && whole => conn.io().close_in_order(),
+            Down::H1(conn) if until_close => conn.io().abort_on_close(),
+            Down::H1(_) | Down::H2(_) => {}
+        }
+    }
+
     /// Makes the end of a response that is not whole one that the client notices: a reset, of the stream with this code or
     /// of the connection.
     pub(crate) fn abort(&mut self, reason: h2::Reason) {
