@@ -57,7 +57,8 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
-    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
+    let heard = flow.clone();
+    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), move || heard.received.get(), |_| {});
     let silent = {
         let mut serving = pin!(
             Serving { connection: connection.clone(), codec, slot, flow, watch, malformed: 0, going: false }.run()
