@@ -72,7 +72,10 @@ async fn shared(
         match Box::pin(link(session, request, service, client, lease)).await {
             Ok(link) => place.made(link),
             Err(failure) => {
-                place.failed(&failure.error);
+                // What ends this request alone, such as its own deadline, says nothing to those who wait.
+                if failure.requeue == Requeue::Connect {
+                    place.failed(&failure.error);
+                }
                 return Err(failure);
             }
         }
