@@ -61,6 +61,15 @@ impl Down {
         }
     }
 
+    /// True when a client has closed its side that is not heard, because no more of its body can be taken at the moment. None
+    /// where [`Down::poll_hangup`] tells that at any time.
+    pub(crate) fn has_left(&self) -> Option<bool> {
+        match self {
+            Down::H1(conn) => Some(conn.io().is_half_closed()),
+            Down::H2(_) => None,
+        }
+    }
+
     /// Queues the head of a response.
     pub(crate) fn write_head(&mut self, head: Head<'_>) {
         let Head { status, reason, version, headers, fields, body, length, keep_alive } = head;
