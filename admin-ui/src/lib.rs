@@ -10,6 +10,7 @@
 
 mod decode;
 mod hosts;
+mod linger;
 mod message;
 mod pages;
 mod security;
@@ -17,6 +18,7 @@ mod server;
 
 pub use decode::{escape_html, parse_query};
 pub use hosts::HostCheck;
+pub use linger::Lingering;
 pub use message::{Request, Response};
 pub use pages::{LivePages, Pages};
 pub use security::{Category, PathMatcher, Security, TokenCheck};

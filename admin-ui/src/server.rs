@@ -25,7 +25,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::decode::normal_path;
 use crate::pages::{Found, Handler};
-use crate::{HostCheck, LivePages, Request, Response, Security};
+use crate::{HostCheck, Lingering, LivePages, Request, Response, Security};
 
 /// Largest request body in bytes; more is answered with 413.
 pub const MAX_BODY: usize = 1 << 20;
@@ -133,7 +133,7 @@ where
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_HEAD)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Lingering::new(stream)), service)
     );
     let last_request = async {
         // An error means that the server itself is gone: the same as closing.

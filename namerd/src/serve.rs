@@ -6,6 +6,7 @@ mod sources;
 
 use crate::config::InterfaceParams;
 use crate::iface::{Closing, Interface, Peer};
+use admin::Lingering;
 use namers::remote::peers::{Io, notice_silence};
 use setup::config::params::SocketParams;
 use setup::{handshakes, listen};
@@ -127,11 +128,11 @@ async fn serve(
     closing: Closing,
 ) {
     let (io, identity): (Box<dyn Io>, _) = match tls {
-        None => (Box::new(socket), None),
+        None => (Box::new(Lingering::new(socket)), None),
         Some(tls) => {
             let Some(stream) = handshakes::accept("namerd", tls, socket).await else { return };
             let identity = ServerTls::peer(&stream).and_then(|peer| peer.name().map(str::to_owned));
-            (Box::new(stream), identity)
+            (Box::new(Lingering::new(stream)), identity)
         }
     };
     interface.serve(io, Peer { address, identity }, closing).await;

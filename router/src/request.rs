@@ -55,6 +55,7 @@ use http1::{BodyDecoder, BodyEncoder, BodyFrame, BodyLength, Conn, HeadError, Re
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -64,8 +65,8 @@ use tracing::debug;
 
 /// After a refused request, the client's remaining bytes are read for so long, so that it sees the answer.
 const LINGER: Duration = Duration::from_secs(1);
-/// And at most so many bytes.
-const LINGER_BYTES: usize = 256 * 1024;
+/// And at most so many bytes: many clients send all of a body before they look for an answer.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is known of a client's connection as long as it lives.
 pub(crate) struct Connection {
@@ -189,7 +190,7 @@ async fn spoken(connection: &Connection, cx: &WorkerServer, stream: &mut Stream,
         let first = lead.is_empty();
         let mut rest = (&mut *stream).take((PREFACE.len() - lead.len()) as u64);
         let reading = rest.read_buf(&mut lead);
-        let read = if first { slot.run_idle(reading).await } else { slot.run(reading).await };
+        let read = if first { first_word(slot, reading).await } else { slot.run(reading).await };
         match read {
             Ok(Ok(0)) if first => return None,
             // What there is of it is for the codec to refuse.
@@ -208,6 +209,19 @@ async fn spoken(connection: &Connection, cx: &WorkerServer, stream: &mut Stream,
         ServerProtocol::Detect => Spoken::H1(lead),
         ServerProtocol::H2 | ServerProtocol::Http => Spoken::Neither(lead),
     })
+}
+
+/// Waits for the first word of a client, as long as `slot` is not due. One that was accepted and not yet heard when its
+/// listener ends has a moment left: its first request is on its way.
+pub(crate) async fn first_word<F: Future>(slot: &Slot, reading: F) -> Result<F::Output, Elapsed> {
+    let mut reading = pin!(reading);
+    match slot.run_idle(reading.as_mut()).await {
+        Err(Elapsed::Drained) => {
+            slot.set(clock::now().saturating_add(clock::nanos(LINGER)));
+            slot.run(reading).await
+        }
+        read => read,
+    }
 }
 
 impl Connection {
@@ -295,11 +309,10 @@ impl Session {
             }
             match Box::pin(self.one_request()).await {
                 After::Keep if !self.slot.is_ending() => {}
-                // Pipelined bytes that nobody reads would turn the close into a reset, and the answer with it.
-                After::Keep if self.has_buffered() => return Box::pin(self.linger()).await,
-                After::Keep => break,
+                // The answer did not say that it is the last one. What the client sends next, and nobody reads, would turn
+                // the close into a reset, and take the end of the answer away.
+                After::Keep | After::Linger => return Box::pin(self.linger()).await,
                 After::Close => return,
-                After::Linger => return Box::pin(self.linger()).await,
             }
         }
         if self.connection.secured.is_some() {
@@ -322,12 +335,9 @@ impl Session {
         }
         let Down::H1(conn) = &mut self.conn else { return false };
         self.slot.set(self.connection.idle_until(&self.cx));
-        let mut outcome = self.slot.run_idle(conn.wait_readable()).await;
-        if matches!(outcome, Err(Elapsed::Drained)) && !self.served {
-            // Accepted, and not yet heard: the first request of a connection is on its way.
-            self.slot.set(clock::now() + clock::nanos(LINGER));
-            outcome = self.slot.run(conn.wait_readable()).await;
-        }
+        let reading = conn.wait_readable();
+        let outcome =
+            if self.served { self.slot.run_idle(reading).await } else { first_word(&self.slot, reading).await };
         self.slot.set(NEVER);
         match outcome {
             Ok(Ok(readable)) => readable,
@@ -352,7 +362,7 @@ impl Session {
     async fn read_head(&mut self) -> Result<RequestHead, HeadError> {
         let Down::H1(conn) = &mut self.conn else { return Err(HeadError::Closed) };
         let recycled = self.cx.spare.take();
-        let mut reading = std::pin::pin!(conn.read_request(&self.cx.router.limits, recycled));
+        let mut reading = pin!(conn.read_request(&self.cx.router.limits, recycled));
         // Nearly always the whole head is there: then no deadline is set at all.
         if let Poll::Ready(outcome) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
             return outcome;

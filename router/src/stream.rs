@@ -3,9 +3,9 @@
 //! One enum and no trait object: the plain case costs a match. Called by `request` on both sides and by `pool`.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A connection.
@@ -52,6 +52,19 @@ impl Stream {
     pub fn abort_on_close(&self) {
         // Without the option the close is an ordinary one.
         let _ = socket2::SockRef::from(self.tcp()).set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// Takes [`Stream::abort_on_close`] back: the peer has all there is.
+    pub fn close_in_order(&self) {
+        let _ = socket2::SockRef::from(self.tcp()).set_linger(None);
+    }
+
+    /// True when the peer has closed its side, whatever of what it has sent is still unread, as far as the runtime knows;
+    /// costs no system call.
+    pub fn is_half_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = pin!(self.tcp().ready(Interest::READABLE)).poll(&mut cx);
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// True when the peer has neither sent anything nor closed, as far as the runtime knows; costs no system call then.

@@ -37,6 +37,10 @@ pub struct Slot {
     group: u64,
     ended: Cell<bool>,
     elapsed: Cell<Option<Elapsed>>,
+    /// When its task is to be woken, with nothing due; [`NEVER`] for not at all.
+    look: Cell<u64>,
+    /// It was.
+    looked: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     timers: Rc<Timers>,
 }
@@ -73,6 +77,8 @@ impl Timers {
             group,
             ended: Cell::new(false),
             elapsed: Cell::new(None),
+            look: Cell::new(NEVER),
+            looked: Cell::new(false),
             waker: RefCell::new(None),
             timers: self.clone(),
         });
@@ -114,7 +120,10 @@ impl Timers {
             let due = self.next.get().max(looked + clock::nanos(TICK));
             if due <= now {
                 looked = now;
-                self.next.set(self.fire(|slot| (slot.due.get() <= now).then_some(Elapsed::Deadline)));
+                self.next.set(self.fire(|slot| {
+                    slot.look_now(now);
+                    (slot.due.get() <= now).then_some(Elapsed::Deadline)
+                }));
             } else if self.next.get() == NEVER {
                 self.sooner.notified().await;
             } else {
@@ -124,6 +133,14 @@ impl Timers {
                     () = self.sooner.notified() => {}
                 }
             }
+        }
+    }
+
+    /// Something is to be done at `at`.
+    fn wake_by(&self, at: u64) {
+        if at < self.next.get() {
+            self.next.set(at);
+            self.sooner.notify_one();
         }
     }
 
@@ -139,7 +156,7 @@ impl Timers {
                     waker.wake();
                 }
             }
-            earliest = earliest.min(slot.due.get());
+            earliest = earliest.min(slot.due.get()).min(slot.look.get());
             true
         });
         earliest
@@ -151,9 +168,33 @@ impl Slot {
     pub fn set(&self, due: u64) {
         self.due.set(due);
         self.elapsed.set(None);
-        if due < self.timers.next.get() {
-            self.timers.next.set(due);
-            self.timers.sooner.notify_one();
+        self.timers.wake_by(due);
+    }
+
+    /// Has the task that runs on this slot woken at `at`, to see what nobody would wake it for. Nothing is due by that.
+    pub fn look_at(&self, at: u64) {
+        self.look.set(at);
+        self.timers.wake_by(at);
+    }
+
+    /// True once after such a wake.
+    pub fn looked(&self) -> bool {
+        self.looked.take()
+    }
+
+    /// Takes [`Slot::look_at`] back.
+    pub fn look_no_more(&self) {
+        self.look.set(NEVER);
+        self.looked.set(false);
+    }
+
+    fn look_now(&self, now: u64) {
+        if self.look.get() <= now {
+            self.look.set(NEVER);
+            self.looked.set(true);
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
         }
     }
 
@@ -238,6 +279,28 @@ mod tests {
                 Poll::<()>::Pending
             });
             assert_eq!(slot.run(stalled).await, Err(Elapsed::Deadline));
+        });
+    }
+
+    #[test]
+    fn a_look_wakes_and_ends_nothing() {
+        local(async {
+            let timers = Rc::new(Timers::default());
+            let ticking = timers.clone();
+            tokio::task::spawn_local(async move { ticking.run().await });
+            let slot = timers.slot(0);
+            let due = clock::now() + 300_000_000;
+            slot.set(due);
+            let mut looks = 0;
+            let watching = poll_fn(|_| {
+                looks += u32::from(slot.looked());
+                slot.look_at(clock::now() + 1_000_000);
+                if looks == 3 { Poll::Ready(()) } else { Poll::Pending }
+            });
+            assert_eq!(slot.run(watching).await, Ok(()));
+            slot.look_no_more();
+            assert_eq!(slot.run(std::future::pending::<()>()).await, Err(Elapsed::Deadline));
+            assert!(clock::now() >= due && !slot.looked(), "what is due stays as it was");
         });
     }
 

@@ -21,8 +21,14 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use rustls_pki_types::UnixTime;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
+
+/// What a peer still sends after a handshake that failed is thrown away for so long ...
+const PARTING: Duration = Duration::from_secs(1);
+/// ... and so many bytes of it, at most.
+const MOST_UNREAD: u64 = 1 << 20;
 
 /// An accepted connection.
 pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
@@ -74,7 +80,13 @@ impl ServerTls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.held.load().config.clone();
-        let stream = TlsAcceptor::from(config).accept(io).await.map_err(|error| HandshakeError::of(&error))?;
+        let stream = match TlsAcceptor::from(config).accept(io).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, io)) => {
+                part(io).await;
+                return Err(HandshakeError::of(&error));
+            }
+        };
         still_valid(stream.get_ref().1)?;
         Ok(stream)
     }
@@ -88,6 +100,17 @@ impl ServerTls {
     pub fn server_name<S>(stream: &ServerStream<S>) -> Option<&str> {
         stream.get_ref().1.server_name()
     }
+}
+
+/// Lets the peer hear why the handshake failed. With TLS 1.3 it may be sending requests already, and a socket that is closed
+/// with bytes unread resets the connection, and takes that word away.
+async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
+    let parting = async {
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(MOST_UNREAD), &mut tokio::io::sink()).await
+    };
+    // However that ends, the handshake has failed.
+    let _ = tokio::time::timeout(PARTING, parting).await;
 }
 
 /// A resumed session shows no certificate anew, so its time is looked at here.

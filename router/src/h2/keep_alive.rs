@@ -33,8 +33,9 @@ impl KeepAlive {
         KeepAlive { every: params.ping_every, timeout: params.ping_timeout }
     }
 
-    /// Asks again and again; ends with what is wrong when no answer comes.
-    pub(super) async fn ask(self, pings: Option<PingPong>, count: impl Fn(Event)) -> String {
+    /// Asks again and again; ends with what is wrong when no answer comes. `heard` tells the bytes that the peer has sent:
+    /// one that speaks is alive, and its answer may be behind all that it has to say.
+    pub(super) async fn ask(self, pings: Option<PingPong>, heard: impl Fn() -> u64, count: impl Fn(Event)) -> String {
         let (Some(mut pings), Some(every)) = (pings, self.every) else { return std::future::pending().await };
         loop {
             tokio::time::sleep(every).await;
@@ -44,13 +45,17 @@ impl KeepAlive {
                 continue;
             }
             count(Event::Asked);
-            match tokio::time::timeout(self.timeout, poll_fn(|cx| pings.poll_pong(cx))).await {
-                Ok(Ok(_)) => count(Event::Answered(asked.elapsed())),
-                // The connection tells its own end.
-                Ok(Err(_)) => std::future::pending().await,
-                Err(_) => {
-                    count(Event::Silent);
-                    return format!("no answer to a PING within {:?}", self.timeout);
+            loop {
+                let before = heard();
+                match tokio::time::timeout(self.timeout, poll_fn(|cx| pings.poll_pong(cx))).await {
+                    Ok(Ok(_)) => break count(Event::Answered(asked.elapsed())),
+                    // The connection tells its own end.
+                    Ok(Err(_)) => std::future::pending().await,
+                    Err(_) if heard() > before => {}
+                    Err(_) => {
+                        count(Event::Silent);
+                        return format!("no answer to a PING, and nothing else, within {:?}", self.timeout);
+                    }
                 }
             }
         }

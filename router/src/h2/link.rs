@@ -6,6 +6,7 @@
 //! number is limited (`pool::Place`). Not for: which endpoint, or which of its connections (`links`).
 
 use super::keep_alive::{Event, KeepAlive};
+use super::transport::Flow;
 use super::watch::{Side, WatchHandle, WatchLimits, Watched};
 use super::{Links, Outbound, Transport};
 use crate::client::ClientStats;
@@ -95,6 +96,7 @@ pub(crate) struct Opening {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched<Transport>, Bytes>,
     watch: WatchHandle,
+    flow: Rc<Flow>,
 }
 
 impl Opening {
@@ -118,10 +120,11 @@ impl Opening {
             // Until the endpoint says how many it takes.
             .initial_max_send_streams(0);
         let limits = WatchLimits::upstream().sized_for(params.max_header_list);
+        let flow = transport.flow();
         let watched = Watched::new(transport, Side::Client, limits);
         let watch = watched.handle();
         let (sender, connection) = builder.handshake(watched).await?;
-        Ok(Opening { sender, connection, watch })
+        Ok(Opening { sender, connection, watch, flow })
     }
 
     /// Waits until the endpoint has said how many requests it takes at a time.
@@ -150,12 +153,12 @@ impl Opening {
         let state = Rc::new(State { last_used: Cell::new(now), ..State::default() });
         let pings = stats.clone();
         let addr = endpoint.addr();
-        let Opening { sender, mut connection, watch } = self;
+        let Opening { sender, mut connection, watch, flow } = self;
         let (place, unused, links) = (RefCell::new(Some(place)), Cell::new(false), Rc::downgrade(links));
         let link = Rc::new(Link { sender, state, endpoint, created: now, limits, stats, place, unused, links });
         let driven = Rc::downgrade(&link);
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive(&mut connection, &watch, keep_alive, &pings).await {
+            if let Err(error) = drive(&mut connection, (&watch, &flow), keep_alive, &pings).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
             if let Some(link) = driven.upgrade() {
@@ -169,15 +172,19 @@ impl Opening {
 /// Moves frames until the connection is over, or found dead.
 async fn drive(
     connection: &mut Connection<Watched<Transport>, Bytes>,
-    watch: &WatchHandle,
+    (watch, flow): (&WatchHandle, &Flow),
     keep_alive: KeepAlive,
     stats: &ClientStats,
 ) -> Result<(), String> {
-    let mut asking = pin!(keep_alive.ask(connection.ping_pong(), |event| match event {
-        Event::Asked => stats.pings.get().ping.incr(),
-        Event::Answered(after) => stats.pings.get().latency_us.add(after.as_micros() as u64),
-        Event::Silent => stats.pings.get().close.incr(),
-    }));
+    let mut asking = pin!(keep_alive.ask(
+        connection.ping_pong(),
+        || flow.received.get(),
+        |event| match event {
+            Event::Asked => stats.pings.get().ping.incr(),
+            Event::Answered(after) => stats.pings.get().latency_us.add(after.as_micros() as u64),
+            Event::Silent => stats.pings.get().close.incr(),
+        }
+    ));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));

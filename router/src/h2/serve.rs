@@ -9,7 +9,7 @@ use super::transport::Flow;
 use super::watch::{Flood, Side, WatchHandle, WatchLimits, Watched};
 use super::{Inbound, Transport, heads};
 use crate::clock;
-use crate::request::{Connection, Down, Session, run_request};
+use crate::request::{Connection, Down, Session, first_word, run_request};
 use crate::timer::{Elapsed, NEVER, Slot};
 use crate::worker::WorkerServer;
 use bytes::Bytes;
@@ -52,12 +52,13 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
     let watch = watched.handle();
     slot.set(clock::now().saturating_add(clock::nanos(params.header_timeout)));
     let shaking = builder(&cx).handshake(watched);
-    let mut codec = match slot.run(shaking).await {
+    let mut codec = match first_word(&slot, shaking).await {
         Ok(Ok(codec)) => codec,
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
-    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
+    let heard = flow.clone();
+    let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), move || heard.received.get(), |_| {});
     let silent = {
         let mut serving = pin!(
             Serving { connection: connection.clone(), codec, slot, flow, watch, malformed: 0, going: false }.run()

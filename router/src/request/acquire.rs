@@ -97,7 +97,10 @@ async fn dialling(
     match link(session, request, service, client, lease, place).await {
         Ok(link) => Ok(dialing.made(&link)),
         Err(failure) => {
-            dialing.failed(&failure.error);
+            // What ends this request alone, such as its own deadline, says nothing to those who wait.
+            if failure.requeue == Requeue::Connect {
+                dialing.failed(&failure.error);
+            }
             Err(failure)
         }
     }

@@ -84,7 +84,11 @@ pub(crate) async fn respond(
     moved.clear = clear;
     let judge = Judge { classifier: service.params.classifier, status: head.status, verdict: None };
     moved.judge = known.is_none().then_some(judge);
+    let until_close = written.body == BodyLength::UntilClose;
+    // Also when this process ends before the body does.
+    session.conn.ends_with_close(until_close, false);
     let ended = pass_body(session, &mut request, &mut upstream, &leaf, (head.body, &mut moved), record).await;
+    session.conn.ends_with_close(until_close, matches!(ended, Relayed::Whole | Relayed::ResponseOnly));
     count_streams([&mut run, &mut record.run], (&request, &moved), ended);
     if request.is_grpc && ended != Relayed::ClientGone {
         let status = stated.or(moved.grpc_status).unwrap_or_else(|| unstated(ended, moved.reset, head.status));

@@ -61,6 +61,15 @@ impl Down {
         }
     }
 
+    /// True when a client has closed its side that is not heard, because no more of its body can be taken at the moment. None
+    /// where [`Down::poll_hangup`] tells that at any time.
+    pub(crate) fn has_left(&self) -> Option<bool> {
+        match self {
+            Down::H1(conn) => Some(conn.io().is_half_closed()),
+            Down::H2(_) => None,
+        }
+    }
+
     /// Queues the head of a response.
     pub(crate) fn write_head(&mut self, head: Head<'_>) {
         let Head { status, reason, version, headers, fields, body, length, keep_alive } = head;
@@ -162,6 +171,16 @@ impl Down {
         match self {
             Down::H1(_) => None,
             Down::H2(request) => request.gone(),
+        }
+    }
+
+    /// Of a response whose end only the close of the connection tells (`until_close`), says whether it is whole: until it is,
+    /// a close is a reset, whatever leads to it.
+    pub(crate) fn ends_with_close(&self, until_close: bool, whole: bool) {
+        match self {
+            Down::H1(conn) if until_close && whole => conn.io().close_in_order(),
+            Down::H1(conn) if until_close => conn.io().abort_on_close(),
+            Down::H1(_) | Down::H2(_) => {}
         }
     }
 

@@ -71,7 +71,7 @@ pub(crate) async fn run(session: &mut Session, head: RequestHead, scheme: Option
                 session.abort(reason);
                 return After::Close;
             }
-            let keep = keep_alive && body_read && !session.upgrading.get();
+            let keep = keep_alive && body_read && !session.upgrading.get() && !session.is_last();
             let told = session.told();
             let limits = cx.router.error_limits;
             let response = if session.is_grpc.get() {

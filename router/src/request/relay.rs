@@ -28,6 +28,8 @@ const MALFORMED: &str = "malformed HTTP/2 message";
 /// How far clocks of a call may be apart.
 const MOMENT: u64 = 5_000_000;
 const SUCCESS_CLASS: HeaderName = HeaderName::from_static("l5d-success-class");
+/// While nothing more can be read of a client's body, its connection is looked at so often, in nanoseconds.
+const LOOK: u64 = 50_000_000;
 /// Bytes that are compressed before others have their turn: a few milliseconds of work.
 const COMPRESS_BYTES: u64 = 128 * 1024;
 
@@ -149,6 +151,24 @@ impl RequestBody {
         self.can_replay() || (self.received == 0 && !self.read)
     }
 
+    /// True while some of it waits for the upstream, so that it may be that nothing is read of the rest.
+    fn is_stuck(&self, up: &Up) -> bool {
+        !self.read && !self.refused && !up.is_flushed()
+    }
+
+    /// True when the client has gone away unheard, behind what cannot be read of its body. Otherwise `slot` has it looked for
+    /// again.
+    fn is_forsaken(&self, down: &Down, up: &Up, slot: &Slot) -> bool {
+        if !self.is_stuck(up) {
+            return false;
+        }
+        let left = down.has_left();
+        if left == Some(false) {
+            slot.look_at(clock::now().saturating_add(LOOK));
+        }
+        left == Some(true)
+    }
+
     /// How long it may stand still while the response is under way: who is waited for, the service or the client.
     fn stall(&self, up: &Up, stalls: &Stalls) -> u64 {
         match () {
@@ -258,10 +278,14 @@ impl RequestBody {
         (slot, due, stalls): (&Slot, u64, &Stalls),
     ) -> Result<ResponseHead, SendError> {
         let (limits, method, recycled) = expected;
+        slot.look_no_more();
         poll_fn(|cx| {
             let whole = self.read && up.is_flushed();
             self.poll_up(down, up, cx)?;
-            if !up.is_flushed() {
+            let looked = slot.looked();
+            if looked && self.is_stuck(up) {
+                // Nothing has moved: what is due stays due.
+            } else if !up.is_flushed() {
                 slot.set(due.min(from_now(stalls.service_takes)));
             } else if !self.read {
                 slot.set(due.min(from_now(stalls.client_gives)));
@@ -273,7 +297,7 @@ impl RequestBody {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(head_error(error))),
                 Poll::Pending => {}
             }
-            if down.poll_hangup(cx, self.read).is_ready() {
+            if down.poll_hangup(cx, self.read).is_ready() || self.is_forsaken(down, up, slot) {
                 return Poll::Ready(Err(SendError::ClientGone));
             }
             Poll::Pending
@@ -326,6 +350,7 @@ pub(crate) async fn relay(
     response: &mut ResponseBody,
     (slot, stalls, ends): (&Slot, &Stalls, u64),
 ) -> Relayed {
+    slot.look_no_more();
     let relaying = poll_fn(|cx| {
         let sent = request.queued && up.is_flushed();
         if !sent && let Err(error) = request.poll_up(down, up, cx) {
@@ -338,9 +363,11 @@ pub(crate) async fn relay(
         }
         let blocked = !down.is_flushed();
         let limit = if blocked { stalls.client_takes } else { stalls.service_gives };
-        slot.set(from_now(limit.min(request.stall(up, stalls))).min(ends));
+        if !(slot.looked() && request.is_stuck(up)) {
+            slot.set(from_now(limit.min(request.stall(up, stalls))).min(ends));
+        }
         // A client that waits for a stream and goes away would otherwise be noticed with the next write only.
-        if !blocked && down.poll_hangup(cx, request.read).is_ready() {
+        if !blocked && (down.poll_hangup(cx, request.read).is_ready() || request.is_forsaken(down, up, slot)) {
             return Poll::Ready(Relayed::ClientGone);
         }
         Poll::Pending

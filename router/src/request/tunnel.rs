@@ -70,17 +70,25 @@ pub(crate) async fn run(
     session.cx.spare.give(std::mem::take(&mut request.headers));
     session.cx.spare.give(std::mem::take(&mut head.headers));
     let _open = OpenTunnel::new(&server.stats);
+    // What breaks on one side breaks on the other, and so does what this process cuts: an end in order would say that all
+    // is there.
+    sides(session, &upstream).for_each(Stream::abort_on_close);
     let broke = pump(session, &mut upstream.conn, &mut record.bytes).await;
     session.slot.set(NEVER);
     record.relayed(broke);
     drop(lease);
-    let whole = broke.is_none();
-    // What breaks on one side breaks on the other: an end in order would say that all is there.
-    session.abort_if(!whole, h2::Reason::CANCEL);
-    if let (Up::H1(conn), false) = (&upstream.conn, whole) {
-        conn.io().abort_on_close();
+    if broke.is_none() {
+        sides(session, &upstream).for_each(Stream::close_in_order);
     }
     After::Close
+}
+
+/// The connections below a tunnel.
+fn sides<'a>(session: &'a Session, upstream: &'a Upstream) -> impl Iterator<Item = &'a Stream> {
+    // Only HTTP/1 knows upgrades.
+    let down = if let Down::H1(conn) = &session.conn { Some(conn.io()) } else { None };
+    let up = if let Up::H1(conn) = &upstream.conn { Some(conn.io()) } else { None };
+    down.into_iter().chain(up)
 }
 
 /// Moves bytes both ways, and counts them in `bytes`. None when both sides have ended in order, or nothing was under way for

@@ -11,9 +11,9 @@ use bytes::BytesMut;
 use namers::thrift::binary::WireError;
 use namers::thrift::call;
 use std::collections::VecDeque;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Calls that a client may send before it has the reply to the first.
 const MAX_AHEAD: usize = 16;
@@ -23,8 +23,21 @@ const TOO_MANY: &str = "too many calls wait in this namerd";
 pub(super) async fn serve<R: AsyncRead + Unpin>(
     calls: Asking,
     room: &Semaphore,
-    mut input: Input<R>,
+    input: Input<R>,
     mut write: impl AsyncWrite + Unpin,
+    closing: Closing,
+) -> Result<(), WireError> {
+    let ended = converse(calls, room, input, &mut write, closing).await;
+    // The client may be gone already.
+    let _ = timeout(DRAIN, write.shutdown()).await;
+    ended
+}
+
+async fn converse<R: AsyncRead + Unpin>(
+    calls: Asking,
+    room: &Semaphore,
+    mut input: Input<R>,
+    write: &mut (impl AsyncWrite + Unpin),
     mut closing: Closing,
 ) -> Result<(), WireError> {
     let mut ahead = VecDeque::from([std::mem::take(&mut input.first)]);
@@ -37,7 +50,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
             Some(frame) => match upgrade(&frame, headers) {
                 Some(reply) => {
                     headers = true;
-                    if write_all(&mut write, &framed(&[], &reply)).await.is_err() {
+                    if write_all(write, &framed(&[], &reply)).await.is_err() {
                         return Ok(());
                     }
                     continue;
@@ -57,7 +70,7 @@ pub(super) async fn serve<R: AsyncRead + Unpin>(
                         && !begun.oneway
                     {
                         let header = if headers { call::REPLY_HEADER } else { &[] };
-                        if write_all(&mut write, &framed(header, &begun.reply())).await.is_err() {
+                        if write_all(write, &framed(header, &begun.reply())).await.is_err() {
                             return Ok(());
                         }
                     }
