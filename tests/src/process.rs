@@ -180,6 +180,13 @@ impl Switchyard {
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// Memory in huge pages in KiB; 0 where the system does not tell.
+    pub fn huge_pages_kib(&self) -> u64 {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("AnonHugePages:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
     /// `GET` of an admin page.
     pub fn page(&self, path: &str) -> Response {
         Client::connect(self.admin()).get("localhost", path)

@@ -1,4 +1,5 @@
-//! Story: a router that has served tens of thousands of requests holds what it held after the first ten thousand.
+//! Story: a router that has served tens of thousands of requests holds what it held after the first ten thousand, in
+//! pages of the usual size.
 
 use e2e::{Backend, Client, FS_CONFIG, Switchyard};
 
@@ -26,4 +27,17 @@ fn nothing_is_kept_of_a_request() {
     let grown = switchyard.rss_kib().saturating_sub(before);
     // The allocator takes memory in steps of megabytes; what leaks 140 bytes per request shows.
     assert!(grown < 8192, "60,000 requests left {grown} KiB: {} bytes each", grown * 1024 / 60_000);
+}
+
+#[test]
+fn memory_is_not_taken_by_the_huge_page() {
+    let huge = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
+    if huge.contains("[always]") {
+        return eprintln!("this system gives huge pages to whoever has room for one: nothing to see");
+    }
+    let switchyard = Switchyard::start(FS_CONFIG);
+    let web = Backend::text("hello");
+    switchyard.disco().set("web", &[web.addr()]);
+    serve(&switchyard, 10);
+    assert_eq!(switchyard.huge_pages_kib(), 0);
 }
