@@ -5,6 +5,7 @@
 //! when an answer to a PING does not come. Not for: which endpoint, or which of its connections (`links`).
 
 use super::keep_alive::{Event, KeepAlive};
+use super::transport::Flow;
 use super::watch::{Side, WatchHandle, WatchLimits, Watched};
 use super::{Outbound, Transport};
 use crate::client::ClientStats;
@@ -85,6 +86,7 @@ impl Drop for Share {
 pub(crate) struct Opening {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched<Transport>, Bytes>,
+    flow: Rc<Flow>,
     watch: WatchHandle,
 }
 
@@ -109,10 +111,11 @@ impl Opening {
             // Until the endpoint says how many it takes.
             .initial_max_send_streams(0);
         let limits = WatchLimits::upstream().sized_for(params.max_header_list);
+        let flow = transport.flow();
         let watched = Watched::new(transport, Side::Client, limits);
         let watch = watched.handle();
         let (sender, connection) = builder.handshake(watched).await?;
-        Ok(Opening { sender, connection, watch })
+        Ok(Opening { sender, connection, flow, watch })
     }
 
     /// Waits until the endpoint has said how many requests it takes at a time.
@@ -142,9 +145,9 @@ impl Opening {
         let driven = state.clone();
         let pings = stats.clone();
         let addr = endpoint.addr();
-        let Opening { sender, mut connection, watch } = self;
+        let Opening { sender, mut connection, flow, watch } = self;
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive(&mut connection, &watch, keep_alive, &pings).await {
+            if let Err(error) = drive(&mut connection, (&flow, &watch), keep_alive, &pings).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
             driven.over.set(true);
@@ -156,17 +159,18 @@ impl Opening {
 /// Moves frames until the connection is over, or found dead.
 async fn drive(
     connection: &mut Connection<Watched<Transport>, Bytes>,
-    watch: &WatchHandle,
+    (flow, watch): (&Flow, &WatchHandle),
     keep_alive: KeepAlive,
     stats: &ClientStats,
 ) -> Result<(), String> {
+    flow.gather();
     let mut asking = pin!(keep_alive.ask(connection.ping_pong(), |event| match event {
         Event::Asked => stats.pings.get().ping.incr(),
         Event::Answered(after) => stats.pings.get().latency_us.add(after.as_micros() as u64),
         Event::Silent => stats.pings.get().close.incr(),
     }));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+        if let Poll::Ready(ended) = flow.drive(cx, |cx| Pin::new(&mut *connection).poll(cx)) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));
         }
         if let Some(flood) = watch.verdict() {

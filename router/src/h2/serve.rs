@@ -57,6 +57,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
+    flow.gather();
     let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), |_| {});
     let silent = {
         let mut serving = pin!(
@@ -166,7 +167,8 @@ impl Serving {
         self.codec.abrupt_shutdown(reason);
         self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
         // Told or not, it ends.
-        let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
+        let Serving { codec, slot, flow, .. } = self;
+        let _ = slot.run(poll_fn(|task| flow.drive(task, |task| codec.poll_closed(task)))).await;
     }
 
     /// Counts requests that were reset for what they are, by the codec or by `heads` (rule R of the attacks).
@@ -203,7 +205,7 @@ impl Serving {
         let Serving { connection, codec, slot, flow, watch, going, .. } = self;
         let stall = clock::nanos(cx.server.params.stall_timeout);
         let moving = poll_fn(|task| {
-            if let Poll::Ready(came) = codec.poll_accept(task) {
+            if let Poll::Ready(came) = flow.drive(task, |task| codec.poll_accept(task)) {
                 return Poll::Ready(match came {
                     Some(Ok((request, respond))) => Came::Request(request, respond),
                     Some(Err(error)) => Came::Broke(error),
