@@ -277,12 +277,13 @@ impl Serving {
         let slot = self.connection.home.slot();
         let down = Down::H2(Box::new(Inbound::new(respond, body, open)));
         let mut session = Session::new(self.connection.clone(), cx, down, slot);
-        tokio::task::spawn_local(async move {
+        // In a box: on its way into a task a future is moved several times.
+        tokio::task::spawn_local(Box::pin(async move {
             if head.body == BodyLength::Length(0) && !session.is_really_empty().await {
                 return;
             }
             // How the stream ended is settled with it.
             let _ = run_request(&mut session, head, scheme).await;
-        });
+        }));
     }
 }
