@@ -487,7 +487,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
         // What is ours stays inside: names, context, deadline (attack O11).
         let mut lines = BytesMut::from(&request.fields[..request.context_at]);
         call::write_timeout(request.ends, &mut lines);
-        return upstream.conn.write_head(request, Some(headers), &[&lines.freeze()]);
+        return upstream.conn.write_head(request, Some(headers), None, &[&lines.freeze()]);
     }
     let mut lines = BytesMut::new();
     secure::tell_caller(session.connection.secured.as_deref(), params, &mut lines);
@@ -502,7 +502,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
         headers::write_announced(announced, &mut lines);
     }
     let headers = upstream.conn.is_h2().then(|| session.cx.spare.copy(&request.headers));
-    upstream.conn.write_head(request, headers, &[&leaf.fields, &request.fields, &lines.freeze()]);
+    upstream.conn.write_head(request, headers, Some(leaf), &[&request.fields, &lines.freeze()]);
 }
 
 /// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth
