@@ -172,25 +172,39 @@ impl TraceId {
         out.extend_from_slice(b"l5d-ctx-trace: ");
         base64_encode(&bytes[..length], out);
         out.extend_from_slice(b"\r\nl5d-reqid: ");
-        let mut hex = [0; 16];
-        for (i, digit) in hex.iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(self.trace >> (60 - 4 * i) & 15) as usize];
+        let mut hex = *b"0000000000000000\r\n";
+        for (digits, byte) in hex.chunks_exact_mut(2).zip(self.trace.to_be_bytes()) {
+            digits.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
         }
         out.extend_from_slice(&hex);
-        out.extend_from_slice(b"\r\n");
     }
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
+/// At most 40 bytes.
 fn base64_encode(bytes: &[u8], out: &mut BytesMut) {
-    for group in bytes.chunks(3) {
-        let word = group.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
-        let mut digits = [b'='; 4];
-        for (i, digit) in digits.iter_mut().enumerate().take(group.len() + 1) {
-            *digit = ALPHABET[(word >> (18 - 6 * i) & 63) as usize];
+    let digit = |word: u32, shift: u32| ALPHABET[(word >> shift & 63) as usize];
+    let mut text = [0; 56];
+    let mut groups = bytes.chunks_exact(3);
+    let mut length = 0;
+    for (group, digits) in (&mut groups).zip(text.chunks_exact_mut(4)) {
+        let word = u32::from(group[0]) << 16 | u32::from(group[1]) << 8 | u32::from(group[2]);
+        digits.copy_from_slice(&[digit(word, 18), digit(word, 12), digit(word, 6), digit(word, 0)]);
+        length += 4;
+    }
+    out.extend_from_slice(&text[..length]);
+    match *groups.remainder() {
+        [a] => {
+            let word = u32::from(a) << 16;
+            out.extend_from_slice(&[digit(word, 18), digit(word, 12), b'=', b'=']);
         }
-        out.extend_from_slice(&digits);
+        [a, b] => {
+            let word = u32::from(a) << 16 | u32::from(b) << 8;
+            out.extend_from_slice(&[digit(word, 18), digit(word, 12), digit(word, 6), b'=']);
+        }
+        _ => {}
     }
 }
 

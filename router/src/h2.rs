@@ -3,12 +3,14 @@
 //! The codec is the crate `h2` (decision 11); routing, retries, policy and bodies are those of every request (`request`). Here
 //! is what differs: a client's connection with many requests (`serve`), one of them (`inbound`); the connections of a
 //! worker to endpoints (`links`), one of them (`link`), one request on it (`outbound`); bodies that wait for window
-//! (`queue`); heads in the shape that the path knows (`heads`).
+//! (`queue`); heads in the shape that the path knows (`heads`), and
+//! what the router adds to them (`lines`).
 
 pub mod detect;
 mod heads;
 mod inbound;
 mod keep_alive;
+mod lines;
 mod link;
 mod links;
 mod outbound;
@@ -22,6 +24,7 @@ pub(crate) use detect::{PREFACE, Sniffed, sniff};
 pub(crate) use heads::Carried;
 pub(crate) use inbound::Inbound;
 pub(crate) use keep_alive::KeepAlive;
+pub(crate) use lines::fields;
 pub(crate) use link::{Limits, Link, Opening};
 pub(crate) use links::{Dial, InLine, Links, Took, Turn};
 pub(crate) use outbound::Outbound;

@@ -14,6 +14,7 @@ use crate::scopes::ScopeLease;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dtab::{BoundName, Dtab, NameTree, Path};
+use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use telemetry::{Failures, RequestStats, StreamStats};
 use tokio::sync::Notify;
@@ -102,7 +103,9 @@ pub struct Leaf {
     /// Whose choice it is.
     pub choice: Choice,
     /// Raw header lines that every request to this leaf gets.
-    pub fields: Bytes,
+    pub lines: Bytes,
+    /// The same as fields, for services that speak HTTP/2.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
     /// Request counters of this client for this service.
     pub stats: RequestStats,
     /// `failures/<class>` of this client for this service.

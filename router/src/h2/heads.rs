@@ -1,5 +1,5 @@
-//! Heads between HTTP/2 and the shape that the path knows: `:authority` is `Host`, `:path` is the target, what is added by
-//! the router are header lines (RFC 9113 §8.3).
+//! Heads between HTTP/2 and the shape that the path knows: `:authority` is `Host`, `:path` is the target (RFC 9113 §8.3).
+//! What is added by the router are header lines (`lines`).
 //!
 //! Called by `serve`, `inbound` and `outbound`. Not for: which headers go or stay between hops (`crate::headers`).
 
@@ -47,7 +47,7 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 ];
 
 /// True for fields that must not be in a message of HTTP/2.
-fn is_forbidden(name: &HeaderName) -> bool {
+pub(super) fn is_forbidden(name: &HeaderName) -> bool {
     CONNECTION_FIELDS.contains(name)
 }
 
@@ -248,39 +248,4 @@ fn clean(headers: &mut HeaderMap, body: BodyLength) {
             _ = headers.remove(header::CONTENT_LENGTH);
         }
     }
-}
-
-/// Appends raw header lines, those about a connection apart.
-pub(super) fn append_lines(headers: &mut HeaderMap, lines: &Bytes) {
-    let mut at = 0;
-    while let Some(end) = lines[at..].iter().position(|&byte| byte == b'\r') {
-        let line = &lines[at..at + end];
-        if let Some(colon) = line.iter().position(|&byte| byte == b':') {
-            let value = lines.slice((at + colon + 2).min(at + end)..at + end);
-            if let (Some(name), Ok(value)) = (name(&line[..colon]), HeaderValue::from_maybe_shared(value))
-                && !is_forbidden(&name)
-            {
-                headers.append(name, value);
-            }
-        }
-        at += end + 2;
-    }
-}
-
-/// The names that the router writes most, found without hashing them.
-fn name(name: &[u8]) -> Option<HeaderName> {
-    Some(match name {
-        b"via" => header::VIA,
-        b"forwarded" => header::FORWARDED,
-        b"content-type" => header::CONTENT_TYPE,
-        b"l5d-ctx-trace" => HeaderName::from_static("l5d-ctx-trace"),
-        b"l5d-ctx-dtab" => HeaderName::from_static("l5d-ctx-dtab"),
-        b"l5d-ctx-deadline" => HeaderName::from_static("l5d-ctx-deadline"),
-        b"l5d-reqid" => HeaderName::from_static("l5d-reqid"),
-        b"l5d-dst-service" => HeaderName::from_static("l5d-dst-service"),
-        b"l5d-dst-client" => HeaderName::from_static("l5d-dst-client"),
-        b"l5d-dst-residual" => HeaderName::from_static("l5d-dst-residual"),
-        b"l5d-success-class" => HeaderName::from_static("l5d-success-class"),
-        other => HeaderName::from_bytes(other).ok()?,
-    })
 }

@@ -4,6 +4,7 @@
 
 use super::heads;
 use super::io_error;
+use super::lines::{self, Table};
 use super::queue::Queue;
 use super::reading::Reading;
 use bytes::Bytes;
@@ -80,7 +81,7 @@ impl Inbound {
         lines: &Bytes,
         (body, length): (BodyLength, Option<u64>),
     ) {
-        heads::append_lines(&mut headers, lines);
+        lines::append(&mut headers, lines, Table::Open);
         self.head = Some(heads::response(status, headers, body, length));
     }
 

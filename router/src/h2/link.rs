@@ -95,8 +95,8 @@ impl Drop for Share {
 pub(crate) struct Opening {
     sender: SendRequest<Bytes>,
     connection: Connection<Watched<Transport>, Bytes>,
-    watch: WatchHandle,
     flow: Rc<Flow>,
+    watch: WatchHandle,
 }
 
 impl Opening {
@@ -124,7 +124,7 @@ impl Opening {
         let watched = Watched::new(transport, Side::Client, limits);
         let watch = watched.handle();
         let (sender, connection) = builder.handshake(watched).await?;
-        Ok(Opening { sender, connection, watch, flow })
+        Ok(Opening { sender, connection, flow, watch })
     }
 
     /// Waits until the endpoint has said how many requests it takes at a time.
@@ -153,12 +153,12 @@ impl Opening {
         let state = Rc::new(State { last_used: Cell::new(now), ..State::default() });
         let pings = stats.clone();
         let addr = endpoint.addr();
-        let Opening { sender, mut connection, watch, flow } = self;
+        let Opening { sender, mut connection, flow, watch } = self;
         let (place, unused, links) = (RefCell::new(Some(place)), Cell::new(false), Rc::downgrade(links));
         let link = Rc::new(Link { sender, state, endpoint, created: now, limits, stats, place, unused, links });
         let driven = Rc::downgrade(&link);
         tokio::task::spawn_local(async move {
-            if let Err(error) = drive(&mut connection, (&watch, &flow), keep_alive, &pings).await {
+            if let Err(error) = drive(&mut connection, (&flow, &watch), keep_alive, &pings).await {
                 tracing::debug!(%addr, "a connection to a service ended: {error}");
             }
             if let Some(link) = driven.upgrade() {
@@ -172,10 +172,11 @@ impl Opening {
 /// Moves frames until the connection is over, or found dead.
 async fn drive(
     connection: &mut Connection<Watched<Transport>, Bytes>,
-    (watch, flow): (&WatchHandle, &Flow),
+    (flow, watch): (&Flow, &WatchHandle),
     keep_alive: KeepAlive,
     stats: &ClientStats,
 ) -> Result<(), String> {
+    flow.gather();
     let mut asking = pin!(keep_alive.ask(
         connection.ping_pong(),
         || flow.received.get(),
@@ -186,7 +187,7 @@ async fn drive(
         }
     ));
     poll_fn(|cx| {
-        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+        if let Poll::Ready(ended) = flow.drive(cx, |cx| Pin::new(&mut *connection).poll(cx)) {
             return Poll::Ready(ended.map_err(|error| error.to_string()));
         }
         if let Some(flood) = watch.verdict() {

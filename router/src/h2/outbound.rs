@@ -4,6 +4,7 @@
 //! more (`RST_STREAM` with `CANCEL`). Not for: the connection (`link`).
 
 use super::heads::{self, Carried};
+use super::lines::{self, Table};
 use super::link::Share;
 use super::queue::Queue;
 use super::reading::Reading;
@@ -11,7 +12,7 @@ use super::{io_error, reset_of};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http1::{BodyError, BodyFrame, BodyLength, HeadError, ResponseHead};
 use std::future::Future;
 use std::io;
@@ -57,16 +58,20 @@ impl Outbound {
         }
     }
 
-    /// Queues the head of the request: method and target, headers with the host among them, raw lines to be added.
+    /// Queues the head of the request: method and target, headers with the host among them, fields and raw lines to be
+    /// added.
     pub(crate) fn write_head(
         &mut self,
         what: (&Method, &[u8], Carried),
         mut headers: HeaderMap,
-        lines: &[&Bytes],
+        (fields, lines): (&[(HeaderName, HeaderValue)], &[&Bytes]),
         (body, trailers): (BodyLength, bool),
     ) {
+        headers.extend(fields.iter().cloned());
+        // The first request on a connection teaches it the names.
+        let table = if self.share.is_reused() { Table::Spared } else { Table::Open };
         for lines in lines {
-            heads::append_lines(&mut headers, lines);
+            lines::append(&mut headers, lines, table);
         }
         self.method = what.0.clone();
         match heads::request(what, headers, body, trailers) {

@@ -57,6 +57,7 @@ pub(crate) async fn serve(connection: Rc<Connection>, transport: Transport, slot
         Ok(Err(error)) => return debug!(peer = %connection.peer, "not HTTP/2: {error}"),
         Err(_) => return debug!(peer = %connection.peer, "HTTP/2 was not begun in time"),
     };
+    flow.gather();
     let heard = flow.clone();
     let asking = KeepAlive::new(&params.h2).ask(codec.ping_pong(), move || heard.received.get(), |_| {});
     let silent = {
@@ -167,7 +168,8 @@ impl Serving {
         self.codec.abrupt_shutdown(reason);
         self.slot.set(clock::now().saturating_add(clock::nanos(LAST_MOMENT)));
         // Told or not, it ends.
-        let _ = self.slot.run(poll_fn(|task| self.codec.poll_closed(task))).await;
+        let Serving { codec, slot, flow, .. } = self;
+        let _ = slot.run(poll_fn(|task| flow.drive(task, |task| codec.poll_closed(task)))).await;
     }
 
     /// Counts requests that were reset for what they are, by the codec or by `heads` (rule R of the attacks).
@@ -204,7 +206,7 @@ impl Serving {
         let Serving { connection, codec, slot, flow, watch, going, .. } = self;
         let stall = clock::nanos(cx.server.params.stall_timeout);
         let moving = poll_fn(|task| {
-            if let Poll::Ready(came) = codec.poll_accept(task) {
+            if let Poll::Ready(came) = flow.drive(task, |task| codec.poll_accept(task)) {
                 return Poll::Ready(match came {
                     Some(Ok((request, respond))) => Came::Request(request, respond),
                     Some(Err(error)) => Came::Broke(error),
@@ -276,12 +278,13 @@ impl Serving {
         let slot = self.connection.home.slot();
         let down = Down::H2(Box::new(Inbound::new(respond, body, open)));
         let mut session = Session::new(self.connection.clone(), cx, down, slot);
-        tokio::task::spawn_local(async move {
+        // In a box: on its way into a task a future is moved several times.
+        tokio::task::spawn_local(Box::pin(async move {
             if head.body == BodyLength::Length(0) && !session.is_really_empty().await {
                 return;
             }
             // How the stream ended is settled with it.
             let _ = run_request(&mut session, head, scheme).await;
-        });
+        }));
     }
 }

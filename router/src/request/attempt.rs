@@ -28,7 +28,7 @@ use crate::route::{Leaf, PathService};
 use crate::secure;
 use crate::timer::NEVER;
 use bytes::BytesMut;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use http1::ResponseHead;
 use std::sync::Arc;
 use std::task::Poll;
@@ -424,7 +424,8 @@ async fn receive(
     (due, stalls): (u64, &Stalls),
 ) -> Result<(ResponseHead, Begun), ReceiveError> {
     loop {
-        let mut recycled = session.cx.spare.take();
+        // The codec of HTTP/2 has maps of its own.
+        let mut recycled = if upstream.conn.is_h2() { HeaderMap::new() } else { session.cx.spare.take() };
         let expected = (&session.cx.router.response_limits, &request.method, &mut recycled);
         let (down, up) = (&mut session.conn, &mut upstream.conn);
         let waiting = request.body.exchange(down, up, expected, (&session.slot, due, stalls));
@@ -486,7 +487,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
         // What is ours stays inside: names, context, deadline (attack O11).
         let mut lines = BytesMut::from(&request.fields[..request.context_at]);
         call::write_timeout(request.ends, &mut lines);
-        return upstream.conn.write_head(request, Some(headers), &[&lines.freeze()]);
+        return upstream.conn.write_head(request, Some(headers), None, &[&lines.freeze()]);
     }
     let mut lines = BytesMut::new();
     secure::tell_caller(session.connection.secured.as_deref(), params, &mut lines);
@@ -500,7 +501,8 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
     {
         headers::write_announced(announced, &mut lines);
     }
-    upstream.conn.write_head(request, None, &[&leaf.fields, &request.fields, &lines.freeze()]);
+    let headers = upstream.conn.is_h2().then(|| session.cx.spare.copy(&request.headers));
+    upstream.conn.write_head(request, headers, Some(leaf), &[&request.fields, &lines.freeze()]);
 }
 
 /// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth

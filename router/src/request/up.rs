@@ -6,6 +6,7 @@
 use super::prepare::Request;
 use super::relay::append_fields;
 use crate::h2::Outbound;
+use crate::route::Leaf;
 use crate::stream::Stream;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -25,8 +26,14 @@ pub(crate) enum Up {
 }
 
 impl Up {
-    /// Queues the head of a request with these raw lines; `headers` take the place of its own.
-    pub(crate) fn write_head(&mut self, request: &Request, headers: Option<HeaderMap>, lines: &[&Bytes]) {
+    /// Queues the head of a request with the lines of its leaf and these; `headers` take the place of its own.
+    pub(crate) fn write_head(
+        &mut self,
+        request: &Request,
+        headers: Option<HeaderMap>,
+        leaf: Option<&Leaf>,
+        lines: &[&Bytes],
+    ) {
         match self {
             Up::H1(conn) => {
                 let out = conn.out();
@@ -34,12 +41,15 @@ impl Up {
                 let headers = headers.as_ref().unwrap_or(&request.headers);
                 let Request { method, target, version, body, .. } = request;
                 encode_request_head(out, method, target, *version, headers, body.length);
-                lines.iter().filter(|lines| !lines.is_empty()).for_each(|lines| append_fields(out, lines));
+                let leaf = leaf.map(|leaf| &leaf.lines);
+                let lines = leaf.iter().chain(lines).filter(|lines| !lines.is_empty());
+                lines.for_each(|lines| append_fields(out, lines));
             }
             Up::H2(sent) => {
                 let headers = headers.unwrap_or_else(|| request.headers.clone());
                 let what = (&request.method, &request.target[..], request.scheme);
-                sent.write_head(what, headers, lines, (request.body.length, request.wants_trailers));
+                let fields = leaf.map_or(&[][..], |leaf| &leaf.fields);
+                sent.write_head(what, headers, (fields, lines), (request.body.length, request.wants_trailers));
             }
         }
     }

@@ -245,18 +245,19 @@ impl LeafMaker {
         let lease = self.scopes.lease(&["client", &name.id.show_bare(), "service", &self.service]);
         let (stats, failures) = (self.family.requests(&lease.scope), Failures::new(&lease.scope));
         let streams = self.family.streams(&lease.scope);
-        let fields = self.fields(&client, &name);
-        Arc::new(Leaf { fields, residual: name.residual, choice, client, stats, failures, streams, lease })
+        let lines = self.lines(&client, &name);
+        let fields = crate::h2::fields(&lines);
+        Arc::new(Leaf { lines, fields, residual: name.residual, choice, client, stats, failures, streams, lease })
     }
 
     /// The raw header lines of a leaf (data-plane reference §5.2).
-    fn fields(&self, client: &Client, name: &BoundName) -> Bytes {
-        let mut fields = BytesMut::new();
+    fn lines(&self, client: &Client, name: &BoundName) -> Bytes {
+        let mut lines = BytesMut::new();
         if client.params.egress {
-            return fields.freeze();
+            return lines.freeze();
         }
         let mut line = |key: &str, value: &str| {
-            fields.extend_from_slice(format!("{key}: {value}\r\n").as_bytes());
+            lines.extend_from_slice(format!("{key}: {value}\r\n").as_bytes());
         };
         line("l5d-dst-service", &self.dst.path.to_string());
         line("l5d-dst-client", &client.id.to_string());
@@ -266,6 +267,6 @@ impl LeafMaker {
         if !self.dst.local.is_empty() {
             line("l5d-ctx-dtab", &self.dst.local.to_string());
         }
-        fields.freeze()
+        lines.freeze()
     }
 }
