@@ -82,13 +82,6 @@ impl Spare {
         self.0.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// A copy of `map`, with room for a few fields more if there is one to spare.
-    pub fn copy(&self, map: &HeaderMap) -> HeaderMap {
-        let mut copy = self.take();
-        copy.extend(map.iter().map(|(name, value)| (name.clone(), value.clone())));
-        copy
-    }
-
     /// Gives a map back. It is emptied, so that it holds on to no buffer.
     pub fn give(&self, mut map: HeaderMap) {
         let mut maps = self.0.borrow_mut();

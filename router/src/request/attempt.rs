@@ -501,8 +501,7 @@ fn write_head(request: &Request, leaf: &Leaf, upstream: &mut Upstream, session: 
     {
         headers::write_announced(announced, &mut lines);
     }
-    let headers = upstream.conn.is_h2().then(|| session.cx.spare.copy(&request.headers));
-    upstream.conn.write_head(request, headers, Some(leaf), &[&request.fields, &lines.freeze()]);
+    upstream.conn.write_head(request, None, Some(leaf), &[&request.fields, &lines.freeze()]);
 }
 
 /// When an idle connection to be kept is to be closed; `announced` is what the service says about that itself. A fifth

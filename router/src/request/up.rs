@@ -25,6 +25,16 @@ pub(crate) enum Up {
     H2(Box<Outbound>),
 }
 
+/// Fields that a router adds to a request, mostly.
+const ADDED: usize = 8;
+
+/// A copy with room for what is added.
+fn roomy(headers: &HeaderMap) -> HeaderMap {
+    let mut copy = HeaderMap::with_capacity(headers.len() + ADDED);
+    copy.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    copy
+}
+
 impl Up {
     /// Queues the head of a request with the lines of its leaf and these; `headers` take the place of its own.
     pub(crate) fn write_head(
@@ -46,7 +56,7 @@ impl Up {
                 lines.for_each(|lines| append_fields(out, lines));
             }
             Up::H2(sent) => {
-                let headers = headers.unwrap_or_else(|| request.headers.clone());
+                let headers = headers.unwrap_or_else(|| roomy(&request.headers));
                 let what = (&request.method, &request.target[..], request.scheme);
                 let fields = leaf.map_or(&[][..], |leaf| &leaf.fields);
                 sent.write_head(what, headers, (fields, lines), (request.body.length, request.wants_trailers));
