@@ -372,13 +372,14 @@ fn what_waits_to_be_written_stays_at_its_bound() {
     let mut reader = opening.join().expect("no panic");
     let mut client = Client::connect(switchyard.addr(0));
     let long = format!("/{}", "x".repeat(3000));
-    eventually("lines are dropped", 2 * SOON, || {
-        (0..50).for_each(|_| assert_eq!(client.get("web", &long).status, 200));
-        (counted(&switchyard, "access_log_dropped_total") > 0.0).then_some(())
-    });
     let queued = || counted(&switchyard, "access_log_queued_bytes{");
+    // Lines may be dropped, and all others written, before the pipe is full.
+    eventually("lines are dropped, and others wait", 2 * SOON, || {
+        (0..50).for_each(|_| assert_eq!(client.get("web", &long).status, 200));
+        (counted(&switchyard, "access_log_dropped_total") > 0.0 && queued() >= 3000.0).then_some(())
+    });
     assert_eq!(counted(&switchyard, "access_log_queued_bytes_limit{"), 20_480.0);
-    assert!((3000.0..=20_480.0).contains(&queued()), "{}", queued());
+    assert!(queued() <= 20_480.0, "{}", queued());
     std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
     eventually("all is written", SOON, || (queued() == 0.0).then_some(()));
     let dropped = counted(&switchyard, "access_log_dropped_total");

@@ -81,7 +81,6 @@ fn what_is_held_is_bounded_and_comes_whole_once_the_peer_reads() {
             assert!(written < 1 << 30);
         }
         assert!(flow.blocked.get() > 0, "the peer takes nothing");
-        drop(cx);
         let reading = tokio::task::spawn_local(async move {
             let mut got = Vec::new();
             peer.read_to_end(&mut got).await.expect("bytes");

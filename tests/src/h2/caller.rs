@@ -123,6 +123,8 @@ pub struct Call {
 fn builder(knobs: &Knobs) -> client::Builder {
     let mut builder = client::Builder::new();
     builder.max_header_list_size(knobs.header_list.unwrap_or(4 << 20)).enable_push(false);
+    // Small messages that the story has not read yet are no flood.
+    builder.data_frame_budget(1 << 26);
     builder.max_concurrent_reset_streams(100_000).max_local_error_reset_streams(None);
     builder.reset_stream_duration(Duration::from_secs(5)).initial_max_send_streams(10_000);
     knobs.window.map(|bytes| builder.initial_window_size(bytes));

@@ -272,6 +272,7 @@ fn builder(knobs: &Knobs) -> server::Builder {
     let mut builder = server::Builder::new();
     builder.max_header_list_size(knobs.header_list.unwrap_or(4 << 20)).max_concurrent_reset_streams(100_000);
     // The harness counts resets; it does not defend itself.
+    builder.data_frame_budget(1 << 26);
     builder.max_pending_accept_reset_streams(100_000).max_local_error_reset_streams(None);
     knobs.window.map(|bytes| builder.initial_window_size(bytes));
     knobs.connection_window.map(|bytes| builder.initial_connection_window_size(bytes));
