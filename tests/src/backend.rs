@@ -250,8 +250,9 @@ impl Backend {
 
     /// Stops listening and resets all connections, at once. What is being answered is not answered.
     pub fn kill(&self) {
-        self.state.dead.store(true, Ordering::SeqCst);
+        // First of all: a process that is killed accepts nobody whom it then lets down.
         self.stop_listening();
+        self.state.dead.store(true, Ordering::SeqCst);
         for (_, socket) in lock(&self.state.open).drain() {
             // Whoever reads wakes up and closes; with no linger time that is a reset.
             let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
