@@ -5,6 +5,8 @@
 //! memory and on disk, ages on the admin pages, unsubscribe by drop. Called by whoever builds a router from its config. Not
 //! for: bytes on the wire, which are written once beside each protocol and used by namerd's servers as well.
 
+#[cfg(test)]
+pub(crate) mod at;
 pub mod peers;
 mod saved;
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mesh::calls;
+use crate::remote::at::At;
 use crate::remote::{RemoteInterpreter, RemoteOptions};
 use crate::watches::Discovery;
 use dtab::{Activity, DtabStack, Interpreter, State};
@@ -22,24 +23,6 @@ fn path(text: &str) -> Path {
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what} within {SOON:?}"))
-}
-
-/// Replicas at these addresses, whatever the name.
-struct At(Vec<SocketAddr>);
-
-impl Interpreter for At {
-    fn bind(&self, _: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
-        let bound = BoundName { id: path.clone(), residual: Path::empty() };
-        Activity::constant(State::Ok(NameTree::Leaf(bound)))
-    }
-
-    fn resolve(&self, _: &Path) -> Activity<Addr> {
-        Activity::constant(State::Ok(Addr::bound(self.0.iter().copied())))
-    }
-
-    fn explain<'a>(&'a self, _: &'a DtabStack, _: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
-        Box::pin(async { Err("not explained".into()) })
-    }
 }
 
 fn interpreter(addresses: &[SocketAddr]) -> RemoteInterpreter {

@@ -206,26 +206,8 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dtab::{BoxFuture, DelegateTree};
+    use crate::remote::at::At;
     use tokio::net::TcpListener;
-
-    /// Replicas at these addresses, whatever the name.
-    struct At(Vec<SocketAddr>);
-
-    impl Interpreter for At {
-        fn bind(&self, _: &DtabStack, path: &Path) -> Activity<NameTree<BoundName>> {
-            let bound = BoundName { id: path.clone(), residual: Path::empty() };
-            Activity::constant(State::Ok(NameTree::Leaf(bound)))
-        }
-
-        fn resolve(&self, _: &Path) -> Activity<Addr> {
-            Activity::constant(State::Ok(Addr::bound(self.0.iter().copied())))
-        }
-
-        fn explain<'a>(&'a self, _: &'a DtabStack, _: &'a Path) -> BoxFuture<'a, Result<DelegateTree, String>> {
-            Box::pin(async { Err("not explained".into()) })
-        }
-    }
 
     /// An address that rests is passed over while another is there, and waited for when none is.
     #[tokio::test]
